@@ -1,0 +1,63 @@
+"""One cell of the grid, its identity and its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core.config import Protocol
+from bench.core.identity import derive_seed, digest
+
+IDENTITY_VERSION = 1
+CENTRALIZED = "centralized"
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """The unit of work: one model trained once on one dataset under one regime.
+
+    Attributes:
+        split: "grouped", "image", "official", or "official:N" for fold N of an author's folds.
+        seed: the user's seed number; everything random is derived from it by hashing.
+    """
+
+    model: str
+    dataset: str
+    split: str
+    regime: str
+    protocol: Protocol
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What people read: model, dataset and what distinguishes the cell among its likes."""
+        return f"{self.model} · {self.dataset} · {self.split} · {self.regime} · seed {self.seed}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON values, federated settings only where they matter."""
+        excluded = {"federated"} if self.regime == CENTRALIZED else set()
+        protocol = self.protocol.model_dump(mode="json", exclude=excluded)
+        names = ("model", "dataset", "split", "regime", "seed")
+        return {**{name: getattr(self, name) for name in names}, "protocol": protocol}
+
+    def key(self, model: dict[str, Any], dataset: str, weights: str) -> str:
+        """The cell's key: a versioned digest of everything that its result depends on.
+
+        Args:
+            model: the registered model's own parameters, so that a changed model is a new cell.
+            dataset: the dataset's fingerprint.
+            weights: the digest of the initial weights, so that a file's path or name does not count.
+        """
+        identity = self.as_dict()
+        identity["protocol"] = {**identity["protocol"], "weights": weights}
+        return digest({"version": IDENTITY_VERSION, "cell": identity, "model": model, "data": dataset}, length=20)
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of the split and the batches: the variants of an ablation see the same ones."""
+        return derive_seed("data", self.dataset, self.split, self.seed)
+
+    @property
+    def fit_seed(self) -> int:
+        """The seed of initial weights and dropout; it depends on the split, not on the model."""
+        return derive_seed("fit", self.dataset, self.split, self.seed)

@@ -1,0 +1,165 @@
+"""The training recipe and the way it is run, checked when they are made.
+
+`Protocol` is identity: two cells that differ in one of its fields are different cells. `Runtime` is not: it may change
+between two starts of one run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.core.errors import UserError
+from bench.core.registry import near_matches
+
+Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Federation(_Frozen):
+    """How a federated regime divides the data and talks (paper, section 3.4 and algorithm 1)."""
+
+    clients: int = Field(5, ge=1, description="number of clients")
+    rounds: int | None = Field(None, ge=1, description="communication rounds; none: as many as the protocol's epochs")
+    local_epochs: int = Field(1, ge=1, description="passes over a client's data a round")
+    local_steps: int | None = Field(None, ge=1, description="steps a round instead of whole epochs (the paper's E)")
+    participation: float = Field(1.0, gt=0, le=1, description="share of the clients asked in a round")
+    dropout_rate: float = Field(0.0, ge=0, lt=1, description="chance that an asked client does not answer")
+    partition: Partition = Field("iid", description="how groups are dealt to clients")
+    alpha: float = Field(0.5, gt=0, description="Dirichlet concentration of `dirichlet` and `quantity`")
+    shards: int = Field(2, ge=1, description="label shards a client of `shards`")
+    local_learning_rate: float = Field(0.1, gt=0, description="the clients' SGD step (section 3.4)")
+
+
+class Protocol(_Frozen):
+    """A training recipe. The defaults are the paper's (section 4; reading rows 1, 2, 7)."""
+
+    image_size: int = Field(224, ge=16, le=1024, description="side of the square input, pixels")
+    epochs: int = Field(50, ge=1, description="passes over the training part at most")
+    batch_size: int = Field(32, ge=2, description="images a step; the last incomplete batch is dropped")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimizer")
+    learning_rate: float = Field(1e-3, gt=0, description="initial step size")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty (decoupled in adamw)")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
+    schedule: Literal["plateau", "cosine", "none"] = Field("plateau", description="learning-rate schedule")
+    schedule_factor: float = Field(1 / 3, gt=0, lt=1, description="plateau: the rate is multiplied by this")
+    schedule_patience: int = Field(2, ge=0, description="plateau: epochs without a better validation accuracy")
+    early_stopping_patience: int = Field(15, ge=1, description="stop after as many epochs without a better one")
+    tuning: Literal["full", "head"] = Field("full", description="train the whole network, or the head alone")
+    weights: str = Field("imagenet", min_length=1, description="imagenet, none, or a .safetensors/.pth file")
+    normalization: Literal["weights", "unit"] = Field("weights", description="the weights' mean and std, or 0-1")
+    precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast precision; 16 bits on GPUs only")
+    augmentation: Literal["auto", "none"] = Field("auto", description="flips, rotation, colour jitter by kind of image")
+    channels_last: bool = Field(True, description="memory format of convolutions")
+    synthetic_images: int = Field(600, ge=30, le=100_000, description="images that an embedded dataset draws")
+    bootstrap_resamples: int = Field(1000, ge=100, description="resamples behind every 95 % interval")
+    timing_batches: int = Field(30, ge=30, description="timed batches, after the warm-up")
+    timing_warmup: int = Field(10, ge=10, description="batches before timing starts")
+    timing_batch_size: int = Field(32, ge=2, description="images in a timed batch")
+    federated: Federation = Field(default_factory=Federation, description="what the federated regimes use")
+
+
+class Runtime(_Frozen):
+    """How a run is carried out; none of it changes a result's identity."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: int = Field(0, ge=0, description="CPU threads of torch; 0: torch's own choice")
+    executor: Literal["local"] = Field("local", description="where cells run")
+    progress: Literal["auto", "rich", "plain", "none"] = Field("auto", description="display")
+    wandb: Literal["off", "offline", "online"] = Field("off", description="Weights & Biases")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    # Small enough for two CPU cores without network: features of the backbone are computed once, heads are trained on
+    # them. Random weights, so its figures show that the machinery works and say little of the models.
+    "demo": {
+        "image_size": 64,
+        "epochs": 10,
+        "early_stopping_patience": 5,
+        "tuning": "head",
+        "weights": "none",
+        "synthetic_images": 240,
+        "timing_batch_size": 4,
+    },
+}
+
+
+def load_protocol(name_or_file: str, overrides: list[str] | None = None) -> Protocol:
+    """Make a protocol from a preset's name or a TOML file, with `field=value` overrides.
+
+    A TOML file may start from a preset by `base = "demo"`; nested fields are tables or dotted (`federated.clients=10`).
+
+    Raises:
+        UserError: unknown preset or field (near matches offered), unreadable file, or a value out of bounds.
+    """
+    values = _base_values(name_or_file)
+    for override in overrides or []:
+        _set_dotted(values, override)
+    return _validated(values, name_or_file)
+
+
+def _base_values(name_or_file: str) -> dict[str, Any]:
+    if name_or_file in PRESETS:
+        return dict(PRESETS[name_or_file])
+    path = Path(name_or_file)
+    if path.suffix != ".toml":
+        raise UserError(f"no protocol is called {name_or_file!r}; there are {', '.join(PRESETS)}, or name a .toml file")
+    values = read_toml(path)
+    base = values.pop("base", "paper")
+    if base not in PRESETS:
+        raise UserError(f"{path}: base = {base!r} is no preset; there are {', '.join(PRESETS)}")
+    return {**PRESETS[base], **values}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises UserError when it is missing or no TOML."""
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+
+
+def _set_dotted(values: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    if not separator or not name.strip():
+        raise UserError(f"--set takes field=value, not {override!r}; for example --set epochs=10")
+    *tables, field = name.strip().split(".")
+    for table in tables:
+        inner = values.get(table)
+        values[table] = dict(inner) if isinstance(inner, dict) else {}
+        values = values[table]
+    values[field] = _scalar(text.strip())
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _validated(values: dict[str, Any], source: str) -> Protocol:
+    try:
+        return Protocol.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(_explain(first, source)) from error
+
+
+def _explain(problem: Any, source: str) -> str:
+    *tables, field = [str(part) for part in problem["loc"]]
+    fields = Federation.model_fields if tables == ["federated"] else Protocol.model_fields
+    name = ".".join([*tables, field])
+    if problem["type"] == "extra_forbidden":
+        return f"protocol {source}: no field is called {name!r}; {near_matches(field, fields)}"
+    about = fields[field].description if field in fields else ""
+    return f"protocol {source}: {name} = {problem['input']!r} will not do: {problem['msg'].lower()} ({about})"

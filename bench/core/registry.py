@@ -1,0 +1,112 @@
+"""One kind of lookup for models, datasets and regimes."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from bench.core.errors import UnknownName
+
+T = TypeVar("T")
+
+
+def near_matches(name: str, names: Iterable[str]) -> str:
+    """What to say of an unknown name: the nearest known ones, or all of them."""
+    known = list(names)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    return f"there are: {', '.join(known) or 'none'}"
+
+
+class Registry(Generic[T]):
+    """Names to items, with third-party entry points and `prefix:NAME` resolvers.
+
+    Args:
+        noun: the singular word that messages use ("model").
+        group: entry-point group whose objects are callables; each is called once with this registry
+            at the first lookup, and registers what it brings.
+        listing: the command that names every item, for messages.
+    """
+
+    def __init__(self, noun: str, group: str | None = None, listing: str = "") -> None:
+        self.noun = noun
+        self._listing = listing or f"bench {noun}s list"
+        self._group = group
+        self._items: dict[str, T] = {}
+        self._resolvers: dict[str, Callable[[str], T]] = {}
+        self._loaded = group is None
+
+    def register(self, name: str, item: T) -> T:
+        """Add an item. Raises ValueError when the name is taken."""
+        if name in self._items:
+            raise ValueError(f"{self.noun} {name!r} is registered twice")
+        self._items[name] = item
+        return item
+
+    def resolver(self, prefix: str, resolve: Callable[[str], T]) -> None:
+        """Let `prefix:REST` be answered by `resolve(REST)`; the prefix "@" gets every whole name with an @ in it."""
+        self._resolvers[prefix] = resolve
+
+    def names(self) -> list[str]:
+        """Every registered name, in the order of registration."""
+        self._load_entry_points()
+        return list(self._items)
+
+    def get(self, name: str) -> T:
+        """Return the item of a name.
+
+        Raises:
+            UnknownName: with near matches.
+        """
+        self._load_entry_points()
+        if name in self._items:
+            return self._items[name]
+        resolved = self._resolve(name)
+        if resolved is None:
+            raise UnknownName(self._unknown(name))
+        return resolved
+
+    def match(self, patterns: str) -> list[str]:
+        """Expand "all" or comma-separated shell patterns to names, without repeats.
+
+        Raises:
+            UnknownName: when one of the patterns matches nothing.
+        """
+        self._load_entry_points()
+        found: dict[str, None] = {}
+        for pattern in [part.strip() for part in patterns.split(",") if part.strip()] or [""]:
+            found.update(dict.fromkeys(self._match_one(pattern)))
+        return list(found)
+
+    def _match_one(self, pattern: str) -> list[str]:
+        if pattern == "all":
+            return list(self._items)
+        hits = [name for name in self._items if fnmatch.fnmatchcase(name, pattern)]
+        if not hits:
+            self.get(pattern)
+            hits = [pattern]
+        return hits
+
+    def _resolve(self, name: str) -> T | None:
+        for prefix, resolve in self._resolvers.items():
+            if prefix == "@" and "@" in name:
+                return resolve(name)
+            if name.startswith(f"{prefix}:"):
+                return resolve(name.removeprefix(f"{prefix}:"))
+        return None
+
+    def _unknown(self, name: str) -> str:
+        hint = near_matches(name, self._items)
+        prefixes = "".join(f", or {prefix}:NAME" for prefix in self._resolvers if prefix != "@")
+        return f"no {self.noun} is called {name!r}; {hint} (`{self._listing}` names them all{prefixes})"
+
+    def _load_entry_points(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        for entry in entry_points(group=self._group or ""):
+            entry.load()(self)

@@ -1,0 +1,35 @@
+"""What every test may use: folders of their own, and the real images and weights where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's datasets or caches."""
+    folder = tmp_path_factory.mktemp("user")
+    monkeypatch.setenv("BENCH_HOME", str(folder / "home"))
+    monkeypatch.setenv("BENCH_CACHE", str(folder / "cache"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the real images, or a skip."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("the real images are not at ../shared/data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """The folder with the real ImageNet weights, or a skip."""
+    folder = SHARED / "weights"
+    if not folder.is_dir():
+        pytest.skip("the real weights are not at ../shared/weights")
+    return folder
