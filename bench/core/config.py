@@ -62,7 +62,7 @@ class Protocol(_Frozen):
     timing_batches: int = Field(30, ge=30, description="timed batches, after the warm-up")
     timing_warmup: int = Field(10, ge=10, description="batches before timing starts")
     timing_batch_size: int = Field(32, ge=2, description="images in a timed batch")
-    federated: Federation = Field(default_factory=Federation, description="what the federated regimes use")
+    federated: Federation = Field(Federation(), description="what the federated regimes use")
 
 
 class Runtime(_Frozen):
