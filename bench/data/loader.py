@@ -1,0 +1,48 @@
+"""What a fit is handed of a dataset: one part of a split, read batch by batch from a shared array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.table import Table
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a split: some rows of an array that other parts share.
+
+    Attributes:
+        inputs: uint8 images [M, H, W, 3], or float feature maps [M, C, h, w]; memory-mapped, M >= N.
+        rows: the part's rows of `inputs`, int64 [N].
+        labels: class numbers, int64 [N].
+        ids, groups, sites: strings [N].
+    """
+
+    inputs: NDArray[Any]
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    sites: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """The inputs at positions 0 <= p < N of this part, copied: [len(positions), ...]."""
+        return np.asarray(self.inputs[self.rows[positions]])
+
+    def subset(self, positions: NDArray[np.int64]) -> Part:
+        """The part that holds only these positions (a federated client's share)."""
+        columns = ("rows", "labels", "ids", "groups", "sites")
+        return replace(self, **{name: getattr(self, name)[positions] for name in columns})
+
+
+def part(table: Table, inputs: NDArray[Any], rows: NDArray[np.int64]) -> Part:
+    """The part of a table at some rows, over an array that has a row for each of the table's."""
+    columns = ("labels", "ids", "groups", "sites")
+    return Part(inputs, rows, **{name: getattr(table, name)[rows] for name in columns})

@@ -1,0 +1,158 @@
+"""Centralized fitting with Lightning: the paper's recipe (section 4), resumable by epoch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import EarlyStopping
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bench.core.config import Protocol
+from bench.data.loader import Part
+from models.batches import EvalBatches, Preparation, TrainBatches
+from models.callbacks import BEST, LAST, History, Keeper, OnEvent, Schedule
+from models.classifier import Classifier
+from models.network import Network
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What a fit may see. The test part is not here."""
+
+    train: Part
+    val: Part
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """Everything that a fit is handed; it knows nothing of who runs beside it.
+
+    Attributes:
+        network: built from the cell's seed, initial weights loaded; it is trained in place.
+        prepare: stored inputs to tensors; with `tuning = "head"` the parts hold feature maps.
+        data_seed, fit_seed: of the batches, and of dropout.
+        folder: where the state to resume from and the best weights are written.
+        micro_batches: in how many pieces a batch is computed (more than 1 after running out of memory).
+    """
+
+    network: Network
+    num_classes: int
+    protocol: Protocol
+    regime: str
+    data: FitData
+    prepare: Preparation
+    data_seed: int
+    fit_seed: int
+    folder: Path
+    device: torch.device
+    on_event: OnEvent = lambda event: None
+    should_stop: Callable[[], bool] = lambda: False
+    micro_batches: int = 1
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained, and what the parts' inputs go into: the network, or its head."""
+        return self.network if self.protocol.tuning == "full" else self.network.head
+
+    def train_batches(self, epoch: int) -> TrainBatches:
+        """The training batches of an epoch."""
+        size = min(self.protocol.batch_size, len(self.data.train))
+        return TrainBatches(self.data.train, self.prepare, size, self.data_seed, epoch, self.micro_batches)
+
+    def val_batches(self) -> EvalBatches:
+        """The validation batches."""
+        return EvalBatches(self.data.val, self.prepare)
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """What a fit leaves behind; the chosen weights are in the context's network and in `best.safetensors`.
+
+    Attributes:
+        history: a row an epoch or round.
+        columns: figures for the result's row.
+        notes: what a reader of the row must know.
+    """
+
+    history: list[dict[str, Any]]
+    columns: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def fit(context: FitContext) -> FitOutcome:
+    """Train until the last epoch or until the validation accuracy stays (early stopping), then take the best weights.
+
+    Goes on from `last.ckpt` where the folder holds one.
+
+    Raises:
+        Interrupted: when asked to stop; the last finished epoch is saved.
+    """
+    _quiet()
+    history = History(context.on_event, context.should_stop)
+    keeper = Keeper(context.folder)
+    classifier = Classifier(
+        context.module, context.protocol, context.train_batches, context.val_batches, context.fit_seed
+    )
+    trainer = _trainer(context, [history, Schedule(context.protocol), _early_stopping(context.protocol), keeper])
+    last = context.folder / LAST
+    trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
+    context.module.load_state_dict(load_file(context.folder / BEST))
+    columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
+    return FitOutcome(history.rows, columns)
+
+
+@torch.inference_mode()
+def probabilities(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
+    """Class probabilities float32 [N, k] in evaluation mode."""
+    module.eval()
+    return np.concatenate([module(inputs).float().softmax(1).cpu().numpy() for inputs, _ in batches])
+
+
+class _Patience(EarlyStopping):
+    """Early stopping that also holds when a fit is resumed from the very epoch that ended it."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+def _early_stopping(protocol: Protocol) -> EarlyStopping:
+    patience = protocol.early_stopping_patience
+    return _Patience("val_accuracy", mode="max", patience=patience, check_on_train_epoch_end=True)
+
+
+def _trainer(context: FitContext, callbacks: list[pl.Callback]) -> pl.Trainer:
+    precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[context.protocol.precision]
+    device = context.device
+    return pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        precision=precision,
+        max_epochs=context.protocol.epochs,
+        accumulate_grad_batches=context.micro_batches,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=context.folder,
+    )
+
+
+def _quiet() -> None:
+    for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Both are advice to whoever writes a training script, and neither applies: batches come ready-made from memory.
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
