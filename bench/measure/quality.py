@@ -1,0 +1,291 @@
+"""Quality of stored predictions: every figure of the result table, its interval, and why a figure is missing.
+
+Fractions are 0..1. Decisions are the arg-max class; a tie goes to the first class, as numpy's `argmax` does. "Macro"
+is the plain mean over the classes that the test part holds. NaN stands for "undefined"; `undefined` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bench.core.errors import UserError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ECE_BINS = 15
+FEWEST_GROUPS = 10
+_CHUNK_ELEMENTS = 2_000_000
+# Predictions are stored as float32, whose softmax can reach an exact 0: the same floor as scikit-learn's for float32.
+_LOG_FLOOR = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Predictions checked once and brought into the shapes that every figure needs.
+
+    labels [N] int64, probabilities [N, k] float64, classes k names, decisions [N] int64.
+    """
+
+    labels: Ints
+    probabilities: Floats
+    classes: tuple[str, ...]
+    decisions: Ints
+
+
+def scores(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> Scores:
+    """Check predictions at the door.
+
+    Raises:
+        UserError: shapes that do not fit, labels outside the classes, values that are no probabilities.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    shares = np.asarray(probabilities, dtype=np.float64)
+    if truth.ndim != 1 or shares.shape != (truth.size, len(classes)) or truth.size == 0:
+        raise UserError(f"predictions need labels [N] and probabilities [N, {len(classes)}], N > 0; "
+                        f"got {truth.shape} and {shares.shape}")  # fmt: skip
+    if truth.min() < 0 or truth.max() >= len(classes):
+        raise UserError(f"labels must lie in 0..{len(classes) - 1}, got {truth.min()}..{truth.max()}")
+    if not np.all(np.isfinite(shares)) or np.any(np.abs(shares.sum(axis=1) - 1) > 1e-3) or shares.min() < 0:
+        raise UserError("probabilities must be finite, not negative and sum to 1 in every row")
+    return Scores(truth, shares, tuple(classes), shares.argmax(axis=1))
+
+
+def quality(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> dict[str, float]:
+    """Every quality column of one test part.
+
+    Args:
+        labels: [N] class numbers.
+        probabilities: [N, k], rows sum to 1.
+        classes: the k names, in the order of the columns.
+
+    Returns:
+        accuracy, balanced_accuracy, precision, recall, f1, sensitivity, specificity, roc_auc, roc_auc_hard, pr_auc,
+        log_loss, brier, ece, mcc and one recall_CLASS a class.
+    """
+    given = scores(labels, probabilities, classes)
+    once = _weighted(given, _Sorted.of(given), np.ones((1, given.labels.size)))
+    return {name: float(values[0]) for name, values in once.items()}
+
+
+def undefined(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> dict[str, str]:
+    """The reason behind each column that is NaN or rests on a convention, by column name."""
+    given = scores(labels, probabilities, classes)
+    support = np.bincount(given.labels, minlength=len(classes))
+    predicted = np.bincount(given.decisions, minlength=len(classes))
+    absent = [name for name, count in zip(classes, support, strict=True) if count == 0]
+    never = [name for name, count, hits in zip(classes, support, predicted, strict=True) if count and not hits]
+    reasons = {f"recall_{name}": f"no test image of class {name}" for name in absent}
+    if (support > 0).sum() < 2:
+        single = "the test part holds one class only"
+        reasons |= dict.fromkeys(("roc_auc", "roc_auc_hard", "specificity", "mcc"), single)
+    if never:
+        reasons["precision"] = f"never predicted, counted as 0: {', '.join(never)}"
+    return reasons
+
+
+def rarest_class(labels: ArrayLike, classes: Sequence[str]) -> str:
+    """The class with the fewest images among those that are there at all."""
+    support = np.bincount(np.asarray(labels, dtype=np.int64), minlength=len(classes))
+    present = [index for index, count in enumerate(support) if count]
+    return classes[min(present, key=lambda index: int(support[index]))]
+
+
+def clusters(groups: ArrayLike) -> tuple[Ints, str]:
+    """What the bootstrap draws: a cluster number an image [N], and "group" or "image".
+
+    With fewer than `FEWEST_GROUPS` groups (author's folds standing in for patients, say) a clustered bootstrap has
+    nothing to draw from; images are drawn then, and every table that uses the interval says so.
+    An empty name means that the image has no known group and stands for itself.
+    """
+    names = np.asarray(groups).astype(str)
+    alone = np.char.add("\x00", np.arange(names.size).astype(str))
+    _, codes = np.unique(np.where(names == "", alone, names), return_inverse=True)
+    if codes.size and codes.max() + 1 < FEWEST_GROUPS:
+        return np.arange(names.size, dtype=np.int64), "image"
+    return codes.astype(np.int64), "group"
+
+
+def draws(codes: Ints, resamples: int, seed: int) -> Floats:
+    """How often each cluster is drawn: [resamples, clusters], every row sums to the number of clusters."""
+    count = int(codes.max()) + 1
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+
+
+def intervals(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    groups: ArrayLike,
+    classes: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of every quality column from a bootstrap that draws whole groups [N].
+
+    A column that is undefined in every resample has (NaN, NaN); resamples that lack a class leave it out of the means.
+    """
+    samples = resampled(labels, probabilities, groups, classes, resamples, seed)
+    return {name: _percentiles(values) for name, values in samples.items()}
+
+
+def resampled(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    groups: ArrayLike,
+    classes: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Floats]:
+    """Every quality column on each resample [resamples]; equal seeds and groups draw the same images.
+
+    Two systems measured on the same images therefore share their resamples, which makes differences paired.
+    """
+    given = scores(labels, probabilities, classes)
+    codes, _ = clusters(groups)
+    counts = draws(codes, resamples, seed)
+    ordered = _Sorted.of(given)
+    rows = max(1, _CHUNK_ELEMENTS // given.labels.size)
+    parts = [_weighted(given, ordered, counts[at : at + rows][:, codes]) for at in range(0, resamples, rows)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _percentiles(values: Floats) -> tuple[float, float]:
+    kept = values[np.isfinite(values)]
+    if kept.size == 0:
+        return (float("nan"), float("nan"))
+    low, high = np.percentile(kept, [2.5, 97.5])
+    return (float(low), float(high))
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """Per class: the images by falling probability [N] and where each run of equal probabilities starts [ties]."""
+
+    orders: tuple[Ints, ...]
+    starts: tuple[Ints, ...]
+
+    @classmethod
+    def of(cls, given: Scores) -> _Sorted:
+        orders = tuple(np.argsort(-column, kind="stable") for column in given.probabilities.T)
+        columns = [column[order] for column, order in zip(given.probabilities.T, orders, strict=True)]
+        starts = tuple(np.flatnonzero(np.r_[True, column[1:] != column[:-1]]) for column in columns)
+        return cls(orders, starts)
+
+
+def _weighted(given: Scores, ordered: _Sorted, weights: Floats) -> dict[str, Floats]:
+    """Every column under image weights [B, N]: each value is [B]."""
+    size = len(given.classes)
+    cells = _onehot(given.labels * size + given.decisions, size * size)
+    confusion = (weights @ cells).reshape(-1, size, size)
+    totals = weights.sum(axis=1)
+    columns = _decided(confusion, given.classes)
+    columns |= _ranked(given, ordered, weights)
+    columns |= {name: weights @ values / totals for name, values in _per_image(given).items()}
+    columns["ece"] = _calibration_error(given, weights)
+    return columns
+
+
+def _onehot(numbers: Ints, size: int) -> Floats:
+    table: Floats = np.eye(size, dtype=np.float64)[numbers]
+    return table
+
+
+def _ratio(part: Floats, whole: Floats, otherwise: float = float("nan")) -> Floats:
+    values: Floats = np.divide(part, whole, out=np.full(part.shape, otherwise), where=whole > 0)
+    return values
+
+
+def _macro(values: Floats, counted: NDArray[np.bool_]) -> Floats:
+    kept = counted & np.isfinite(values)
+    return _ratio(np.where(kept, values, 0.0).sum(axis=1), kept.sum(axis=1).astype(np.float64))
+
+
+def _decided(confusion: Floats, classes: tuple[str, ...]) -> dict[str, Floats]:
+    """Figures of the arg-max class from confusion counts [B, k true, k predicted]."""
+    hits = np.einsum("bii->bi", confusion)
+    support, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
+    totals = support.sum(axis=1)
+    present = support > 0
+    recalls = _ratio(hits, support)
+    others = totals[:, None] - support
+    recall = _macro(recalls, present)
+    specificity = _macro(_ratio(others - (predicted - hits), others), present)
+    columns = {
+        "accuracy": hits.sum(axis=1) / totals,
+        "balanced_accuracy": recall,
+        "precision": _macro(_ratio(hits, predicted, 0.0), present),
+        "recall": recall,
+        "f1": _macro(_ratio(2 * hits, support + predicted, 0.0), present),
+        "sensitivity": recall,
+        "specificity": specificity,
+        "roc_auc_hard": (recall + specificity) / 2,
+        "mcc": _matthews(hits.sum(axis=1), support, predicted, totals),
+    }
+    return columns | {f"recall_{name}": recalls[:, index] for index, name in enumerate(classes)}
+
+
+def _matthews(correct: Floats, support: Floats, predicted: Floats, totals: Floats) -> Floats:
+    """Gorodkin's R_K (2004), which is Matthews' coefficient for two classes; 0 when one class takes all decisions."""
+    covariance = correct * totals - (support * predicted).sum(axis=1)
+    spread_predicted = totals**2 - (predicted**2).sum(axis=1)
+    spread_true = totals**2 - (support**2).sum(axis=1)
+    value = _ratio(covariance, np.sqrt(spread_predicted * spread_true), 0.0)
+    return np.where(spread_true > 0, value, np.nan)
+
+
+def _ranked(given: Scores, ordered: _Sorted, weights: Floats) -> dict[str, Floats]:
+    """roc_auc (ties count half) and pr_auc (average precision), one class against the rest, macro."""
+    roc, precision = [], []
+    for index, (order, starts) in enumerate(zip(ordered.orders, ordered.starts, strict=True)):
+        mine = given.labels[order] == index
+        drawn = weights[:, order]
+        positive = np.add.reduceat(drawn * mine, starts, axis=1)
+        negative = np.add.reduceat(drawn * ~mine, starts, axis=1)
+        above_positive, above_negative = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
+        positives, negatives = above_positive[:, -1], above_negative[:, -1]
+        below = negatives[:, None] - above_negative + negative / 2
+        roc.append(_ratio((positive * below).sum(axis=1), positives * negatives))
+        share = _ratio(above_positive, above_positive + above_negative, 0.0)
+        precision.append(_ratio((share * positive).sum(axis=1), positives))
+    everywhere = np.ones((weights.shape[0], len(roc)), dtype=bool)
+    return {
+        "roc_auc": _macro(np.stack(roc, axis=1), everywhere),
+        "pr_auc": _macro(np.stack(precision, axis=1), everywhere),
+    }
+
+
+def _per_image(given: Scores) -> dict[str, Floats]:
+    """log_loss and brier of each image [N]; brier is halved for two classes, as the binary score is."""
+    chosen = given.probabilities[np.arange(given.labels.size), given.labels]
+    errors = ((given.probabilities - _onehot(given.labels, len(given.classes))) ** 2).sum(axis=1)
+    halved = 2 if len(given.classes) == 2 else 1
+    return {"log_loss": -np.log(np.clip(chosen, _LOG_FLOOR, 1 - _LOG_FLOOR)), "brier": errors / halved}
+
+
+def confidence_bins(given: Scores) -> Ints:
+    """The bin [N] of each image's highest probability: `ECE_BINS` bins of equal width, open on the left."""
+    top = given.probabilities.max(axis=1)
+    bins: Ints = np.clip(np.ceil(top * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    return bins
+
+
+def _calibration_error(given: Scores, weights: Floats) -> Floats:
+    """Expected calibration error (Guo et al. 2017) of the highest probability."""
+    top = given.probabilities.max(axis=1)
+    surplus = top - (given.decisions == given.labels)
+    gaps = weights @ (_onehot(confidence_bins(given), ECE_BINS) * surplus[:, None])
+    error: Floats = np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
+    return error
+
+
+def unit_note(groups: ArrayLike) -> str:
+    """One sentence on what the interval draws, empty when it draws groups."""
+    count = len(set(np.asarray(groups).astype(str)))
+    if clusters(groups)[1] == "group":
+        return ""
+    return f"the test part has only {count} groups: intervals draw images and may be too narrow"
