@@ -97,7 +97,7 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The protocol's optimizer over what is trained."""
-        return make_optimizer(self.module, self._protocol)
+        return make_optimizer(self.module.parameters(), self._protocol)
 
     def _step(self, batch: tuple[Tensor, Tensor], tally: Tally) -> Tensor:
         inputs, labels = batch
@@ -107,12 +107,12 @@ class Classifier(pl.LightningModule):
         return loss
 
 
-def make_optimizer(module: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
-    """The protocol's optimizer over the parameters that ask for a gradient."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def make_optimizer(parameters: Iterable[nn.Parameter], protocol: Protocol) -> torch.optim.Optimizer:
+    """The protocol's optimizer over those of the parameters that ask for a gradient."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     rate, decay = protocol.learning_rate, protocol.weight_decay
     if protocol.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=protocol.momentum, weight_decay=decay)
+        return torch.optim.SGD(trained, lr=rate, momentum=protocol.momentum, weight_decay=decay)
     adam = torch.optim.Adam if protocol.optimizer == "adam" else torch.optim.AdamW
     # The fused step computes the same update in a third of the time on the CPU.
-    return adam(parameters, lr=rate, weight_decay=decay, fused=True)
+    return adam(trained, lr=rate, weight_decay=decay, fused=True)

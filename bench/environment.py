@@ -1,0 +1,61 @@
+"""What the machine and its software are, written beside every run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import bench
+from bench.core.identity import digest
+
+PACKAGES = (
+    "torch", "torchvision", "pytorch-lightning", "fvcore", "flwr", "optuna", "wandb", "timm", "numpy", "pandas", "pyarrow",
+    "scikit-learn", "scipy", "statsmodels",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor, memory and GPUs; `digest` identifies the whole."""
+    found = {
+        "bench": bench.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        **_torch(),
+    }
+    return {**found, "digest": digest(found)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float:
+    import psutil
+
+    return round(psutil.virtual_memory().total / 2**30, 1)
+
+
+def _torch() -> dict[str, Any]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"threads": torch.get_num_threads(), "gpus": gpus, "cuda": torch.version.cuda if gpus else None}

@@ -1,0 +1,143 @@
+"""Enumerate the cells of a grid, and settle before the first one trains whether each can run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.core.cellspec import CellSpec
+from bench.core.config import Protocol
+from bench.core.errors import UserError
+from bench.core.regimes import REGIMES
+from bench.data import registry as datasets
+from bench.data.split import expand
+from bench.data.table import Table
+from models.backbones import effective_size
+from models.registry import MODELS, ModelSpec
+from models.weights import ResolvedWeights, resolve
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `bench run` was asked for, as it was typed."""
+
+    models: str
+    datasets: str
+    protocol: Protocol
+    regimes: str = "centralized,fedavg"
+    seeds: str = "3"
+    split: str = "grouped"
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell that can run.
+
+    Attributes:
+        image_size: what the backbone is given, pixels: the protocol's, or the backbone's smallest.
+        size_note: says so when they differ; "" otherwise.
+    """
+
+    spec: CellSpec
+    key: str
+    model: ModelSpec
+    weights: ResolvedWeights
+    image_size: int
+    size_note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells in the order in which they run, and the tables that they read.
+
+    Attributes:
+        absent: registered datasets that are not at hand, with the command that brings each.
+    """
+
+    cells: list[PlannedCell]
+    tables: dict[str, Table]
+    absent: dict[str, str]
+
+
+def make_plan(request: Request) -> Plan:
+    """Expand the patterns and check every cell.
+
+    Cells of one dataset, fold and seed stand together, so that they share decoded images and feature maps.
+
+    Raises:
+        UserError: an unknown name, a dataset that is not at hand, weights that cannot be had, or a bad seed list.
+    """
+    models = MODELS.match(request.models)
+    regimes = REGIMES.match(request.regimes)
+    seeds = parse_seeds(request.seeds)
+    names, absent = choose_datasets(request.datasets)
+    weights = resolve_weights(models, request.protocol)
+    tables = {name: datasets.load(name, request.protocol) for name in names}
+    cells = [
+        plan_cell(CellSpec(model, name, split, regime, request.protocol, seed), table, weights[model])
+        for name, table in tables.items()
+        for split in expand(table, request.split)
+        for seed in seeds
+        for model in models
+        for regime in regimes
+    ]
+    return Plan(cells, tables, absent)
+
+
+def plan_cell(spec: CellSpec, table: Table, weights: ResolvedWeights) -> PlannedCell:
+    """Settle a cell's input size and key."""
+    model = MODELS.get(spec.model)
+    size, note = effective_size(model.backbone, spec.protocol.image_size)
+    key = spec.key(model_identity(model), table.fingerprint(), weights.identity)
+    return PlannedCell(spec, key, model, weights, size, note)
+
+
+def model_identity(model: ModelSpec) -> dict[str, Any]:
+    """What a registered model's results depend on: its backbone and its head's parameters, not its texts."""
+    return {"backbone": model.backbone, "head": {"type": type(model.head).__name__, **asdict(model.head)}}
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "3" means 0, 1, 2; "0,7" means those two; "7," means 7 alone."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts if part) or not any(parts):
+        raise UserError(f"--seeds takes a count (3) or a list (0,7), not {text!r}")
+    if len(parts) == 1:
+        count = int(parts[0])
+        if not 1 <= count <= 1000:
+            raise UserError(f"--seeds {count}: a run takes 1 to 1000 seeds; a single seed number is written `{count},`")
+        return list(range(count))
+    return list(dict.fromkeys(int(part) for part in parts if part))
+
+
+def choose_datasets(patterns: str) -> tuple[list[str], dict[str, str]]:
+    """The datasets at hand that the patterns name, and the others with the way to bring them.
+
+    Raises:
+        UserError: for an absent dataset that is named outright, or when nothing is left.
+    """
+    wanted = datasets.DATASETS.match(patterns)
+    at_hand = set(datasets.at_hand())
+    outright = {part.strip() for part in patterns.split(",")}
+    absent = {name: datasets.DATASETS.get(name).hint for name in wanted if not is_at_hand(name, at_hand)}
+    for name in outright & absent.keys():
+        raise UserError(f"dataset {name} is not on this machine; {absent[name]}")
+    return [name for name in wanted if name not in absent], absent
+
+
+def is_at_hand(name: str, at_hand: set[str]) -> bool:
+    """Whether a dataset can be read now; names such as `medmnist:NAME` are not in the listing."""
+    return name in at_hand or datasets.locate(name) is not None
+
+
+def resolve_weights(models: list[str], protocol: Protocol) -> dict[str, ResolvedWeights]:
+    """The initial weights of every model, or one sentence that names all the models that have none."""
+    resolved, problems = {}, {}
+    for name in models:
+        try:
+            resolved[name] = resolve(protocol.weights, MODELS.get(name))
+        except UserError as error:
+            problems.setdefault(str(error), []).append(name)
+    if problems:
+        raise UserError("; ".join(f"{', '.join(names)}: {problem}" for problem, names in problems.items()))
+    return resolved
