@@ -121,6 +121,20 @@ def pick_device(runtime: Runtime) -> torch.device:
     return device
 
 
+def check_runtime(protocol: Protocol, runtime: Runtime) -> None:
+    """Refuse a device that is not there, and 16-bit training where it cannot pay.
+
+    Raises:
+        UserError: in one sentence.
+    """
+    device = pick_device(runtime)
+    if device.type == "cpu" and protocol.precision != "32":
+        raise UserError(
+            f"precision = {protocol.precision} runs on GPUs only (on a CPU it is more than ten times slower); "
+            "use --set precision=32"
+        )
+
+
 def initial_network(planned: PlannedCell, num_classes: int, device: torch.device) -> Network:
     """The network before the fit: built from the cell's seed, initial weights loaded, on its device."""
     torch.manual_seed(derive_seed(planned.spec.fit_seed, "init"))
@@ -251,20 +265,22 @@ def measure_cost(job: CellJob, network: Network, device: torch.device) -> dict[s
     planned = job.planned
     asked = (planned.model, len(job.table.classes), planned.image_size)
     job.on_event({"event": "timing"})
-    return {"cost": dict(_cost(*asked)), "timing": dict(_timing(*asked, job.protocol, device))}
+    return {"cost": dict(model_cost(*asked)), "timing": dict(model_timing(*asked, job.protocol, device))}
 
 
 @lru_cache(maxsize=256)
-def _cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str, Any]:
+def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str, Any]:
+    """Parameters and operations of a model, in millions, and what was not counted."""
     found = cost(model.build(num_classes), image_size)
     sums = {name: getattr(found, name) for name in ("params_m", "macs_m", "flops_m", "activations_m")}
     return {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}
 
 
 @lru_cache(maxsize=256)
-def _timing(
+def model_timing(
     model: ModelSpec, num_classes: int, image_size: int, protocol: Protocol, device: torch.device
 ) -> dict[str, Any]:
+    """Times of a batch by the protocol's settings; a frozen backbone is timed as frozen, images in."""
     network = placed(model.build(num_classes), protocol, device)
     batch = torch.randn(protocol.timing_batch_size, 3, image_size, image_size, device=device)
     if protocol.channels_last:

@@ -1,0 +1,329 @@
+"""The commands: parse, call, print. Heavy imports stay inside the functions, so that help answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import bench
+from bench.core.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.core.config import Runtime
+    from bench.plan import Plan, PlannedCell
+    from bench.run import Listener, Summary
+    from bench.store import Run
+
+HELP = """Honest, fast benchmarking of compact medical-image classifiers.
+
+Try it at once, without network: bench run --models all --datasets all --protocol demo --seeds 1
+"""
+
+app = typer.Typer(
+    name="bench", help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+)
+models_app = typer.Typer(help="The registered models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+
+def _plugin(path: Path | None) -> Path | None:
+    if path is not None:
+        from bench.core.plugins import load_plugin
+
+        load_plugin(path)
+    return path
+
+
+Plugin = Annotated[
+    Path | None,
+    typer.Option(help="Python file that registers models, datasets or regimes.", callback=_plugin, is_eager=True),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+ProtocolName = Annotated[str, typer.Option(help="paper, demo, or a TOML file.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="field=value of the protocol; repeatable.")]
+Weights = Annotated[str | None, typer.Option(help="imagenet, none, or a .safetensors/.pth file.")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.secho(f"bench: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(2)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bench {bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version)] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    models: Annotated[str, typer.Option(help="all, or shell patterns, comma-separated.")] = "all",
+    datasets: Annotated[str, typer.Option(help="all (that are at hand), or patterns.")] = "all",
+    regimes: Annotated[str, typer.Option(help="all, or patterns: how models are trained.")] = "centralized,fedavg",
+    seeds: Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (0,7).")] = "3",
+    protocol: ProtocolName = "paper",
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="grouped, image, official or official:N.")] = "grouped",
+    weights: Weights = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/PROTOCOL when not given.")] = None,
+    device: DeviceName = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: torch's own choice.")] = 0,
+    progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
+    wandb: Annotated[str, typer.Option(help="off, offline or online.")] = "off",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    as_json: Json = False,
+    plugin: Plugin = None,
+) -> None:
+    """Run the grid: every model on every dataset. Start it again to go on where it stopped.
+
+    Example: `bench run --models "deepmedix*" --datasets phantom-brain --regimes centralized --protocol demo`
+    """
+    from bench.core.config import load_protocol
+
+    if weights is not None:
+        overrides = [*(overrides or []), f"weights={json.dumps(weights)}"]
+    recipe = load_protocol(protocol, overrides)
+    runtime = _runtime(device=device, threads=threads, progress=progress, wandb=wandb)
+    folder = out or Path("runs") / Path(protocol).stem
+
+    from bench.plan import Request, make_plan
+
+    plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split))
+    raise typer.Exit(_run(plan, folder, runtime, dry_run, as_json))
+
+
+def _runtime(**values: Any) -> Runtime:
+    from pydantic import ValidationError
+
+    from bench.core.config import Runtime
+
+    try:
+        return Runtime(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{first['loc'][0]} {first['input']!r}: {first['msg'].lower()}") from error
+
+
+def _run(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool) -> int:
+    from rich.console import Console
+
+    from bench.cell import check_runtime
+    from bench.store import Run
+
+    console = Console(stderr=as_json)
+    for cell in plan.cells:
+        check_runtime(cell.spec.protocol, runtime)
+    stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
+    pending = _show_plan(console, plan, stored)
+    if dry_run:
+        if as_json:
+            _print_json({"cells": [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells], "pending": len(pending)})
+        return 0
+    summary = _execute(console, plan, stored, runtime, len(pending))
+    return _conclude(console, stored, summary, as_json)
+
+
+def _show_plan(console: Any, plan: Plan, stored: Run) -> list[PlannedCell]:
+    from bench.display import clock
+    from bench.estimate import estimate_seconds
+    from bench.store import is_done
+
+    pending = [cell for cell in plan.cells if not is_done(stored.folder(cell.key))]
+    specs = [cell.spec for cell in plan.cells]
+    counts = [
+        f"{len({getattr(spec, field) for spec in specs})} {noun}"
+        for field, noun in (("model", "models"), ("dataset", "datasets"), ("regime", "regimes"), ("seed", "seeds"))
+    ]
+    console.print(f"[bold]{len(specs)} cells[/]: {', '.join(counts)} → {stored.path}", highlight=False)
+    for name, table in plan.tables.items():
+        about = ", synthetic" if table.synthetic else ""
+        console.print(f"  {name}: {len(table)} images, {len(table.classes)} classes{about}", highlight=False)
+        for note in table.notes:
+            console.print(f"    {note}", highlight=False, markup=False, style="yellow")
+    for name, hint in plan.absent.items():
+        console.print(f"  [dim]not at hand: {name} ({hint})[/]", highlight=False)
+    for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
+        console.print(f"  [dim]{note}[/]", highlight=False)
+    rough = f"; about {clock(estimate_seconds(plan, pending, stored))} at most" if pending else ""
+    console.print(f"  {len(specs) - len(pending)} done already, {len(pending)} to run{rough}", highlight=False)
+    return pending
+
+
+def _execute(console: Any, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
+    from bench.display import Pace, PlainDisplay, RichDisplay
+    from bench.run import execute
+
+    pace = Pace(len(plan.cells), len(plan.cells) - pending)
+    command = " ".join(["bench", *sys.argv[1:]])
+    live = runtime.progress == "rich" or (runtime.progress == "auto" and console.is_terminal)
+    with ExitStack() as stack:
+        listeners: list[Listener] = []
+        if live:
+            listeners.append(stack.enter_context(RichDisplay(console, pace)))
+        elif runtime.progress != "none":
+            listeners.append(PlainDisplay(console, pace))
+        if runtime.wandb != "off":
+            from reports.tracking import Tracker
+
+            listeners.append(stack.enter_context(Tracker(stored, runtime.wandb)))
+        return execute(plan, stored, runtime, listeners, command)
+
+
+def _conclude(console: Any, stored: Run, summary: Summary, as_json: bool) -> int:
+    from reports.commands import draw
+
+    page = draw(stored.path, console)
+    total = summary.done + summary.failed
+    if as_json:
+        _print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page)})
+    console.print(f"{summary.done} of {total} cells; report: {page}", highlight=False)
+    if summary.stopped:
+        console.print("stopped as asked; the same command goes on from the last epoch", style="yellow")
+    return 0 if summary.done == total else 1
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False, plugin: Plugin = None) -> None:
+    """List the registered models.
+
+    Example: `bench models list --json`
+    """
+    from bench.listing import models_table
+
+    _listing(models_table(), ["name", "paper", "backbone", "head", "smallest input", "summary"], as_json)
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="A model's name; also HEAD@BACKBONE, torchvision:NAME or timm:NAME.")],
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 4,
+    as_json: Json = False,
+    plugin: Plugin = None,
+) -> None:
+    """Show one model: its parts, parameters and operations.
+
+    Example: `bench models show deepmedix --classes 4`
+    """
+    from bench.listing import model_card
+
+    card = model_card(name, classes)
+    if as_json:
+        _print_json(card)
+        return
+    width = max(len(field) for field in card)
+    for field, value in card.items():
+        typer.echo(f"{field:<{width}}  {value}")
+
+
+@app.command()
+def regimes(as_json: Json = False) -> None:
+    """List the regimes: how a model can be trained.
+
+    Example: `bench regimes`
+    """
+    from bench.core.regimes import REGIMES
+
+    rows = [{"name": name, "summary": REGIMES.get(name).summary} for name in REGIMES.names()]
+    _listing(rows, ["name", "summary"], as_json)
+
+
+@app.command()
+def profile(
+    models: Annotated[list[str], typer.Argument(help="Models or patterns.")],
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 4,
+    protocol: ProtocolName = "paper",
+    overrides: Overrides = None,
+    device: DeviceName = "auto",
+    timing: Annotated[bool, typer.Option(help="Also time batches of training and inference.")] = True,
+    as_json: Json = False,
+    plugin: Plugin = None,
+) -> None:
+    """Count parameters, MACs, FLOPs and activations, and time batches, without training.
+
+    Example: `bench profile "deepmedix*" mobilenet_v2 --set image_size=96 --set timing_batch_size=8`
+    """
+    from bench.core.config import load_protocol
+    from bench.listing import PROFILE_COLUMNS, profile_rows
+
+    recipe = load_protocol(protocol, overrides)
+    rows = profile_rows(",".join(models), classes, recipe, _runtime(device=device), timing)
+    _listing(rows, PROFILE_COLUMNS, as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what this machine has: versions, devices, disk, where data and weights are.
+
+    Example: `bench doctor --json`
+    """
+    from bench.listing import diagnosis
+
+    found = diagnosis()
+    if as_json:
+        _print_json(found)
+        return
+    for field, value in found.items():
+        typer.echo(f"{field:<12} {value}")
+
+
+def _listing(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if _numeric(rows, column) else "left")
+    for row in rows:
+        table.add_row(*(_text(row.get(column)) for column in columns))
+    Console().print(table)
+
+
+def _numeric(rows: list[dict[str, Any]], column: str) -> bool:
+    return any(isinstance(row.get(column), (int, float)) for row in rows)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.3f}" if isinstance(value, float) else str(value)
+
+
+def _mount() -> None:
+    """Add the commands that other parts bring; their modules import nothing heavy."""
+    from bench.data.commands import app as data_app
+    from federated.commands import app as federated_app
+    from reports.commands import COMMANDS as report_commands
+
+    app.add_typer(data_app, name="data")
+    app.add_typer(federated_app, name="fed")
+    commands: dict[str, Callable[..., Any]] = report_commands
+    for name, function in commands.items():
+        app.command(name)(function)
+
+
+_mount()

@@ -1,0 +1,79 @@
+"""What the listing commands show, as plain rows."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bench.cell import model_cost, model_timing, pick_device
+from bench.core.config import Protocol, Runtime
+from bench.core.paths import cache, home
+from bench.environment import environment
+from models.backbones import BACKBONES, effective_size
+from models.registry import MODELS
+
+PROFILE_COLUMNS = [
+    "model", "image_size", "params_m", "macs_m", "flops_m", "activations_m", "train_batch_ms", "infer_batch_ms",
+    "batch_size", "precision", "device",
+]  # fmt: skip
+
+
+def models_table() -> list[dict[str, Any]]:
+    """A row a registered model."""
+    specs = [MODELS.get(name) for name in MODELS.names()]
+    return [
+        {
+            "name": spec.name,
+            "paper": spec.paper_name,
+            "backbone": spec.backbone,
+            "head": spec.head.summary,
+            "smallest input": effective_size(spec.backbone, 1)[0],
+            "summary": spec.summary,
+        }
+        for spec in specs
+    ]
+
+
+def model_card(name: str, classes: int) -> dict[str, Any]:
+    """One model at 224 pixels, or at its smallest input when that is larger."""
+    spec = MODELS.get(name)
+    size, note = effective_size(spec.backbone, 224)
+    about = {"name": spec.name, "paper": spec.paper_name, "summary": spec.summary, "family": spec.family}
+    counted = model_cost(spec, classes, size)
+    return {**about, "backbone": spec.backbone, "head": spec.head.summary, "classes": classes, "note": note, **counted}
+
+
+def profile_rows(
+    patterns: str, classes: int, protocol: Protocol, runtime: Runtime, timing: bool
+) -> list[dict[str, Any]]:
+    """A row a model: operations, and times where asked for."""
+    device = pick_device(runtime)
+    rows = []
+    for name in MODELS.match(patterns):
+        spec = MODELS.get(name)
+        size, note = effective_size(spec.backbone, protocol.image_size)
+        row = {"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)}
+        rows.append(row | (model_timing(spec, classes, size, protocol, device) if timing else {}))
+    return rows
+
+
+def diagnosis() -> dict[str, Any]:
+    """What this machine has, and where things are."""
+    import torch
+
+    weights = Path(torch.hub.get_dir()) / "checkpoints"
+    folders = {"data": home(), "cache": cache(), "weights": weights}
+    return {**environment(), **{name: f"{path} ({_size(path)})" for name, path in folders.items()}, "disk": _free()}
+
+
+def _size(path: Path) -> str:
+    if not path.is_dir():
+        return "not there yet"
+    total = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return f"{total / 2**20:,.0f} MiB"
+
+
+def _free() -> str:
+    usage = shutil.disk_usage(Path.cwd())
+    return f"{usage.free / 2**30:,.0f} of {usage.total / 2**30:,.0f} GiB free here"
