@@ -1,0 +1,228 @@
+"""Paired statistics of two systems on the same images.
+
+Images of one patient are not independent, so whole groups are what is drawn or flipped wherever groups are known
+(`quality.clusters`). With one image a group every test here is its textbook form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bench.measure.quality import clusters, quality, resampled, scores
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+Z95 = 1.959963984540054
+Z80 = 0.8416212335729143
+# Six discordant images all in one direction are the fewest that an exact test calls significant: 2 / 2**6 = 0.031.
+FEWEST_DISCORDANT = 6
+EXACT_BELOW = 25
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A minus B of one figure, with its 95 % interval, standard error and two-sided p value."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    p: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Mcnemar:
+    """McNemar's test: images that only A (`only_a`) or only B decides rightly."""
+
+    only_a: int
+    only_b: int
+    p: float
+    exact: bool
+
+
+def mcnemar(right_a: ArrayLike, right_b: ArrayLike) -> Mcnemar:
+    """McNemar's test of two [N] vectors of right/wrong: exact below 25 discordant images, else with continuity
+    correction (Edwards 1948). Two-sided; p is 1 when nothing is discordant.
+    """
+    first, second = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
+    only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant = only_a + only_b
+    if discordant < EXACT_BELOW:
+        ones = np.r_[np.ones(only_a), -np.ones(only_b)].astype(np.int64)
+        return Mcnemar(only_a, only_b, sign_flip(ones)[0], exact=True)
+    statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / discordant
+    return Mcnemar(only_a, only_b, math.erfc(math.sqrt(statistic / 2)), exact=False)
+
+
+def sign_flip(sums: ArrayLike) -> tuple[float, float]:
+    """The exact sign-flip test of whole-number differences, one a group: (two-sided p, p of "A is not worse").
+
+    Under the null each group's difference is as likely to have the other sign. The distribution of the total is the
+    product of the polynomials (x^d + x^-d) / 2, multiplied out. Groups of one image give McNemar's exact test.
+    """
+    steps = np.abs(np.asarray(sums, dtype=np.int64))
+    steps, observed = steps[steps > 0], int(np.asarray(sums, dtype=np.int64).sum())
+    reach = int(steps.sum())
+    chances = np.zeros(2 * reach + 1)
+    chances[reach] = 1.0
+    for step in steps:
+        chances = (np.roll(chances, step) + np.roll(chances, -step)) / 2
+    totals = np.arange(-reach, reach + 1)
+    both = float(chances[np.abs(totals) >= abs(observed)].sum())
+    return min(1.0, both), min(1.0, float(chances[totals <= observed].sum()))
+
+
+def accuracy_difference(right_a: ArrayLike, right_b: ArrayLike, groups: ArrayLike) -> Difference:
+    """Accuracy of A minus B on the same images [N], its p by `sign_flip` over groups.
+
+    Several seeds are pooled by concatenation: one patient's images stay one group over all of them.
+    """
+    steps = np.asarray(right_a, dtype=np.int64) - np.asarray(right_b, dtype=np.int64)
+    codes, _ = clusters(groups)
+    sums = group_sums(steps.astype(np.float64), codes)
+    value = float(steps.mean())
+    error = clustered_error(sums, value, steps.size, codes)
+    p, _ = sign_flip(np.rint(sums).astype(np.int64))
+    return Difference(value, value - Z95 * error, value + Z95 * error, error, p, "sign flips of whole groups")
+
+
+def group_sums(values: Floats, codes: Ints) -> Floats:
+    """Sums of values [N] by cluster number [N]: [clusters]."""
+    return np.bincount(codes, weights=values).astype(np.float64)
+
+
+def clustered_error(sums: Floats, mean: float, size: int, codes: Ints) -> float:
+    """Standard error of a mean over `size` images whose groups are independent, images in them are not."""
+    members = np.bincount(codes).astype(np.float64)
+    residuals = sums - mean * members
+    count = sums.size
+    return float(np.sqrt((residuals**2).sum() * count / max(count - 1, 1)) / size)
+
+
+def auc(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, Floats]:
+    """ROC-AUC, one class against the rest, macro over classes, with each image's share [N] in its deviation.
+
+    The shares are DeLong's structural components (1988) from mid-ranks (Sun and Xu 2014: n log n), scaled so that the
+    sum of their squares is DeLong's variance. Classes without images, or with nothing else, are left out.
+    """
+    truth, shares = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    values, parts = [], []
+    for index in range(shares.shape[1]):
+        positive = truth == index
+        if 0 < positive.sum() < truth.size:
+            value, part = _one_auc(positive, shares[:, index])
+            values.append(value)
+            parts.append(part)
+    if not values:
+        return float("nan"), np.full(truth.size, np.nan)
+    return float(np.mean(values)), np.mean(parts, axis=0)
+
+
+def _one_auc(positive: NDArray[np.bool_], score: Floats) -> tuple[float, Floats]:
+    from scipy.stats import rankdata
+
+    ranks = rankdata(score)
+    many, rest = int(positive.sum()), int((~positive).sum())
+    components = np.empty(score.size)
+    components[positive] = (ranks[positive] - rankdata(score[positive])) / rest
+    components[~positive] = 1 - (ranks[~positive] - rankdata(score[~positive])) / many
+    value = float(components[positive].mean())
+    scale = np.where(positive, math.sqrt(many * max(many - 1, 1)), math.sqrt(rest * max(rest - 1, 1)))
+    return value, (components - value) / scale
+
+
+def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: ArrayLike | None = None) -> Difference:
+    """DeLong's test of two ROC-AUCs on the same images.
+
+    Args:
+        labels: [N]; first, second: probabilities [N, k] of A and B.
+        groups: [N]; the components of a group are added up before squaring (Obuchowski 1997). None: every image alone.
+    """
+    (auc_a, shares_a), (auc_b, shares_b) = auc(labels, first), auc(labels, second)
+    codes = np.arange(shares_a.size) if groups is None else clusters(groups)[0]
+    error = float(np.sqrt((group_sums(shares_a - shares_b, codes) ** 2).sum()))
+    return normal_difference(auc_a - auc_b, error, "DeLong")
+
+
+def normal_difference(value: float, error: float, method: str) -> Difference:
+    """A difference with a normal standard error; p is 1 where both are 0."""
+    if not math.isfinite(value) or not math.isfinite(error):
+        return Difference(value, math.nan, math.nan, math.nan, math.nan, method)
+    p = math.erfc(abs(value) / error / math.sqrt(2)) if error > 0 else float(value == 0)
+    return Difference(value, value - Z95 * error, value + Z95 * error, error, p, method)
+
+
+def paired_bootstrap(
+    labels: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: ArrayLike,
+    classes: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """A minus B of every quality column, both measured on the same drawn groups.
+
+    The p value is twice the smaller share of resamples on one side of zero, never below 2 / (resamples + 1).
+    """
+    at_a, at_b = quality(labels, first, classes), quality(labels, second, classes)
+    drawn_a = resampled(labels, first, groups, classes, resamples, seed)
+    drawn_b = resampled(labels, second, groups, classes, resamples, seed)
+    return {name: _drawn_difference(at_a[name] - at_b[name], drawn_a[name] - drawn_b[name]) for name in at_a}
+
+
+def _drawn_difference(value: float, drawn: Floats) -> Difference:
+    kept = drawn[np.isfinite(drawn)]
+    if kept.size < 2 or not math.isfinite(value):
+        return Difference(value, math.nan, math.nan, math.nan, math.nan, "bootstrap")
+    low, high = np.percentile(kept, [2.5, 97.5])
+    tail = min(int((kept <= 0).sum()), int((kept >= 0).sum()))
+    p = min(1.0, 2 * (tail + 1) / (kept.size + 1))
+    return Difference(value, float(low), float(high), float(kept.std(ddof=1)), p, "bootstrap")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979) over a family; NaN stays NaN and is no member of it."""
+    known = sorted((p, index) for index, p in enumerate(p_values) if math.isfinite(p))
+    adjusted, highest = [math.nan] * len(p_values), 0.0
+    for place, (p, index) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - place)))
+        adjusted[index] = highest
+    return adjusted
+
+
+def smallest_difference(error: float, images: int) -> float:
+    """The true accuracy difference that a two-sided 5 % test on these images would find four times out of five.
+
+    It is never below what the fewest significant discordant images make up.
+    """
+    return max((Z95 + Z80) * error, FEWEST_DISCORDANT / images)
+
+
+def same_images(ids_a: ArrayLike, ids_b: ArrayLike) -> tuple[Ints, Ints] | None:
+    """Positions that bring two predictions into one order, None when their images differ."""
+    first, second = np.asarray(ids_a).astype(str), np.asarray(ids_b).astype(str)
+    order_a, order_b = np.argsort(first, kind="stable"), np.argsort(second, kind="stable")
+    if first.size != second.size or not np.array_equal(first[order_a], second[order_b]):
+        return None
+    return order_a.astype(np.int64), order_b.astype(np.int64)
+
+
+def drawn_groups(groups: ArrayLike, ids: ArrayLike) -> NDArray[np.str_]:
+    """What counts as independent when seeds are pooled: the groups, or each image where groups are too few."""
+    names = np.asarray(groups).astype(str)
+    return names if clusters(names)[1] == "group" else np.asarray(ids).astype(str)
+
+
+def right(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each image's arg-max class is its label: [N]."""
+    given = scores(labels, probabilities, classes)
+    hits: NDArray[np.bool_] = given.decisions == given.labels
+    return hits
