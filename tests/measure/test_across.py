@@ -9,8 +9,9 @@ from statsmodels.stats.libqsturng import qsturng
 
 from bench.measure import across as subject
 
-# Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006), table 6: AUC of C4.5 and three
-# tuned variants on 14 datasets. Printed: mean ranks 3.143, 2.000, 2.893, 1.964, Friedman 9.28, critical difference 1.25.
+# Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006), table 6: AUC of C4.5 and
+# three tuned variants on 14 datasets. Printed: mean ranks 3.143, 2.000, 2.893, 1.964, Friedman 9.28, critical
+# difference 1.25, so that Nemenyi's test tells no two of the four apart at 5 %.
 DEMSAR = np.array([
     [0.763, 0.768, 0.771, 0.798], [0.599, 0.591, 0.590, 0.569], [0.954, 0.971, 0.968, 0.967],
     [0.628, 0.661, 0.654, 0.657], [0.882, 0.888, 0.886, 0.898], [0.936, 0.931, 0.916, 0.931],
@@ -28,7 +29,7 @@ def test_demsars_worked_example() -> None:
     plain = 12 * 14 / (4 * 5) * (sum(r * r for r in found.ranks) - 4 * 25 / 4)
     assert plain == pytest.approx(9.28, abs=0.01)
     assert found.statistic == pytest.approx(stats.friedmanchisquare(*DEMSAR.T).statistic)
-    assert found.cliques == (("+m+cf", "+m", "+cf"), ("+cf", "C4.5")) or found.cliques[0][0] == "+m+cf"
+    assert found.cliques == (("+m+cf", "+m", "+cf", "C4.5"),)
 
 
 @pytest.mark.parametrize(("models", "datasets"), [(3, 4), (5, 10), (10, 30)])
@@ -36,7 +37,8 @@ def test_critical_difference_equals_another_studentized_range(models: int, datas
     table = np.random.default_rng(0).random((datasets, models))
     found = subject.friedman([str(index) for index in range(models)], table)
     quantile = qsturng(0.95, models, np.inf) / np.sqrt(2)
-    assert found.critical_difference == pytest.approx(quantile * np.sqrt(models * (models + 1) / 6 / datasets), rel=1e-3)
+    expected = quantile * np.sqrt(models * (models + 1) / 6 / datasets)
+    assert found.critical_difference == pytest.approx(expected, rel=1e-3)
 
 
 def test_ranks_by_hand_with_a_tie() -> None:

@@ -81,10 +81,27 @@ def test_delong_equals_the_slow_form(seed: int) -> None:
     assert found.error == pytest.approx(np.sqrt(variance), abs=1e-9)
 
 
-# aSAH of R's pROC, whose documentation prints roc.test(aSAH$outcome, aSAH$wfns, aSAH$s100b): Z = 2.209,
-# p-value = 0.02718, AUC 0.8236789 and 0.7313686; the table is counts of (s100b rank score, wfns) is not printed there, so
-# the published figures are checked on the data themselves in test_delong_on_published_data.
-def test_delong_of_several_classes_equals_the_delete_nothing_jackknife() -> None:
+# DeLong et al. (1988), 43 complete patients with ovarian cancer as printed in SAS/STAT's PROC LOGISTIC example
+# "Comparing Receiver Operating Characteristic Curves": albumin, total protein, K-G score, whether surgery helped.
+_OVARIAN_TEXT = """3.0 5.8 10 0 3.2 6.3 5 1 3.9 6.8 3 1 2.8 4.8 6 0 3.2 5.8 3 1 0.9 4.0 5 0 2.5 5.7 8 0 1.6 5.6 5 1 3.8 5.7 5 1
+    3.7 6.7 6 1 3.2 5.4 4 1 3.8 6.6 6 1 4.1 6.6 5 1 3.6 5.7 5 1 4.3 7.0 4 1 3.6 6.7 4 0 2.3 4.4 6 1 4.2 7.6 4 0
+    4.0 6.6 6 0 3.5 5.8 6 1 3.8 6.8 7 1 3.0 4.7 8 0 4.5 7.4 5 1 3.7 7.4 5 1 3.1 6.6 6 1 4.1 8.2 6 1 4.3 7.0 5 1
+    4.3 6.5 4 1 3.2 5.1 5 1 2.6 4.7 6 1 3.3 6.8 6 0 1.7 4.0 7 0 3.7 6.1 5 1 3.3 6.3 7 1 4.2 7.7 6 1 3.5 6.2 5 1
+    2.9 5.7 9 0 2.1 4.8 7 1 2.8 6.2 8 0 4.0 7.0 7 1 3.3 5.7 6 1 3.7 6.9 5 1 3.6 6.6 5 1"""
+OVARIAN = np.fromstring(_OVARIAN_TEXT, sep=" ").reshape(-1, 4)
+
+
+def test_delong_on_the_published_ovarian_example() -> None:
+    """SAS prints areas 0.7366, 0.6478, 0.7258 and, against the K-G score, 0.0108 (0.0953) and -0.0780 (0.1046)."""
+    labels, score = OVARIAN[:, 3].astype(int), 10 - OVARIAN[:, 2]
+    tests = [np.stack([-column, column], axis=1) for column in (OVARIAN[:, 0], OVARIAN[:, 1], score)]
+    assert [subject.auc(labels, test)[0] for test in tests] == pytest.approx([0.7366, 0.6478, 0.7258], abs=5e-5)
+    albumin, protein = (subject.delong(labels, test, tests[2]) for test in tests[:2])
+    assert (albumin.value, albumin.error, albumin.p) == pytest.approx((0.0108, 0.0953, 0.9102), abs=5e-5)
+    assert (protein.value, protein.error, protein.p) == pytest.approx((-0.0780, 0.1046, 0.4561), abs=5e-5)
+
+
+def test_delong_of_several_classes_agrees_with_a_large_bootstrap() -> None:
     """Macro over classes: the variance from influence shares agrees with a large bootstrap within 10 %."""
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 3, 400)
