@@ -1,0 +1,23 @@
+"""The baselines: well-known backbones with a plain linear head, smallest first within a family."""
+
+from __future__ import annotations
+
+BASELINES: dict[str, str] = {
+    "mobilenet_v2": "MobileNetV2 (2018), the backbone of DeepMediX without its head",
+    "mobilenet_v3_small": "MobileNetV3-Small (2019)",
+    "mobilenet_v3_large": "MobileNetV3-Large (2019)",
+    "efficientnet_b0": "EfficientNet-B0 (2019)",
+    "squeezenet1_1": "SqueezeNet 1.1 (2016)",
+    "shufflenet_v2_x1_0": "ShuffleNetV2 1.0x (2018)",
+    "mnasnet1_0": "MnasNet 1.0 (2018)",
+    "resnet18": "ResNet-18 (2015)",
+    "resnet50": "ResNet-50 (2015)",
+    "densenet121": "DenseNet-121 (2016)",
+    "densenet201": "DenseNet-201 (2016)",
+    "googlenet": "GoogLeNet (2014)",
+    "inception_v3": "Inception-v3 (2015)",
+    "vgg19": "VGG-19 (2014), its convolutions",
+    "convnext_tiny": "ConvNeXt-Tiny (2022)",
+    "swin_t": "Swin-T (2021)",
+    "vit_b_16": "ViT-B/16 (2020), its class token",
+}

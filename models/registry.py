@@ -1,0 +1,115 @@
+"""Models by name: a backbone and a head each.
+
+A third party adds its own through the entry-point group `bench.models`, or in a plugin file: a function that is called
+with this module's `MODELS` and registers a `ModelSpec` there. A backbone or a head of its own goes into `BACKBONES` or
+`HEADS`, and then combines with everything else as `HEAD@BACKBONE`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.core.errors import UnknownName, UserError
+from bench.core.identity import derive_seed
+from bench.core.registry import Registry, near_matches
+from models import deepmedix
+from models.backbones import BACKBONES
+from models.baselines import BASELINES
+from models.heads import HeadSpec, LinearHeadConfig
+from models.network import Network
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A registered model.
+
+    Args:
+        name: the registered name.
+        backbone: the name of its backbone in `BACKBONES`.
+        head: the configuration that builds its head.
+        summary: one line for the listing: what it is, or what it changes.
+        family: "deepmedix", "baseline", "combination", or a third party's own word.
+        paper_name: what the DeepMediX paper calls it ("Model-3"), if it does.
+    """
+
+    name: str
+    backbone: str
+    head: HeadSpec
+    summary: str = ""
+    family: str = "other"
+    paper_name: str = ""
+
+    def build(self, num_classes: int) -> Network:
+        """Build the network with random weights, which depend on the state of torch's default generator alone.
+
+        Backbone and head are initialized under seeds of their own: from one state, models that share a backbone get the
+        same backbone, whatever their heads, and each call advances the generator by one draw.
+
+        Raises:
+            UserError: for fewer than two classes, or when the backbone cannot be had.
+        """
+        if num_classes < 2:
+            raise UserError(f"{self.name} cannot be built for {num_classes} class: a classifier needs two or more")
+        backbone = BACKBONES.get(self.backbone)
+        seed = int(torch.randint(2**31 - 1, (), device="cpu"))
+        trunk = _built_under(derive_seed("backbone", seed), backbone.build)
+        head = _built_under(derive_seed("head", seed), lambda: self.head.build(backbone.channels, num_classes))
+        return Network(trunk, head)
+
+    def identity(self) -> dict[str, Any]:
+        """What a cell's key depends on, as plain values; names and summaries that only people read are left out."""
+        head: Any = self.head
+        settings = dataclasses.asdict(head) if dataclasses.is_dataclass(head) else {}
+        return {"name": self.name, "backbone": self.backbone, "head": {"type": type(head).__qualname__, **settings}}
+
+
+def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    """Build with the default generator set to a seed, and put it back as it was."""
+    state = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        return build()
+    finally:
+        torch.set_rng_state(state)
+
+
+HEADS: Registry[HeadSpec] = Registry("head", listing="bench models list")
+MODELS: Registry[ModelSpec] = Registry("model", "bench.models")
+
+
+def _register_all() -> None:
+    HEADS.register("linear", LinearHeadConfig())
+    for variant in deepmedix.VARIANTS:
+        HEADS.register(variant.name, variant.head)
+        spec = ModelSpec(
+            variant.name, deepmedix.BACKBONE, variant.head, variant.changes, "deepmedix", variant.paper_name
+        )
+        MODELS.register(spec.name, spec)
+    for name, summary in BASELINES.items():
+        MODELS.register(name, ModelSpec(name, name, LinearHeadConfig(), summary, "baseline"))
+    MODELS.resolver("@", _combination)
+    for library in ("torchvision", "timm"):
+        MODELS.resolver(library, lambda rest, library=library: _from_library(f"{library}:{rest}"))  # type: ignore[misc]
+
+
+def _combination(name: str) -> ModelSpec:
+    """The model `HEAD@BACKBONE`."""
+    head, _, backbone = name.partition("@")
+    if head not in HEADS.names():
+        raise UnknownName(f"no head is called {head!r} (in {name!r}); {near_matches(head, HEADS.names())}")
+    BACKBONES.get(backbone)
+    return ModelSpec(name, backbone, HEADS.get(head), f"the head of {head} on {backbone}", "combination")
+
+
+def _from_library(name: str) -> ModelSpec:
+    BACKBONES.get(name)
+    return ModelSpec(name, name, LinearHeadConfig(), f"{name} with a plain linear head", "baseline")
+
+
+_register_all()
