@@ -206,7 +206,7 @@ def head_inputs(job: CellJob, network: Network, images: NDArray[np.uint8], prepa
         "channels_last": job.protocol.channels_last,
     }
     maps = feature_maps(network.backbone, images, prepare, identity, job.on_event, job.should_stop)
-    return pooled(maps) if planned.model.head.pools_first else maps
+    return pooled(maps) if planned.model.head.averages_first else maps
 
 
 def fit_with_less_memory(job: CellJob, context: FitContext) -> tuple[FitOutcome, FitContext]:

@@ -28,7 +28,7 @@ def models_table() -> list[dict[str, Any]]:
             "paper": spec.paper_name,
             "backbone": spec.backbone,
             "head": spec.head.summary,
-            "smallest input": effective_size(spec.backbone, 1)[0],
+            "smallest input": BACKBONES.get(spec.backbone).min_size,
             "summary": spec.summary,
         }
         for spec in specs
@@ -38,7 +38,7 @@ def models_table() -> list[dict[str, Any]]:
 def model_card(name: str, classes: int) -> dict[str, Any]:
     """One model at 224 pixels, or at its smallest input when that is larger."""
     spec = MODELS.get(name)
-    size, note = effective_size(spec.backbone, 224)
+    size, note = effective_size(BACKBONES.get(spec.backbone), 224)
     about = {"name": spec.name, "paper": spec.paper_name, "summary": spec.summary, "family": spec.family}
     counted = model_cost(spec, classes, size)
     return {**about, "backbone": spec.backbone, "head": spec.head.summary, "classes": classes, "note": note, **counted}
@@ -52,7 +52,7 @@ def profile_rows(
     rows = []
     for name in MODELS.match(patterns):
         spec = MODELS.get(name)
-        size, note = effective_size(spec.backbone, protocol.image_size)
+        size, note = effective_size(BACKBONES.get(spec.backbone), protocol.image_size)
         row = {"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)}
         rows.append(row | (model_timing(spec, classes, size, protocol, device) if timing else {}))
     return rows

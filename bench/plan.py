@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from bench.core.cellspec import CellSpec
 from bench.core.config import Protocol
@@ -12,7 +11,7 @@ from bench.core.regimes import REGIMES
 from bench.data import registry as datasets
 from bench.data.split import expand
 from bench.data.table import Table
-from models.backbones import effective_size
+from models.backbones import BACKBONES, effective_size
 from models.registry import MODELS, ModelSpec
 from models.weights import ResolvedWeights, resolve
 
@@ -87,14 +86,9 @@ def make_plan(request: Request) -> Plan:
 def plan_cell(spec: CellSpec, table: Table, weights: ResolvedWeights) -> PlannedCell:
     """Settle a cell's input size and key."""
     model = MODELS.get(spec.model)
-    size, note = effective_size(model.backbone, spec.protocol.image_size)
-    key = spec.key(model_identity(model), table.fingerprint(), weights.identity)
+    size, note = effective_size(BACKBONES.get(model.backbone), spec.protocol.image_size)
+    key = spec.key(model.identity(), table.fingerprint(), weights.identity)
     return PlannedCell(spec, key, model, weights, size, note)
-
-
-def model_identity(model: ModelSpec) -> dict[str, Any]:
-    """What a registered model's results depend on: its backbone and its head's parameters, not its texts."""
-    return {"backbone": model.backbone, "head": {"type": type(model.head).__name__, **asdict(model.head)}}
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.core.identity import derive_seed
 from bench.data.augment import augment
 from bench.data.loader import Part
-from models.weights import Normalization
+from models.network import Normalization
 
 EVALUATION_BATCH = 64
 
@@ -39,7 +39,8 @@ class Preparation:
         pixels = tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         if generator is not None and self.kind:
             pixels = augment(pixels, self.kind, generator)
-        pixels = self.normalization(pixels)
+        mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in astuple(self.normalization))
+        pixels = pixels.sub_(mean).div_(std)
         return pixels.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
 

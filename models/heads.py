@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,16 @@ class HeadSpec(Protocol):
 
     def build(self, channels: int, num_classes: int) -> nn.Module:
         """Make the head for maps of `channels` channels; it maps [N, channels, h, w] to [N, num_classes]."""
+        ...
+
+    @property
+    def averages_first(self) -> bool:
+        """Whether the map's spatial means are all that the head uses, so that they can be stored in its place."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """A few words for listings."""
         ...
 
 
@@ -51,6 +61,18 @@ class HeadConfig:
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"a dropout rate lies in [0, 1), not at {self.dropout_rate=}")
 
+    @property
+    def averages_first(self) -> bool:
+        """True without the Dropout that stands before the pooling, and with average pooling."""
+        return self.pooling == "avg" and not (self.dropout_modules and self.dropout_rate > 0)
+
+    @property
+    def summary(self) -> str:
+        """Pooling, widths, and what is there."""
+        parts = {"skip": self.skip, "dropout": self.dropout_modules}
+        there = [f"{'' if present else 'no '}{name}" for name, present in parts.items()]
+        return ", ".join([self.pooling, "-".join(map(str, self.widths)), *there])
+
     def build(self, channels: int, num_classes: int) -> DeepMediXHead:
         """Make the head for maps of `channels` channels."""
         return DeepMediXHead(self, channels, num_classes)
@@ -59,6 +81,9 @@ class HeadConfig:
 @dataclass(frozen=True)
 class LinearHeadConfig:
     """The plain head of the baselines: global average pooling and one linear layer."""
+
+    averages_first: ClassVar[bool] = True
+    summary: ClassVar[str] = "avg, linear"
 
     def build(self, channels: int, num_classes: int) -> LinearHead:
         """Make the head for maps of `channels` channels."""
