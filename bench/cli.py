@@ -135,7 +135,9 @@ def _run(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: boo
     pending = _show_plan(console, plan, stored)
     if dry_run:
         if as_json:
-            _print_json({"cells": [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells], "pending": len(pending)})
+            _print_json(
+                {"cells": [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells], "pending": len(pending)}
+            )
         return 0
     summary = _execute(console, plan, stored, runtime, len(pending))
     return _conclude(console, stored, summary, as_json)

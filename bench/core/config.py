@@ -16,6 +16,8 @@ from bench.core.errors import UserError
 from bench.core.registry import near_matches
 
 Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
+BatchNormPolicy = Literal["average", "local", "frozen", "group"]
+Compression = Literal["none", "float16", "int8", "topk"]
 
 
 class _Frozen(BaseModel):
@@ -35,6 +37,26 @@ class Federation(_Frozen):
     alpha: float = Field(0.5, gt=0, description="Dirichlet concentration of `dirichlet` and `quantity`")
     shards: int = Field(2, ge=1, description="label shards a client of `shards`")
     local_learning_rate: float = Field(0.1, gt=0, description="the clients' SGD step (section 3.4)")
+    straggler_rate: float = Field(0.0, ge=0, lt=1, description="chance that a client does a random part of its steps")
+    batch_norm: BatchNormPolicy = Field(
+        "average", description="running statistics: averaged, the client's own, unchanged"
+    )
+    server_learning_rate: float | None = Field(None, gt=0, description="server's step; none: 1, or 0.01 if adaptive")
+    server_momentum: float = Field(0.9, ge=0, lt=1, description="of fedavgm")
+    server_beta_1: float = Field(0.9, ge=0, lt=1, description="of fedadam and fedyogi")
+    server_beta_2: float = Field(0.99, ge=0, lt=1, description="of fedadam and fedyogi")
+    server_tau: float = Field(1e-3, gt=0, description="adaptivity of fedadam, fedyogi and fedadagrad")
+    proximal_mu: float = Field(0.01, ge=0, description="fedprox's pull to the round's model")
+    trimmed: float = Field(0.2, ge=0, lt=0.5, description="share that fedtrimmedavg cuts at either end")
+    malicious: int = Field(1, ge=0, description="hostile clients that krum reckons with")
+    compression: Compression = Field("none", description="of the clients' updates")
+    compression_ratio: float = Field(0.1, gt=0, le=1, description="share of the numbers that topk sends")
+    privacy: Literal["none", "central", "local"] = Field("none", description="who clips and adds noise")
+    noise_multiplier: float = Field(1.0, ge=0, description="noise deviation over the sensitivity")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of an update; none: not clipped")
+    delta: float = Field(1e-5, gt=0, lt=1, description="the delta at which epsilon is stated")
+    secure_aggregation: bool = Field(False, description="SecAgg+: the server sees sums only")
+    secure_range: float = Field(8.0, gt=0, description="SecAgg+ carries numbers within plus and minus this")
 
 
 class Protocol(_Frozen):
