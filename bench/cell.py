@@ -27,6 +27,7 @@ from bench.data.split import split
 from bench.data.table import Table
 from bench.measure import quality
 from bench.measure.cost import cost
+from bench.measure.extra import extra_intervals, extra_quality
 from bench.measure.timing import timings
 from bench.plan import PlannedCell
 from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
@@ -247,11 +248,12 @@ def measure_quality(
     job: CellJob, data: CellData, predicted: NDArray[np.float32], outcome: FitOutcome
 ) -> dict[str, dict[str, Any]]:
     """The quality of the predictions with its intervals, and the fit's own columns."""
-    labels, classes = data.test.labels, job.table.classes
+    labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
     seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
     resamples = job.protocol.bootstrap_resamples
-    intervals = quality.intervals(labels, predicted, data.test.groups, classes, resamples, seed)
-    found = quality.quality(labels, predicted, classes)
+    intervals = quality.intervals(labels, predicted, groups, classes, resamples, seed)
+    intervals |= extra_intervals(labels, predicted, groups, resamples, seed)
+    found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
     metrics = {name: json_number(value) for name, value in {**found, **outcome.columns}.items()}
     seconds = [row["seconds"] for row in outcome.history if row.get("seconds")]
     if seconds:
