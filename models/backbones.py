@@ -69,11 +69,12 @@ class Backbone:
 BACKBONES: Registry[Backbone] = Registry("backbone", listing="bench models list")
 
 
-def effective_size(backbone: Backbone, requested: int) -> tuple[int, str]:
+def effective_size(backbone: Backbone | str, requested: int) -> tuple[int, str]:
     """The image side that a backbone is given, and a sentence for the result when it is not the requested one.
 
     `requested` is the protocol's side in pixels.
     """
+    backbone = BACKBONES.get(backbone) if isinstance(backbone, str) else backbone
     size = max(requested, backbone.min_size)
     size = -(-size // backbone.size_multiple) * backbone.size_multiple
     size = min(size, backbone.max_size or size)

@@ -5,9 +5,9 @@ A head stands on its own: with a frozen backbone it is trained on cached maps an
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,26 +16,27 @@ from torch import Tensor, nn
 from models.dropout import Pooling, draw_mask, masked_pool
 
 
-class HeadSpec(Protocol):
-    """What a head's configuration must be able to do; a frozen dataclass, so that it can stand in a cell's identity."""
+@dataclass(frozen=True)
+class HeadSpec(ABC):
+    """A head's configuration: a frozen dataclass, whose fields are part of a cell's identity."""
 
+    @abstractmethod
     def build(self, channels: int, num_classes: int) -> nn.Module:
         """Make the head for maps of `channels` channels; it maps [N, channels, h, w] to [N, num_classes]."""
-        ...
 
     @property
     def averages_first(self) -> bool:
         """Whether the map's spatial means are all that the head uses, so that they can be stored in its place."""
-        ...
+        return False
 
     @property
     def summary(self) -> str:
         """A few words for listings."""
-        ...
+        return type(self).__name__
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(HeadSpec):
     """DeepMediX's head (reading row 5) and the switches of its ablation (row 6).
 
     Args:
@@ -64,7 +65,12 @@ class HeadConfig:
     @property
     def averages_first(self) -> bool:
         """True without the Dropout that stands before the pooling, and with average pooling."""
-        return self.pooling == "avg" and not (self.dropout_modules and self.dropout_rate > 0)
+        return self.pooling == "avg" and not self.drops
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped in training."""
+        return self.dropout_modules and self.dropout_rate > 0
 
     @property
     def summary(self) -> str:
@@ -79,11 +85,18 @@ class HeadConfig:
 
 
 @dataclass(frozen=True)
-class LinearHeadConfig:
+class LinearHeadConfig(HeadSpec):
     """The plain head of the baselines: global average pooling and one linear layer."""
 
-    averages_first: ClassVar[bool] = True
-    summary: ClassVar[str] = "avg, linear"
+    @property
+    def averages_first(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """Its two steps."""
+        return "avg, linear"
 
     def build(self, channels: int, num_classes: int) -> LinearHead:
         """Make the head for maps of `channels` channels."""
@@ -131,7 +144,7 @@ class DeepMediXHead(nn.Module):
     @property
     def drops_map(self) -> bool:
         """Whether elements of the map are dropped now: in training, unless the dropout modules are switched off."""
-        return self.training and self.config.dropout_modules and self.config.dropout_rate > 0
+        return self.training and self.config.drops
 
     def draw_mask(self, feature_map: Tensor) -> Tensor:
         """Draw the first Dropout's mask for this map: bool [N, C, h, w], true where kept."""

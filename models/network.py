@@ -16,6 +16,11 @@ class Normalization:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Normalize images [N, 3, H, W] of 0-1 pixels."""
+        mean, std = (_per_colour(values).to(pixels) for values in (self.mean, self.std))
+        return (pixels - mean).div_(std)
+
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 UNIT = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

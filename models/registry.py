@@ -64,9 +64,8 @@ class ModelSpec:
 
     def identity(self) -> dict[str, Any]:
         """What a cell's key depends on, as plain values; names and summaries that only people read are left out."""
-        head: Any = self.head
-        settings = dataclasses.asdict(head) if dataclasses.is_dataclass(head) else {}
-        return {"name": self.name, "backbone": self.backbone, "head": {"type": type(head).__qualname__, **settings}}
+        head = {"type": type(self.head).__qualname__, **dataclasses.asdict(self.head)}
+        return {"name": self.name, "backbone": self.backbone, "head": head}
 
 
 def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
