@@ -1,0 +1,1 @@
+"""Federated learning: partition, local updates, aggregation, simulation and deployment on Flower."""

@@ -1,0 +1,99 @@
+"""A Flower grid whose clients run in this process, one after the other: no sockets, no Ray, the same bits every time.
+
+This is the one file that touches parts of Flower that are not public: `TaskIdentity`, which `Message()` reads its
+addresses from, `Run`, and the message id that a SuperLink would set. tests/federated/test_inprocess.py holds the
+contract and says what to look at when an upgrade breaks it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterable
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+RUN_ID, SERVER_NODE, CLIENT_FAILED, DROPPED_OUT = 1, 1, 2, 100
+_FIRST_NODE = 1000  # apart from partition numbers, so that mistaking one for the other shows
+
+logging.getLogger("flwr").setLevel(logging.WARNING)
+
+
+class InProcessGrid(Grid):
+    """Calls a ClientApp for each message when it is sent; replies come back in the order asked.
+
+    Args:
+        drops: whether a message of this round and partition is lost (a simulated dropout); the round is the message's
+            group id, 0 when it has none.
+    """
+
+    def __init__(
+        self, app: ClientApp, clients: int, drops: Callable[[int, int], bool] = lambda _round, _partition: False
+    ) -> None:
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
+        self._app, self._clients, self._drops = app, clients, drops
+        self._run = Run.create_empty(RUN_ID)
+        self._contexts: dict[int, Context] = {}
+        self._replies: dict[str, Message] = {}
+        self._sent = 0
+
+    def set_run(self, run: Run) -> None:
+        """Replace the run's description."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run's description."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message to a node."""
+        return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """One node a partition, ascending."""
+        return range(_FIRST_NODE, _FIRST_NODE + self._clients)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Run the client of each message now."""
+        return [self._deliver(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies, each handed out once."""
+        return [self._replies.pop(name) for name in message_ids if name in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """The reply of every message, in the order of the messages."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, message: Message) -> str:
+        self._sent += 1
+        name = str(self._sent)
+        message.metadata.__dict__["_message_id"] = name
+        self._replies[name] = self._answer(message)
+        return name
+
+    def _answer(self, message: Message) -> Message:
+        partition = message.metadata.dst_node_id - _FIRST_NODE
+        if self._drops(int(message.metadata.group_id or 0), partition):
+            return Message(Error(DROPPED_OUT, "this client dropped out"), reply_to=message)
+        try:
+            return self._app(message, self._context(message.metadata.dst_node_id, partition))
+        except Exception:  # noqa: BLE001 - a client's failure costs its reply, as on a deployment; the server names it
+            return Message(Error(CLIENT_FAILED, traceback.format_exc()), reply_to=message)
+
+    def _context(self, node: int, partition: int) -> Context:
+        if node not in self._contexts:
+            config = {"partition-id": partition, "num-partitions": self._clients}
+            self._contexts[node] = Context(RUN_ID, node, config, RecordDict(), {})  # type: ignore[arg-type]
+        return self._contexts[node]

@@ -1,0 +1,54 @@
+"""Differential privacy on the trainable vector: clipping, Gaussian noise, and the epsilon that they buy.
+
+The unit of privacy is a client: all of a site's images together. Counts and metrics are not protected by it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+
+def clip(model: Vector, known: Vector, norm: float) -> Vector:
+    """Scale the update model - known [P] to at most `norm` (Euclidean); a short enough one keeps its exact bits."""
+    update = model.astype(np.float64) - known
+    length = float(np.linalg.norm(update))
+    if length <= norm:
+        return model
+    return (known + update * (norm / length)).astype(np.float32)
+
+
+def noisy(model: Vector, deviation: float, random: np.random.Generator) -> Vector:
+    """Add independent Gaussian noise; a deviation of 0 keeps the exact bits."""
+    if deviation == 0:
+        return model
+    return (model + random.normal(0.0, deviation, len(model))).astype(np.float32)
+
+
+def noise_stream(seed: int | None) -> np.random.Generator:
+    """The noise's stream: from a seed in a simulation, from the operating system's entropy (None) in a deployment."""
+    return np.random.default_rng(seed)
+
+
+def epsilon(noise_multiplier: float, sampling: float, rounds: int, delta: float) -> float:
+    """The epsilon at `delta` of `rounds` Gaussian releases, each on a Poisson sample (dp-accounting's PLD accountant).
+
+    Args:
+        noise_multiplier: noise deviation over sensitivity; 0 gives infinity.
+        sampling: the chance that a client is asked in a round.
+    """
+    if rounds == 0:
+        return 0.0
+    if noise_multiplier == 0:
+        return math.inf
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+    from dp_accounting.pld import PLDAccountant
+
+    event: GaussianDpEvent | PoissonSampledDpEvent = GaussianDpEvent(noise_multiplier)
+    if sampling < 1:
+        event = PoissonSampledDpEvent(sampling, event)
+    return float(PLDAccountant().compose(SelfComposedDpEvent(event, rounds)).get_epsilon(delta))

@@ -1,0 +1,290 @@
+"""Federated fits for the harness: clients in this process by default, on Flower's Ray simulation when asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from safetensors.torch import load_file, save_file
+
+from bench.core.atomic import replacing
+from bench.core.config import Federation
+from bench.core.identity import derive_seed
+from federated import checkpoint, privacy
+from federated.aggregate import Aggregator, CentralPrivacy, Model
+from federated.apps import client_app
+from federated.checkpoint import Progress
+from federated.client import Client, FolderStore, client_seed
+from federated.data import PartData, Shares, share_out, write_partition
+from federated.inprocess import InProcessGrid
+from federated.local import Work
+from federated.packing import Packing, pack, to_group_norm, unpack
+from federated.roster import Roster
+from federated.rounds import Course, Hooks, Rounds, Row, Stopped
+from federated.strategies import Recipe, batch_norm_policy, recipe
+from models.callbacks import BEST, LAST, Interrupted
+from models.training import FitContext, FitOutcome
+
+ENGINE = "BENCH_FEDERATED_ENGINE"
+_CLIENTS = "clients"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A federated cell, ready to be run on a grid."""
+
+    context: FitContext
+    recipe: Recipe
+    packing: Packing
+    shares: Shares
+
+    @classmethod
+    def of(cls, context: FitContext) -> Simulation:
+        """Check the settings, deal the images, pack the network.
+
+        Raises:
+            UserError: settings that contradict each other, or too few groups.
+        """
+        federation = context.protocol.federated
+        chosen = recipe(context.regime, federation)
+        policy = batch_norm_policy(chosen, federation)
+        if policy == "group":
+            to_group_norm(context.module)
+        shares = share_out(context.data.train, context.data.val, federation, context.num_classes, context.data_seed)
+        write_partition(context.folder, shares, context.num_classes, federation.partition)
+        return cls(context, chosen, Packing(context.module, policy), shares)
+
+    @property
+    def federation(self) -> Federation:
+        """The federation's settings."""
+        return self.context.protocol.federated
+
+    @property
+    def clients(self) -> int:
+        """Number of clients (of sites, where the partition is by site)."""
+        return len(self.shares.names)
+
+    def client(self, partition: int) -> Client:
+        """One client; all of a process share the network, and each loads the round's vectors first."""
+        context = self.context
+        seed = client_seed(context.data_seed, partition)
+        parts = self.shares.train[partition], self.shares.val[partition]
+        data = PartData(*parts, context.prepare, context.protocol.batch_size, seed)
+        store = FolderStore(context.folder / _CLIENTS / str(partition))
+        return Client(context.module, self.packing, data, store, partition)
+
+    def app(self) -> ClientApp:
+        """The ClientApp of all partitions."""
+        remembered = lru_cache(maxsize=128)(self.client)
+
+        def find(_: Message, context: Context) -> Client:
+            return remembered(int(context.node_config["partition-id"]))
+
+        return client_app(find)
+
+    def drops(self, round_number: int, partition: int) -> bool:
+        """Whether a client is lost in a round, drawn from the seed; evaluation (round 0) is never disturbed."""
+        rate = self.federation.dropout_rate
+        if rate == 0 or round_number == 0:
+            return False
+        seed = derive_seed(self.context.fit_seed, "dropout", round_number, partition)
+        return bool(np.random.default_rng(seed).random() < rate)
+
+    def start(self) -> Progress:
+        """Before the first round, or after the last one that was saved."""
+        weights, buffers = pack(self.packing.trainable), pack(self.packing.buffers)
+        control = np.zeros_like(weights) if self.recipe.scaffold else np.empty(0, np.float32)
+        return checkpoint.load(self.context.folder / LAST, Progress.start(Model(weights, buffers, control)))
+
+    def rounds(self, grid: Grid, parallel: bool = False) -> Rounds:
+        """The server's loop on a grid whose clients are there."""
+        roster = Roster(self.clients, self.packing.resident_digest())
+        roster.gather(grid)
+        central = central_privacy(self.federation, roster.total_examples(), roster.largest())
+        strategy = self.recipe.strategy(self.federation)
+        aggregator = Aggregator(self.recipe, strategy, roster.total_examples(), central)
+        work = work_of(self.federation, self.recipe, self.context.fit_seed)
+        return Rounds(grid, roster, aggregator, work, course_of(self.context, parallel))
+
+
+def fit(context: FitContext) -> FitOutcome:
+    """Train by a federated regime; goes on from the last finished round.
+
+    Raises:
+        Interrupted: when asked to stop.
+        UserError: settings that contradict each other, or too few groups.
+    """
+    simulation = Simulation.of(context)
+    if _finished(simulation):
+        context.module.load_state_dict(load_file(context.folder / BEST))
+        return _outcome(simulation, simulation.start())
+    engine = os.environ.get(ENGINE, "inprocess")
+    with torch.random.fork_rng(devices=[]):
+        if engine == "ray":
+            from federated.ray import run_on_ray
+
+            progress = run_on_ray(simulation)
+        else:
+            progress = drive(simulation, InProcessGrid(simulation.app(), simulation.clients, simulation.drops))
+    return _outcome(simulation, progress)
+
+
+def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progress:
+    """Run the rounds on a grid and leave the chosen weights in the network and in `best.safetensors`.
+
+    Raises:
+        Interrupted: when asked to stop; the last finished round is saved.
+    """
+    rounds = simulation.rounds(grid, parallel)
+    hooks = _hooks(simulation)
+    try:
+        progress = rounds.run(simulation.start(), hooks)
+    except Stopped as request:
+        raise Interrupted from request
+    packing = simulation.packing
+    unpack(progress.best.weights, packing.trainable)
+    unpack(progress.best.buffers, packing.buffers)
+    if packing.personal:
+        unpack(rounds.personal_mean(progress), packing.personal)
+    _save_best(simulation.context, progress)
+    shutil.rmtree(simulation.context.folder / _CLIENTS, ignore_errors=True)
+    return progress
+
+
+def work_of(federation: Federation, chosen: Recipe, seed: int) -> Work:
+    """What every client is asked, but for the round's number."""
+    local_privacy = federation.privacy == "local"
+    norm = np.inf if federation.clip_norm is None else federation.clip_norm
+    return Work(
+        round=0,
+        seed=seed,
+        method=chosen.method,
+        learning_rate=federation.local_learning_rate,
+        epochs=federation.local_epochs,
+        steps=federation.local_steps,
+        scaffold=chosen.scaffold,
+        batch_norm=batch_norm_policy(chosen, federation),
+        straggler_rate=federation.straggler_rate,
+        compression=federation.compression,
+        compression_ratio=federation.compression_ratio,
+        clip_norm=norm if local_privacy else np.inf,
+        noise_multiplier=federation.noise_multiplier if local_privacy else 0.0,
+    )
+
+
+def course_of(context: FitContext, parallel: bool) -> Course:
+    """How long, and with whom."""
+    federation, protocol = context.protocol.federated, context.protocol
+    return Course(
+        rounds=federation.rounds or protocol.epochs,
+        patience=protocol.early_stopping_patience,
+        participation=federation.participation,
+        poisson=federation.privacy == "central" and federation.participation < 1,
+        parallel=parallel,
+    )
+
+
+def central_privacy(federation: Federation, total: int, largest: int) -> CentralPrivacy | None:
+    """The server's clipping and noise, where it is asked for."""
+    if federation.privacy != "central":
+        return None
+    norm = np.inf if federation.clip_norm is None else federation.clip_norm
+    return CentralPrivacy(norm, federation.noise_multiplier, total * federation.participation, largest)
+
+
+def spent(federation: Federation, rounds: int) -> float:
+    """Epsilon of a client after some rounds; sampling adds nothing to local noise, which the server sees arrive."""
+    sampling = federation.participation if federation.privacy == "central" else 1.0
+    return privacy.epsilon(federation.noise_multiplier, sampling, rounds, federation.delta)
+
+
+def _hooks(simulation: Simulation) -> Hooks:
+    context = simulation.context
+
+    def tell(row: Row) -> None:
+        context.on_event({"event": "epoch", "epoch": row["round"] - 1, **row})
+
+    def save(progress: Progress) -> None:
+        checkpoint.save(context.folder / LAST, progress)
+
+    return Hooks(tell, context.should_stop, save)
+
+
+def _finished(simulation: Simulation) -> bool:
+    """Whether an earlier start ended the rounds and took the clients' files away, but was killed before its result."""
+    folder = simulation.context.folder
+    return (folder / LAST).is_file() and (folder / BEST).is_file() and not (folder / _CLIENTS).is_dir()
+
+
+def _save_best(context: FitContext, progress: Progress) -> None:
+    tensors = {name: tensor.contiguous() for name, tensor in context.module.state_dict().items()}
+    with replacing(context.folder / BEST) as temporary:
+        save_file(tensors, temporary, metadata={"round": str(progress.best_round)})
+
+
+def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
+    history = list(progress.history)
+    chosen = history[progress.best_round - 1] if progress.best_round else history[-1]
+    columns: dict[str, Any] = {
+        "clients": simulation.clients,
+        "rounds": progress.round,
+        "best_round": progress.best_round,
+        "up_mb": sum(row["up_mb"] for row in history),
+        "down_mb": sum(row["down_mb"] for row in history),
+        "seconds_compute": sum(row["seconds_compute"] for row in history),
+        "seconds_communication": sum(row["seconds_communication"] for row in history),
+        "mean_client_accuracy": chosen["client_mean"],
+        "worst_client_accuracy": chosen["client_worst"],
+        "p10_client_accuracy": chosen["client_p10"],
+        "client_accuracy_spread": chosen["client_spread"],
+    }
+    federation = simulation.federation
+    if federation.privacy != "none":
+        columns |= {"epsilon": spent(federation, progress.round), "delta": federation.delta}
+    numbers = {name: float("nan") if value is None else float(value) for name, value in columns.items()}
+    return FitOutcome(history, numbers, _notes(simulation))
+
+
+def _notes(simulation: Simulation) -> list[str]:
+    federation = simulation.federation
+    notes = [f"{simulation.clients} simulated clients, partition {federation.partition}"]
+    if simulation.packing.personal:
+        notes.append("predictions use the weighted mean of the clients' own BatchNorm layers")
+    if federation.privacy != "none":
+        notes.append(
+            f"{federation.privacy} differential privacy of a whole client, noise multiplier "
+            f"{federation.noise_multiplier:g}; counts and metrics are not covered"
+        )
+    return notes
+
+
+def twin(context: FitContext) -> FitOutcome:
+    """The centralized twin: the clients' optimizer, the same initial weights, split and number of passes, one place."""
+    from models.training import fit as centralized
+
+    outcome = centralized(replace(context, protocol=twin_protocol(context)))
+    return replace(outcome, notes=[*outcome.notes, "centralized twin of the federated regimes"])
+
+
+def twin_protocol(context: FitContext) -> Any:
+    """The protocol under which the twin trains."""
+    federation, protocol = context.protocol.federated, context.protocol
+    return protocol.model_copy(
+        update={
+            "optimizer": "sgd",
+            "learning_rate": federation.local_learning_rate,
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+            "schedule": "none",
+            "epochs": (federation.rounds or protocol.epochs) * federation.local_epochs,
+            "early_stopping_patience": protocol.early_stopping_patience * federation.local_epochs,
+        }
+    )

@@ -1,0 +1,176 @@
+"""The federated regimes: a local method and a server's rule, Flower's own wherever it ships one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flwr.serverapp.strategy import (
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+)
+
+from bench.core.config import Federation
+from bench.core.errors import UserError
+
+_ADAPTIVE_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A regime.
+
+    Attributes:
+        method: local method, `sgd` or `svrg`.
+        strategy: makes the Flower strategy that gets the trainable vectors.
+        averages: whether the server takes a weighted mean first, which compressed, private and secret sums rest on.
+        robust: whether the buffers are aggregated by the strategy's own rule, since a hostile client sends those too.
+    """
+
+    name: str
+    strategy: Callable[[Federation], FedAvg]
+    method: str = "sgd"
+    batch_norm: str | None = None
+    averages: bool = True
+    robust: bool = False
+    scaffold: bool = False
+    normalized: bool = False
+
+
+def _plain(_: Federation) -> FedAvg:
+    return FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
+
+
+def _proximal(federation: Federation) -> FedAvg:
+    return FedProx(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, proximal_mu=federation.proximal_mu)
+
+
+def _momentum(federation: Federation) -> FedAvg:
+    return FedAvgM(
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+        min_available_nodes=1,
+        server_learning_rate=federation.server_learning_rate or 1.0,
+        server_momentum=federation.server_momentum,
+    )
+
+
+def _adam(federation: Federation) -> FedAvg:
+    return FedAdam(
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+        min_available_nodes=1,
+        eta=federation.server_learning_rate or _ADAPTIVE_RATE,
+        beta_1=federation.server_beta_1,
+        beta_2=federation.server_beta_2,
+        tau=federation.server_tau,
+    )
+
+
+def _yogi(federation: Federation) -> FedAvg:
+    return FedYogi(
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+        min_available_nodes=1,
+        eta=federation.server_learning_rate or _ADAPTIVE_RATE,
+        beta_1=federation.server_beta_1,
+        beta_2=federation.server_beta_2,
+        tau=federation.server_tau,
+    )
+
+
+def _adagrad(federation: Federation) -> FedAvg:
+    return FedAdagrad(
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+        min_available_nodes=1,
+        eta=federation.server_learning_rate or _ADAPTIVE_RATE,
+        tau=federation.server_tau,
+    )
+
+
+def _median(_: Federation) -> FedAvg:
+    return FedMedian(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
+
+
+def _trimmed(federation: Federation) -> FedAvg:
+    return FedTrimmedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, beta=federation.trimmed)
+
+
+def _krum(federation: Federation) -> FedAvg:
+    return Krum(
+        min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, num_malicious_nodes=federation.malicious
+    )
+
+
+_RECIPES = (
+    Recipe("fedavg", _plain),
+    Recipe("fedavg-svrg", _plain, method="svrg"),
+    Recipe("fedprox", _proximal),
+    Recipe("fedavgm", _momentum),
+    Recipe("fedadam", _adam),
+    Recipe("fedyogi", _yogi),
+    Recipe("fedadagrad", _adagrad),
+    Recipe("scaffold", _plain, scaffold=True),
+    Recipe("fednova", _plain, normalized=True),
+    Recipe("fedbn", _plain, batch_norm="local"),
+    Recipe("fedmedian", _median, averages=False, robust=True),
+    Recipe("fedtrimmedavg", _trimmed, averages=False, robust=True),
+    Recipe("krum", _krum, averages=False, robust=True),
+)
+RECIPES = {recipe.name: recipe for recipe in _RECIPES}
+
+
+def recipe(regime: str, federation: Federation) -> Recipe:
+    """The recipe of a regime, checked against the federation's other fields.
+
+    Raises:
+        UserError: an unknown regime, or fields that contradict each other.
+    """
+    if regime not in RECIPES:
+        raise UserError(f"no federated regime is called {regime!r}; there are {', '.join(RECIPES)}")
+    chosen = RECIPES[regime]
+    _check_averages(chosen, federation)
+    if federation.privacy != "none" and federation.noise_multiplier > 0:
+        _check_private(chosen, federation)
+    if federation.secure_aggregation and (chosen.scaffold or chosen.normalized or federation.compression != "none"):
+        raise UserError(
+            "secure_aggregation adds whole vectors only: choose fedavg, fedavg-svrg, fedprox, fedbn or a server "
+            "optimizer, and compression none"
+        )
+    return chosen
+
+
+def batch_norm_policy(chosen: Recipe, federation: Federation) -> str:
+    """What happens to BatchNorm: the regime's own policy (fedbn) before the configured one."""
+    return chosen.batch_norm or federation.batch_norm
+
+
+def _check_averages(chosen: Recipe, federation: Federation) -> None:
+    if chosen.averages:
+        return
+    if federation.secure_aggregation:
+        raise UserError(f"{chosen.name} must see each client's update, which secure_aggregation hides; choose one")
+    if federation.privacy == "central":
+        raise UserError(f"privacy central adds noise to a mean, and {chosen.name} takes none; choose fedavg or local")
+
+
+def _check_private(chosen: Recipe, federation: Federation) -> None:
+    if chosen.scaffold or chosen.normalized:
+        raise UserError(f"{chosen.name} sends what no noise covers; with privacy choose fedavg, fedprox or fedbn")
+    if federation.clip_norm is None:
+        raise UserError("noise needs a bound on the updates: set federated.clip_norm, or noise_multiplier 0")
+    if batch_norm_policy(chosen, federation) == "average":
+        raise UserError(
+            "running statistics would leave the clients without noise: with privacy set federated.batch_norm to "
+            "local, frozen or group"
+        )
+    if federation.privacy == "central" and federation.secure_aggregation:
+        raise UserError("privacy central clips single updates, which secure_aggregation hides; choose privacy local")

@@ -1,0 +1,94 @@
+"""Small federations: a linear model and a small network with dropout and BatchNorm, on drawn numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench.core.config import Federation, Protocol
+from bench.data.loader import Part
+from models.batches import Preparation
+from models.training import FitContext, FitData
+from models.weights import Normalization
+
+FEATURES, CLASSES = 6, 3
+
+
+class Tiny(nn.Module):
+    """A network whose head alone is trained, on inputs [N, 6, 1, 1]."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.backbone = nn.Identity()
+        layers: dict[str, list[nn.Module]] = {
+            "linear": [nn.Flatten(), nn.Linear(FEATURES, CLASSES)],
+            "norm": [
+                nn.Flatten(),
+                nn.Dropout(0.3),
+                nn.Linear(FEATURES, 8),
+                nn.ReLU(),
+                nn.BatchNorm1d(8),
+                nn.Linear(8, CLASSES),
+            ],
+        }
+        self.head = nn.Sequential(*layers[kind])
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(inputs)
+        return logits
+
+
+def make_part(count: int, seed: int, groups: int | None = None) -> Part:
+    """Drawn features whose class is (noisily) the largest of the first three."""
+    random = np.random.default_rng(seed)
+    inputs = random.normal(size=(count, FEATURES, 1, 1)).astype(np.float32)
+    labels = (inputs[:, :CLASSES, 0, 0] + random.normal(0, 0.3, (count, CLASSES))).argmax(1).astype(np.int64)
+    names = np.array([f"{seed}-{i}" for i in range(count)])
+    owners = np.array([f"g{seed}-{i % (groups or count)}" for i in range(count)])
+    return Part(inputs, np.arange(count), labels, names, owners, np.array([""] * count))
+
+
+@pytest.fixture
+def make_context(tmp_path: Path) -> Callable[..., FitContext]:
+    """A fit's context by the regime's name and the federation's fields."""
+    made = []
+
+    def make(
+        regime: str = "fedavg",
+        *,
+        kind: str = "norm",
+        images: int = 60,
+        protocol: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> FitContext:
+        torch.manual_seed(5)
+        made.append(regime)
+        folder = tmp_path / f"cell-{len(made)}"
+        folder.mkdir()
+        recipe = {"epochs": 3, "batch_size": 8, "tuning": "head", "augmentation": "none", **(protocol or {})}
+        return FitContext(
+            network=Tiny(kind),  # type: ignore[arg-type]
+            num_classes=CLASSES,
+            protocol=Protocol(**recipe, federated=Federation(**fields)),
+            regime=regime,
+            data=FitData(make_part(images, 1), make_part(30, 2)),
+            prepare=Preparation(Normalization((0.0,) * 3, (1.0,) * 3), "", torch.device("cpu"), False),
+            data_seed=11,
+            fit_seed=22,
+            folder=folder,
+            device=torch.device("cpu"),
+        )
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tiny tensors are slower on two threads, and sums differ with their number."""
+    torch.set_num_threads(1)

@@ -1,0 +1,172 @@
+"""Every regime and every policy runs, improves on the start, and goes on after a stop as if there had been none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench.core.errors import UserError
+from federated import alone
+from federated.simulate import fit
+from federated.strategies import RECIPES
+from models.callbacks import Interrupted
+from models.training import FitContext
+
+Make = Callable[..., FitContext]
+POLICIES = ("average", "local", "frozen", "group")
+COMPRESSIONS = ("float16", "int8", "topk")
+
+
+def state(context: FitContext) -> dict[str, torch.Tensor]:
+    return {n: t.clone() for n, t in context.module.state_dict().items() if "tracked" not in n}
+
+
+def is_healthy(context: FitContext) -> bool:
+    layers = [layer for layer in context.module.modules() if isinstance(layer, nn.BatchNorm1d)]
+    positive = all(bool((layer.running_var > 0).all()) for layer in layers if layer.running_var is not None)
+    return positive and all(bool(torch.isfinite(t).all()) for t in state(context).values())
+
+
+@pytest.mark.parametrize("regime", list(RECIPES))
+def test_every_regime_trains(make_context: Make, regime: str) -> None:
+    context = make_context(regime, images=120, protocol={"epochs": 6}, server_learning_rate=None)
+    outcome = fit(context)
+    assert is_healthy(context)
+    assert [row["round"] for row in outcome.history] == list(range(1, 7))
+    assert outcome.history[-1]["val_loss"] < outcome.history[0]["val_loss"]
+    assert outcome.columns["up_mb"] > 0
+    assert outcome.columns["worst_client_accuracy"] <= outcome.columns["mean_client_accuracy"]
+    assert (context.folder / "best.safetensors").is_file()
+
+
+@pytest.mark.parametrize("regime", ["fedavgm", "fedadam", "fedyogi", "fedadagrad"])
+def test_no_server_optimizer_touches_a_running_variance(make_context: Make, regime: str) -> None:
+    context = make_context(regime, protocol={"epochs": 12}, server_learning_rate=1.0, server_momentum=0.95)
+    fit(context)
+    assert all(bool((m.running_var > 0).all()) for m in context.module.modules() if isinstance(m, nn.BatchNorm1d))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_batch_norm_policy_trains(make_context: Make, policy: str) -> None:
+    context = make_context("fedavg", batch_norm=policy)
+    before = state(context)
+    outcome = fit(context)
+    assert is_healthy(context)
+    after = state(context)
+    assert outcome.history[-1]["update_norm"] > 0
+    if policy == "frozen":
+        assert torch.equal(after["4.running_mean"], before["4.running_mean"])
+    if policy == "group":
+        assert isinstance(context.module[4], nn.GroupNorm)  # type: ignore[index]
+    if policy in ("average", "local"):
+        assert not torch.equal(after["4.running_mean"], before["4.running_mean"])
+
+
+def test_personal_layers_do_not_travel(make_context: Make) -> None:
+    shared, personal = make_context("fedavg"), make_context("fedbn")
+    assert fit(personal).columns["up_mb"] < fit(shared).columns["up_mb"]
+
+
+@pytest.mark.parametrize("kind", COMPRESSIONS)
+def test_compressed_updates_train_and_are_smaller(make_context: Make, kind: str) -> None:
+    compressed, plain = make_context("fedavg", compression=kind, kind="linear"), make_context("fedavg", kind="linear")
+    assert fit(compressed).history[-1]["val_loss"] == pytest.approx(fit(plain).history[-1]["val_loss"], abs=0.25)
+
+
+@pytest.mark.parametrize(
+    ("regime", "fields"),
+    [
+        ("fedavgm", {}),
+        ("fedadam", {}),
+        ("scaffold", {"participation": 0.6}),
+        ("fedbn", {}),
+        ("fedavg-svrg", {"compression": "topk", "dropout_rate": 0.3}),
+    ],
+)
+def test_a_stopped_fit_goes_on_to_the_same_bits(make_context: Make, regime: str, fields: dict[str, Any]) -> None:
+    undisturbed = make_context(regime, protocol={"epochs": 5}, **fields)
+    whole = fit(undisturbed)
+    context = make_context(regime, protocol={"epochs": 5}, **fields)
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(Interrupted):
+        fit(replace(context, should_stop=stop))
+    torch.manual_seed(5)
+    fresh = replace(context, network=type(context.network)("norm"))  # type: ignore[call-arg]
+    outcome = fit(fresh)
+    resumed, expected = state(fresh), state(undisturbed)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    timeless = [{k: v for k, v in row.items() if "seconds" not in k} for row in outcome.history]
+    assert timeless == [{k: v for k, v in row.items() if "seconds" not in k} for row in whole.history]
+
+
+def test_a_finished_fit_is_not_trained_again(make_context: Make) -> None:
+    context = make_context("fedavg")
+    first = fit(context)
+    told: list[dict[str, Any]] = []
+    second = fit(replace(context, on_event=told.append))
+    assert told == []
+    assert second.history == first.history
+
+
+def test_a_dropout_costs_a_reply_and_not_the_round(make_context: Make) -> None:
+    outcome = fit(make_context("fedavg", dropout_rate=0.5, protocol={"epochs": 6}))
+    answered = [row["clients_answered"] for row in outcome.history]
+    assert len(answered) == 6
+    assert min(answered) < 5
+
+
+def test_early_stopping_ends_the_rounds(make_context: Make) -> None:
+    recipe = {"epochs": 40, "early_stopping_patience": 2}
+    context = make_context("fedavg", kind="linear", protocol=recipe, local_learning_rate=1e-9)
+    assert len(fit(context).history) == 3
+
+
+def test_local_only_training_names_the_median_client(make_context: Make) -> None:
+    context = make_context("local", images=120)
+    outcome = alone.fit(context)
+    accuracies = sorted(row["val_accuracy"] for row in outcome.history)
+    median = outcome.history[int(outcome.columns["median_client"])]["val_accuracy"]
+    assert median == accuracies[2]
+    assert outcome.columns["worst_client_accuracy"] == accuracies[0]
+    assert outcome.columns["up_mb"] == 0
+
+
+def test_the_partition_is_written_for_the_report(make_context: Make) -> None:
+    context = make_context("fedavg", partition="dirichlet", alpha=0.2)
+    fit(context)
+    written = json.loads((context.folder / "partition.json").read_text())
+    assert written["partition"] == "dirichlet"
+    assert np.sum(written["train"]) == 60
+    assert np.sum(written["val"]) == 30
+
+
+@pytest.mark.parametrize(
+    ("regime", "fields", "message"),
+    [
+        ("fedmedian", {"privacy": "central"}, "adds noise to a mean"),
+        ("krum", {"secure_aggregation": True}, "must see each client"),
+        ("scaffold", {"privacy": "local", "batch_norm": "frozen"}, "sends what no noise covers"),
+        ("fedavg", {"privacy": "central"}, "running statistics would leave"),
+        ("fedavg", {"privacy": "local", "batch_norm": "local", "clip_norm": None}, "noise needs a bound"),
+        ("fedavg", {"secure_aggregation": True, "compression": "int8"}, "adds whole vectors only"),
+        ("fedavg", {"clients": 61}, "61 clients need as many groups"),
+        ("fedavg", {"partition": "site"}, "names its sites"),
+    ],
+)
+def test_contradicting_settings_are_refused(
+    make_context: Make, regime: str, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        fit(make_context(regime, **fields))
