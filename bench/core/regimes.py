@@ -37,3 +37,21 @@ def _register(name: str, summary: str, fit: str) -> None:
 
 
 _register("centralized", "all training data in one place", "models.training:fit")
+_register("twin", "all data in one place, with the federated clients' optimizer and number of passes", "federated.simulate:twin")
+_register("local", "each client trains alone; the median client answers", "federated.alone:fit")
+for _name, _summary in {
+    "fedavg": "weighted mean of the clients' models (the paper's algorithm 1 with SGD)",
+    "fedavg-svrg": "the paper's algorithm 1 with SVRG at the clients",
+    "fedprox": "FedAvg with a pull to the round's model",
+    "fedavgm": "momentum at the server",
+    "fedadam": "Adam at the server",
+    "fedyogi": "Yogi at the server",
+    "fedadagrad": "Adagrad at the server",
+    "scaffold": "control variates against client drift",
+    "fednova": "updates normalized by the clients' numbers of steps",
+    "fedbn": "FedAvg; BatchNorm layers stay with the clients",
+    "fedmedian": "coordinate-wise median, against hostile clients",
+    "fedtrimmedavg": "coordinate-wise trimmed mean, against hostile clients",
+    "krum": "the one model nearest to the others, against hostile clients",
+}.items():
+    _register(_name, _summary, "federated.simulate:fit")
