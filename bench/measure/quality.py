@@ -145,12 +145,18 @@ def resampled(
 
     Two systems measured on the same images therefore share their resamples, which makes differences paired.
     """
-    given = scores(labels, probabilities, classes)
     codes, _ = clusters(groups)
-    counts = draws(codes, resamples, seed)
+    return resampled_by(labels, probabilities, classes, codes, draws(codes, resamples, seed))
+
+
+def resampled_by(
+    labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str], codes: Ints, counts: Floats
+) -> dict[str, Floats]:
+    """Every quality column [B] under given draws: image i counts `counts[b, codes[i]]` times in resample b."""
+    given = scores(labels, probabilities, classes)
     ordered = _Sorted.of(given)
     rows = max(1, _CHUNK_ELEMENTS // given.labels.size)
-    parts = [_weighted(given, ordered, counts[at : at + rows][:, codes]) for at in range(0, resamples, rows)]
+    parts = [_weighted(given, ordered, counts[at : at + rows][:, codes]) for at in range(0, len(counts), rows)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.measure.quality import clusters, quality, resampled, scores
+from bench.measure.quality import clusters, scores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -157,35 +157,6 @@ def normal_difference(value: float, error: float, method: str) -> Difference:
         return Difference(value, math.nan, math.nan, math.nan, math.nan, method)
     p = math.erfc(abs(value) / error / math.sqrt(2)) if error > 0 else float(value == 0)
     return Difference(value, value - Z95 * error, value + Z95 * error, error, p, method)
-
-
-def paired_bootstrap(
-    labels: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    groups: ArrayLike,
-    classes: Sequence[str],
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Difference]:
-    """A minus B of every quality column, both measured on the same drawn groups.
-
-    The p value is twice the smaller share of resamples on one side of zero, never below 2 / (resamples + 1).
-    """
-    at_a, at_b = quality(labels, first, classes), quality(labels, second, classes)
-    drawn_a = resampled(labels, first, groups, classes, resamples, seed)
-    drawn_b = resampled(labels, second, groups, classes, resamples, seed)
-    return {name: _drawn_difference(at_a[name] - at_b[name], drawn_a[name] - drawn_b[name]) for name in at_a}
-
-
-def _drawn_difference(value: float, drawn: Floats) -> Difference:
-    kept = drawn[np.isfinite(drawn)]
-    if kept.size < 2 or not math.isfinite(value):
-        return Difference(value, math.nan, math.nan, math.nan, math.nan, "bootstrap")
-    low, high = np.percentile(kept, [2.5, 97.5])
-    tail = min(int((kept <= 0).sum()), int((kept >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (kept.size + 1))
-    return Difference(value, float(low), float(high), float(kept.std(ddof=1)), p, "bootstrap")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

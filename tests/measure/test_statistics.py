@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from bench.measure import statistics as subject
+from bench.measure.pooled import Paired, difference, mean_difference, paired_bootstrap
+from bench.measure.quality import quality
 
 TABLES = [(3, 9), (0, 7), (12, 12), (40, 21), (5, 60), (100, 130), (0, 0)]
 
@@ -54,6 +57,11 @@ def test_sign_flip_equals_every_flip_tried_out(sums: list[int]) -> None:
     assert worse == pytest.approx(np.mean([t <= observed for t in totals]))
 
 
+def part_of(labels: Any, first: Any, second: Any, groups: Any = None) -> Paired:
+    ids = np.array([f"i{index}" for index in range(len(labels))])
+    return Paired(ids, ids if groups is None else np.asarray(groups), np.asarray(labels), first, second)
+
+
 def slow_delong(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
     """DeLong, DeLong and Clarke-Pearson 1988 as printed: pairwise kernels and two covariance matrices."""
 
@@ -83,7 +91,8 @@ def test_delong_equals_the_slow_form(seed: int) -> None:
 
 # DeLong et al. (1988), 43 complete patients with ovarian cancer as printed in SAS/STAT's PROC LOGISTIC example
 # "Comparing Receiver Operating Characteristic Curves": albumin, total protein, K-G score, whether surgery helped.
-_OVARIAN_TEXT = """3.0 5.8 10 0 3.2 6.3 5 1 3.9 6.8 3 1 2.8 4.8 6 0 3.2 5.8 3 1 0.9 4.0 5 0 2.5 5.7 8 0 1.6 5.6 5 1 3.8 5.7 5 1
+_OVARIAN_TEXT = """
+    3.0 5.8 10 0 3.2 6.3 5 1 3.9 6.8 3 1 2.8 4.8 6 0 3.2 5.8 3 1 0.9 4.0 5 0 2.5 5.7 8 0 1.6 5.6 5 1 3.8 5.7 5 1
     3.7 6.7 6 1 3.2 5.4 4 1 3.8 6.6 6 1 4.1 6.6 5 1 3.6 5.7 5 1 4.3 7.0 4 1 3.6 6.7 4 0 2.3 4.4 6 1 4.2 7.6 4 0
     4.0 6.6 6 0 3.5 5.8 6 1 3.8 6.8 7 1 3.0 4.7 8 0 4.5 7.4 5 1 3.7 7.4 5 1 3.1 6.6 6 1 4.1 8.2 6 1 4.3 7.0 5 1
     4.3 6.5 4 1 3.2 5.1 5 1 2.6 4.7 6 1 3.3 6.8 6 0 1.7 4.0 7 0 3.7 6.1 5 1 3.3 6.3 7 1 4.2 7.7 6 1 3.5 6.2 5 1
@@ -109,7 +118,7 @@ def test_delong_of_several_classes_agrees_with_a_large_bootstrap() -> None:
     other = logits + generator.normal(size=(400, 3)) * 0.7
     softmax = [np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (logits, other)]
     found = subject.delong(labels, *softmax)
-    drawn = subject.paired_bootstrap(labels, *softmax, [""] * 400, ("a", "b", "c"), resamples=2000)["roc_auc"]
+    drawn = paired_bootstrap([part_of(labels, *softmax)], ("a", "b", "c"), resamples=2000)["roc_auc"]
     assert found.value == pytest.approx(drawn.value, abs=1e-9)
     assert found.error == pytest.approx(drawn.error, rel=0.1)
 
@@ -173,7 +182,7 @@ def test_bootstrap_of_a_system_with_itself_is_zero_everywhere() -> None:
     generator = np.random.default_rng(5)
     shares = generator.dirichlet(np.ones(3), 100)
     labels = generator.integers(0, 3, 100)
-    found = subject.paired_bootstrap(labels, shares, shares, [""] * 100, ("a", "b", "c"), resamples=100)
+    found = paired_bootstrap([part_of(labels, shares, shares)], ("a", "b", "c"), resamples=100)
     assert all((entry.value, entry.low, entry.high) == (0, 0, 0) for entry in found.values())
     assert found["accuracy"].p == 1
 
@@ -182,7 +191,7 @@ def test_bootstrap_error_of_accuracy_equals_the_analytic_one() -> None:
     generator = np.random.default_rng(6)
     labels = generator.integers(0, 2, 600)
     shares = [np.stack([1 - p, p], axis=1) for p in generator.random((2, 600))]
-    drawn = subject.paired_bootstrap(labels, *shares, [""] * 600, ("a", "b"), resamples=2000)["accuracy"]
+    drawn = paired_bootstrap([part_of(labels, *shares)], ("a", "b"), resamples=2000)["accuracy"]
     hits = [subject.right(labels, share, ("a", "b")) for share in shares]
     exact = subject.accuracy_difference(*hits, [""] * 600)
     assert drawn.value == pytest.approx(exact.value)
@@ -199,6 +208,41 @@ def test_smallest_difference_is_what_a_simulation_finds_four_times_of_five() -> 
         wins, losses, _ = generator.multinomial(size, [gain, loss, 1 - gain - loss])
         hits += subject.sign_flip([1] * wins + [-1] * losses)[0] < 0.05
     assert hits / 400 == pytest.approx(0.8, abs=0.07)
+
+
+def two_systems(seed: int, size: int, classes: int) -> Paired:
+    generator = np.random.default_rng(seed)
+    labels = np.r_[np.arange(classes), generator.integers(0, classes, size - classes)]
+    first = generator.dirichlet(np.ones(classes), size) + np.eye(classes)[labels] / 2
+    second = first + generator.dirichlet(np.ones(classes), size)
+    shares = [x / x.sum(1, keepdims=True) for x in (first, second)]
+    return part_of(labels, *shares, groups=[f"p{index // 3}" for index in range(size)])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "roc_auc", "f1", "log_loss"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_pooled_differences_agree_with_the_slow_bootstrap(name: str, classes: int) -> None:
+    part, names = two_systems(classes, 500, classes), tuple("abcd"[:classes])
+    fast = difference(name, [part], names, resamples=2000)
+    slow = paired_bootstrap([part], names, resamples=2000)[name]
+    at = [quality(part.labels, shares, names)[name] for shares in (part.first, part.second)]
+    assert fast.value == pytest.approx(at[0] - at[1], abs=1e-9)
+    assert fast.error == pytest.approx(slow.error, rel=0.12)
+    assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high), abs=0.3 * slow.error)
+
+
+def test_the_same_test_part_under_two_seeds_is_not_twice_the_evidence() -> None:
+    part, names = two_systems(1, 300, 3), ("a", "b", "c")
+    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
+        once, twice = difference(name, [part], names), difference(name, [part, part], names)
+        assert twice.value == pytest.approx(once.value)
+        assert twice.error == pytest.approx(once.error, rel=0.02)
+
+
+def test_mean_over_two_datasets_by_hand() -> None:
+    parts = [subject.normal_difference(value, error, "") for value, error in ((0.02, 0.03), (0.04, 0.04))]
+    found = mean_difference(parts)
+    assert (found.value, found.error) == pytest.approx((0.03, 0.025))
 
 
 def test_images_in_another_order_are_brought_together_and_others_refused() -> None:

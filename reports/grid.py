@@ -1,0 +1,208 @@
+"""The rows of every table: one model under one condition, averaged over its seeds and folds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bench.store import StoredCell
+from reports.columns import BY_NAME
+from reports.published import figures
+
+MIN_SEEDS = 3
+
+
+@dataclass(frozen=True, order=True)
+class Condition:
+    """What cells must share to be compared: dataset, split (its folds taken together), regime and protocol."""
+
+    dataset: str
+    split: str
+    regime: str
+    variant: str
+
+    @property
+    def name(self) -> str:
+        """What people read; the protocol's difference only where a run has several."""
+        return " · ".join(part for part in (self.dataset, self.split, self.regime, self.variant) if part)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval, and what the interval speaks of: "seeds" or "images"."""
+
+    mean: float
+    low: float
+    high: float
+    deviation: float
+    over: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model under one condition.
+
+    Attributes:
+        cells: its cells, one a seed and fold, in whatever status.
+        badges: what a reader must know wherever the row's figures stand.
+    """
+
+    model: str
+    condition: Condition
+    cells: tuple[StoredCell, ...]
+    badges: tuple[str, ...] = field(default=())
+
+    @property
+    def done(self) -> list[StoredCell]:
+        """The cells with a result."""
+        return [cell for cell in self.cells if cell.result is not None]
+
+    @property
+    def published(self) -> dict[str, float]:
+        """What the paper prints for it, percent by column."""
+        return figures(self.model, self.condition.dataset)
+
+    @property
+    def problem(self) -> str:
+        """Why cells have no figures, one reason a status; "" when all have."""
+        lost = [cell for cell in self.cells if cell.result is None]
+        reasons = dict.fromkeys(f"{cell.status}: {_first_line(cell.problem)}" for cell in lost)
+        return "; ".join(reasons)
+
+    @property
+    def count(self) -> str:
+        """How many cells have figures: "3", or "2 of 3"."""
+        done, every = len(self.done), len(self.cells)
+        return str(done) if done == every else f"{done} of {every}"
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Every figure that at least one cell has."""
+        found = {name for cell in self.done for name in _values(cell)}
+        known = [name for name in BY_NAME if name in found]
+        return known + sorted(name for name in found if name not in BY_NAME)
+
+    def figure(self, name: str) -> Interval | None:
+        """Mean and interval of a figure over the cells that have it, None when none has."""
+        values = [(cell, _values(cell).get(name)) for cell in self.done]
+        known = [(cell, value) for cell, value in values if value is not None]
+        return _interval(name, known) if known else None
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "no reason was written"
+
+
+def _values(cell: StoredCell) -> dict[str, float]:
+    """Every number of a finished cell by its column."""
+    result = cell.result or {}
+    found: dict[str, Any] = {**result["metrics"], **result["cost"], **result["timing"], "seconds": result["seconds"]}
+    return {name: float(value) for name, value in found.items() if _is_figure(name, value)}
+
+
+def _is_figure(name: str, value: object) -> bool:
+    known = name in BY_NAME or name.startswith("recall_")
+    return known and isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
+    """The wider of two: Student's t over three seeds or more, and the mean of the cells' own bootstrap intervals.
+
+    The first misses that all seeds may share one test part, the second that training has luck of its own.
+    """
+    values = np.array([value for _, value in known])
+    mean = float(values.mean())
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    low, high = _stored_bounds(name, [cell for cell, _ in known])
+    if len(values) >= MIN_SEEDS and name in BY_NAME and BY_NAME[name].family not in ("cost", "time"):
+        reach = _student(len(values) - 1) * deviation / math.sqrt(len(values))
+        if not math.isfinite(low) or 2 * reach > high - low:
+            return Interval(mean, *_bounded(name, mean - reach, mean + reach), deviation, "seeds")
+    return Interval(mean, low, high, deviation, "images" if math.isfinite(low) else "")
+
+
+def _stored_bounds(name: str, cells: list[StoredCell]) -> tuple[float, float]:
+    pairs = [(cell.result or {})["intervals"].get(name, (None, None)) for cell in cells]
+    known = [(float(low), float(high)) for low, high in pairs if low is not None and high is not None]
+    if len(known) < len(pairs) or not known:
+        return math.nan, math.nan
+    low, high = np.mean(known, axis=0)
+    return float(low), float(high)
+
+
+def _bounded(name: str, low: float, high: float) -> tuple[float, float]:
+    """A share cannot leave 0..1."""
+    return (max(0.0, low), min(1.0, high)) if BY_NAME[name].scale == 100 else (low, high)
+
+
+def _student(freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))
+
+
+def rows(cells: Sequence[StoredCell]) -> list[Row]:
+    """Group cells over seeds and folds, in the order of their first cell."""
+    labels = _variants(cells)
+    groups: dict[tuple[str, Condition], list[StoredCell]] = {}
+    for cell in cells:
+        spec = cell.spec
+        condition = Condition(spec["dataset"], spec["split"].split(":")[0], spec["regime"], labels[cell.key])
+        groups.setdefault((spec["model"], condition), []).append(cell)
+    return [Row(model, condition, tuple(members), badges(members)) for (model, condition), members in groups.items()]
+
+
+def conditions(table: Sequence[Row]) -> dict[Condition, list[Row]]:
+    """Rows by condition, in order."""
+    found: dict[Condition, list[Row]] = {}
+    for row in table:
+        found.setdefault(row.condition, []).append(row)
+    return found
+
+
+def _flat(cell: StoredCell) -> dict[str, Any]:
+    """The protocol's fields, the federated ones as `federated.FIELD`."""
+    found: dict[str, Any] = {}
+    for name, value in cell.spec["protocol"].items():
+        inner = {f"{name}.{field}": entry for field, entry in value.items()} if isinstance(value, dict) else None
+        found |= inner if inner is not None else {name: value}
+    return found
+
+
+def _variants(cells: Sequence[StoredCell]) -> dict[str, str]:
+    """By cell key: the protocol fields in which a run's cells differ, with their values; "" when they do not."""
+    protocols = {cell.key: _flat(cell) for cell in cells}
+    seen: dict[str, set[str]] = {}
+    for protocol in protocols.values():
+        for name, value in protocol.items():
+            seen.setdefault(name, set()).add(str(value))
+    varying = [name for name, values in seen.items() if len(values) > 1]
+    return {
+        key: ", ".join(f"{name}={protocol[name]}" for name in varying if name in protocol)
+        for key, protocol in protocols.items()
+    }
+
+
+def badges(cells: Sequence[StoredCell]) -> tuple[str, ...]:
+    """What stands beside figures of a dataset that is synthetic, incomplete or leaks."""
+    found: dict[str, None] = {}
+    for cell in cells:
+        if cell.result is not None:
+            found.update(dict.fromkeys(_data_badges(cell.result["data"])))
+    return tuple(found)
+
+
+def _data_badges(data: dict[str, Any]) -> list[str]:
+    found = ["synthetic"] if data.get("synthetic") else []
+    expected, images = data.get("expected"), data.get("images")
+    if expected and images and images < expected:
+        found.append(f"incomplete: {images:,} of {expected:,} images")
+    verdict = str(data.get("audit") or "")
+    if verdict and verdict.lower() not in ("clean", "ok", "none", "not audited"):
+        found.append(verdict)
+    return found
