@@ -23,9 +23,14 @@ class Probe:
 
 
 def build_without_memory(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a module whose parameters have names and shapes but no values."""
-    with torch.device("meta"):
-        return build().eval()
+    """Build a module whose parameters have names and shapes but no values; torch's generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return build().eval()
+        except NotImplementedError:
+            # RegNet computes its widths with tensors, whose values the meta device does not have.
+            return build().to("meta").eval()
 
 
 def probe(build: Callable[[], nn.Module], name: str) -> Probe:

@@ -61,7 +61,7 @@ def describe(path: Path) -> WeightFile:
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal; a file that did not change is read once. Raises UserError when it is missing."""
+    """The SHA-256 of a file, hexadecimal; an unchanged file is read once. Raises UserError when it is missing."""
     return _checksum(path.absolute(), _stamp(path))
 
 
