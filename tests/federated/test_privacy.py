@@ -1,0 +1,105 @@
+"""Clipping, noise and the accountant, the last against formulas of its own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from federated import privacy
+from federated.aggregate import CentralPrivacy
+
+
+def test_clipping_bounds_the_update_and_leaves_a_short_one_alone() -> None:
+    known = np.array([1.0, 1.0], np.float32)
+    long = known + np.array([3.0, 4.0], np.float32)
+    np.testing.assert_allclose(privacy.clip(long, known, 1.0), [1.6, 1.8], rtol=1e-6)
+    assert privacy.clip(long, known, 5.0) is long
+    assert privacy.clip(long, known, math.inf) is long
+    assert privacy.clip(known, known, 1.0) is known  # an update of zero divides by nothing
+
+
+def test_noise_has_the_deviation_asked_for() -> None:
+    start = np.zeros(200_000, np.float32)
+    noisy = privacy.noisy(start, 0.5, privacy.noise_stream(3))
+    assert float(noisy.std()) == pytest.approx(0.5, rel=0.01)
+    assert privacy.noisy(start, 0.0, privacy.noise_stream(3)) is start
+
+
+def test_the_noise_on_a_weighted_mean_covers_its_largest_client() -> None:
+    central = CentralPrivacy(clip_norm=2.0, noise_multiplier=1.5, expected=100, largest=40)
+    assert central.deviation() == pytest.approx(1.5 * 2.0 * 0.4)
+
+
+def analytic_gaussian(multiplier: float, delta: float) -> float:
+    """Epsilon of one Gaussian release, exactly (Balle and Wang 2018, theorem 8)."""
+
+    def excess(epsilon: float) -> float:
+        half, whole = 1 / (2 * multiplier), epsilon * multiplier
+        return float(norm.cdf(half - whole) - math.exp(epsilon) * norm.cdf(-half - whole) - delta)
+
+    return float(brentq(excess, 0, 200, xtol=1e-10))
+
+
+@pytest.mark.parametrize(("multiplier", "rounds"), [(1.0, 1), (2.0, 10), (4.0, 50)])
+def test_epsilon_without_sampling_is_the_analytic_one(multiplier: float, rounds: int) -> None:
+    # Independent releases of one sensitivity are one release with less noise.
+    expected = analytic_gaussian(multiplier / math.sqrt(rounds), 1e-5)
+    assert privacy.epsilon(multiplier, 1.0, rounds, 1e-5) == pytest.approx(expected, abs=1e-3)
+
+
+def sampled_gaussian(multiplier: float, sampling: float, delta: float) -> float:
+    """Epsilon of one Poisson-sampled release: the hockey-stick divergence integrated, the worse of both directions."""
+
+    def ratio(x: float) -> float:
+        return 1 - sampling + sampling * math.exp((2 * x - 1) / (2 * multiplier**2))
+
+    def excess(epsilon: float, removed: bool) -> float:
+        def density(x: float) -> float:
+            base, mixed = norm.pdf(x, 0, multiplier), ratio(x) * norm.pdf(x, 0, multiplier)
+            high, low = (mixed, base) if removed else (base, mixed)
+            return float(max(0.0, high - math.exp(epsilon) * low))
+
+        return float(quad(density, -12 * multiplier, 1 + 12 * multiplier, limit=400)[0]) - delta
+
+    return max(float(brentq(excess, 0, 50, args=(side,), xtol=1e-8)) for side in (True, False))
+
+
+@pytest.mark.parametrize(("multiplier", "sampling"), [(1.0, 0.1), (0.8, 0.5)])
+def test_epsilon_with_sampling_is_the_integrated_one(multiplier: float, sampling: float) -> None:
+    expected = sampled_gaussian(multiplier, sampling, 1e-5)
+    assert privacy.epsilon(multiplier, sampling, 1, 1e-5) == pytest.approx(expected, abs=1e-3)
+
+
+def composed_by_convolution(multiplier: float, sampling: float, rounds: int, delta: float) -> float:
+    """Epsilon of several sampled releases: the removal direction's privacy loss, discretised and convolved by FFT."""
+    step, half = 2e-4, 1 << 18
+    edges = (np.arange(-half, half + 1) - 0.5) * step
+    # The loss is increasing in x, so that its distribution is the mixture's at the inverse.
+    inner = (np.exp(np.maximum(edges, math.log1p(-sampling) + 1e-12)) - (1 - sampling)) / sampling
+    x = multiplier**2 * np.log(inner) + 0.5
+    below = (1 - sampling) * norm.cdf(x, 0, multiplier) + sampling * norm.cdf(x, 1, multiplier)
+    masses = np.diff(np.where(edges <= math.log1p(-sampling), 0.0, below))
+    shifted = np.fft.ifftshift(np.append(masses, 0.0)[: 2 * half])
+    total = np.fft.fftshift(np.fft.irfft(np.fft.rfft(shifted) ** rounds, 2 * half))
+    losses = np.arange(-half, half) * step
+
+    def excess(epsilon: float) -> float:
+        above = losses > epsilon
+        return float((total[above] * -np.expm1(epsilon - losses[above])).sum()) - delta
+
+    return float(brentq(excess, 0.01, 20, xtol=1e-7))
+
+
+def test_epsilon_of_many_sampled_rounds_is_the_convolved_one() -> None:
+    expected = composed_by_convolution(1.2, 0.2, 20, 1e-5)
+    assert privacy.epsilon(1.2, 0.2, 20, 1e-5) == pytest.approx(expected, abs=1e-3)
+
+
+def test_no_noise_is_no_privacy_and_no_round_costs_nothing() -> None:
+    assert privacy.epsilon(0.0, 1.0, 5, 1e-5) == math.inf
+    assert privacy.epsilon(1.0, 1.0, 0, 1e-5) == 0.0
