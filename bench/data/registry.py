@@ -60,7 +60,8 @@ def locate(name: str) -> Path | None:
     record = record_of(name)
     if record is not None:
         return record.path if record.path.exists() else None
-    return fetched_folder(name)
+    shared = DATASETS.get(name).same_files_as
+    return fetched_folder(name) or (locate(shared) if shared else None)
 
 
 def at_hand() -> list[str]:

@@ -41,6 +41,7 @@ class DatasetSpec:
         reading: how the paper's use of it is read, with the row of the reading.
         embedded: needs no file: always at hand.
         groups: what a group is here.
+        same_files_as: the dataset whose files this one reads in another way.
     """
 
     name: str
@@ -59,3 +60,4 @@ class DatasetSpec:
     verified: bool = False
     reading: str = ""
     groups: str = ""
+    same_files_as: str = ""

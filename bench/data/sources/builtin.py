@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.core.config import Protocol
-from bench.data.sources import figshare
+from bench.data.sources import figshare, isicspecs, kaggle_brain, medmnist
 from bench.data.spec import DatasetSpec
 from bench.data.table import Table
 
@@ -48,5 +48,12 @@ _SKIN = DatasetSpec(
     groups="invented lesion",
 )
 
-SPECS: tuple[DatasetSpec, ...] = (_BRAIN, _SKIN, figshare.SPEC)
-RESOLVERS: dict[str, Callable[[str], DatasetSpec]] = {}
+SPECS: tuple[DatasetSpec, ...] = (
+    _BRAIN,
+    _SKIN,
+    kaggle_brain.KAGGLE_SPEC,
+    figshare.SPEC,
+    kaggle_brain.BR35H_SPEC,
+    *isicspecs.SPECS,
+)
+RESOLVERS: dict[str, Callable[[str], DatasetSpec]] = {medmnist.PREFIX: medmnist.resolve}
