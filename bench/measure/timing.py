@@ -48,7 +48,7 @@ def timings(
     Returns:
         train_batch_ms, train_batch_ms_p95, infer_batch_ms, infer_batch_ms_p95 (None where not asked for),
         train_energy_j, infer_energy_j (joules a batch; None without NVML), energy_j (that of training where it was
-        timed), peak_memory_mb with peak_memory_of, device, device_kind, precision, threads, batch_size, batches,
+        timed), peak_memory_mb with peak_memory_of, device, device_kind, timed_precision, threads, batch_size, batches,
         warmup.
 
     Raises:
@@ -75,7 +75,7 @@ def _description(batch: Tensor, batches: int, warmup: int, precision: str) -> di
     return {
         "device": name,
         "device_kind": batch.device.type,
-        "precision": precision,
+        "timed_precision": precision,
         "threads": torch.get_num_threads(),
         "batch_size": int(batch.shape[0]),
         "batches": batches,

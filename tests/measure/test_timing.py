@@ -62,7 +62,7 @@ def test_the_row_says_where_and_how_it_was_measured() -> None:
     found: dict[str, Any] = timings(small(), torch.rand(4, 3, 8, 8), 3, batches=3, warmup=0)
     assert found["device_kind"] == "cpu"
     assert found["threads"] == torch.get_num_threads()
-    assert (found["batch_size"], found["batches"], found["warmup"], found["precision"]) == (4, 3, 0, "32")
+    assert (found["batch_size"], found["batches"], found["warmup"], found["timed_precision"]) == (4, 3, 0, "32")
     assert found["peak_memory_of"] == "process"
     assert found["peak_memory_mb"] > 50
     assert found["energy_j"] is None
