@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -21,25 +21,18 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-RUN_ID, SERVER_NODE, CLIENT_FAILED, DROPPED_OUT = 1, 1, 2, 100
+RUN_ID, SERVER_NODE, CLIENT_FAILED = 1, 1, 2
 _FIRST_NODE = 1000  # apart from partition numbers, so that mistaking one for the other shows
 
 logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 class InProcessGrid(Grid):
-    """Calls a ClientApp for each message when it is sent; replies come back in the order asked.
+    """Calls a ClientApp for each message when it is sent; replies come back in the order asked."""
 
-    Args:
-        drops: whether a message of this round and partition is lost (a simulated dropout); the round is the message's
-            group id, 0 when it has none.
-    """
-
-    def __init__(
-        self, app: ClientApp, clients: int, drops: Callable[[int, int], bool] = lambda _round, _partition: False
-    ) -> None:
+    def __init__(self, app: ClientApp, clients: int) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
-        self._app, self._clients, self._drops = app, clients, drops
+        self._app, self._clients = app, clients
         self._run = Run.create_empty(RUN_ID)
         self._contexts: dict[int, Context] = {}
         self._replies: dict[str, Message] = {}
@@ -85,8 +78,6 @@ class InProcessGrid(Grid):
 
     def _answer(self, message: Message) -> Message:
         partition = message.metadata.dst_node_id - _FIRST_NODE
-        if self._drops(int(message.metadata.group_id or 0), partition):
-            return Message(Error(DROPPED_OUT, "this client dropped out"), reply_to=message)
         try:
             return self._app(message, self._context(message.metadata.dst_node_id, partition))
         except Exception:  # noqa: BLE001 - a client's failure costs its reply, as on a deployment; the server names it

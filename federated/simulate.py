@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from safetensors.torch import load_file, save_file
 
@@ -35,6 +33,10 @@ from models.training import FitContext, FitOutcome
 
 ENGINE = "BENCH_FEDERATED_ENGINE"
 _CLIENTS = "clients"
+
+
+class DroppedOut(Exception):
+    """A client that a simulation loses on purpose; it costs its reply."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,15 @@ class Simulation:
         store = FolderStore(context.folder / _CLIENTS / str(partition))
         return Client(context.module, self.packing, data, store, partition)
 
-    def app(self) -> ClientApp:
-        """The ClientApp of all partitions."""
-        remembered = lru_cache(maxsize=128)(self.client)
-
-        def find(_: Message, context: Context) -> Client:
-            return remembered(int(context.node_config["partition-id"]))
-
-        return client_app(find)
+    def find(self, message: Message, context: Context) -> Client:
+        """The client that a message is for. Raises DroppedOut where the simulation loses it."""
+        partition = int(context.node_config["partition-id"])
+        if self.drops(int(message.metadata.group_id or 0), partition):
+            raise DroppedOut(f"client {partition} dropped out")
+        return self.client(partition)
 
     def drops(self, round_number: int, partition: int) -> bool:
-        """Whether a client is lost in a round, drawn from the seed; evaluation (round 0) is never disturbed."""
+        """Whether a client is lost in a round, drawn from the seed; evaluation (no group id, 0) is never disturbed."""
         rate = self.federation.dropout_rate
         if rate == 0 or round_number == 0:
             return False
@@ -129,11 +129,11 @@ def fit(context: FitContext) -> FitOutcome:
     engine = os.environ.get(ENGINE, "inprocess")
     with torch.random.fork_rng(devices=[]):
         if engine == "ray":
-            from federated.ray import run_on_ray
+            from federated.onray import run_on_ray
 
-            progress = run_on_ray(simulation)
+            progress = run_on_ray(context)
         else:
-            progress = drive(simulation, InProcessGrid(simulation.app(), simulation.clients, simulation.drops))
+            progress = drive(simulation, InProcessGrid(client_app(simulation.find), simulation.clients))
     return _outcome(simulation, progress)
 
 

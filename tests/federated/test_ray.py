@@ -1,0 +1,27 @@
+"""Flower's Ray simulation ends in the in-process grid's weights, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from federated.simulate import ENGINE, fit
+from models.training import FitContext
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_and_in_process_agree_bit_for_bit(
+    make_context: Callable[..., FitContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="needs the ray extra")
+    fields = {"clients": 3, "rounds": 2, "compression": "topk", "dropout_rate": 0.2}
+    here, there = make_context("scaffold", **fields), make_context("scaffold", **fields)
+    fit(here)
+    monkeypatch.setenv(ENGINE, "ray")
+    fit(there)
+    for name, tensor in here.module.state_dict().items():
+        if "tracked" not in name:
+            assert torch.equal(tensor, there.module.state_dict()[name]), name
