@@ -175,9 +175,10 @@ def audit(
 
 
 def _kind(text: str) -> Kind:
-    if text == "brain" or text == "skin" or text == "other":
-        return text
-    raise UserError(f"--kind is brain, skin or other, not {text!r}")
+    kinds: dict[str, Kind] = {"brain": "brain", "skin": "skin", "other": "other"}
+    if text not in kinds:
+        raise UserError(f"--kind is brain, skin or other, not {text!r}")
+    return kinds[text]
 
 
 def _print_json(value: object) -> None:

@@ -271,10 +271,14 @@ def _short(path: str, root: Path) -> str:
 def picture_files(folder: Path) -> list[Path]:
     """Every file below a folder with a picture's suffix, sorted.
 
-    Hidden files and folders (notebook checkpoints, archive litter) are passed over, links to folders not followed.
+    Hidden files and folders (notebook checkpoints, archive litter) are passed over; linked folders are followed once.
     """
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        found += [Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else [name for name in folders if name[0] != "." and name != "__MACOSX"]
+        if real not in seen:
+            found += [Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
+        seen.add(real)
     return sorted(found)

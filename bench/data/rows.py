@@ -62,6 +62,9 @@ def assemble(
     chosen = [present[position] for position in positions]
     names = tuple(classes) if classes is not None else tuple(sorted({row.label for row in kept}))
     number = {label: index for index, label in enumerate(names)}
+    odd = sorted({row.label for row in kept} - set(names))
+    if odd:
+        raise UserError(f"dataset {name!r}: the class {odd[0]!r} is none of {', '.join(names)}")
     return Table(
         name,
         names,

@@ -50,7 +50,8 @@ def scaled(image: NDArray[Any]) -> Pixels:
     low, high = np.percentile(image, PERCENTILES)
     if high <= low:
         return np.zeros(image.shape, np.uint8)
-    return np.rint(np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    shown: Pixels = np.rint(np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return shown
 
 
 def read(path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a reader's signature
@@ -177,6 +178,6 @@ SPEC = DatasetSpec(
         _zip(3381302, 2299, 3064, "b378a80d6174e5317d59eb28430c6652", 231679762),
         Download("https://ndownloader.figshare.com/files/7005344", "cvind.mat", size=5736),
     ),
-    reading="row 9: the set that the paper cites as its brain data, 3 classes; the paper's k = 4 points to brain-kaggle",
+    reading="row 9: the set that the paper cites for its brain data, 3 classes (its k = 4 points to brain-kaggle)",
     groups="patient (PID); in a JPEG copy without PIDs the author's fold",
 )

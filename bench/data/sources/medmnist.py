@@ -1,4 +1,4 @@
-"""MedMNIST v2: `medmnist:NAME` (28 pixels) and `medmnist:NAME_64`, `_128`, `_224`, one npz a set with official parts."""
+"""MedMNIST v2: `medmnist:NAME` (28 pixels), `medmnist:NAME_64`, `_128` and `_224`: an npz a set, official parts."""
 
 from __future__ import annotations
 
