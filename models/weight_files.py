@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import pickle
 import re
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,21 @@ Shapes = dict[str, tuple[int, ...]]
 
 _SHOWN = 3
 _EXPECTED = "weights are `imagenet`, `none`, or a .safetensors or .pth file"
+# A reader fed with damaged bytes stumbles over whatever comes first; these were all seen.
+_DAMAGED = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 # Names under which training scripts wrap a state dict, and its keys.
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "backbone.")
@@ -100,7 +117,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         tensors, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"cannot read the weights {path}: {reason[:200]}; expected a whole .safetensors file, "
@@ -148,8 +165,9 @@ def _three(metadata: dict[str, str], field: str, path: Path) -> tuple[float, flo
         raise UserError(
             f"{path}: its metadata says {field} = {text!r}; expected three numbers, one a colour"
         ) from error
-    if field == "std" and not min(red, green, blue) > 0:
-        raise UserError(f"{path}: its metadata says std = {text!r}; expected three numbers above zero")
+    above = 0.0 if field == "std" else -math.inf
+    if not all(above < value < math.inf for value in (red, green, blue)):
+        raise UserError(f"{path}: its metadata says {field} = {text!r}; expected finite numbers, in std above zero")
     return red, green, blue
 
 
