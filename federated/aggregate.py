@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Krum
+from flwr.serverapp.strategy import FedAvg, FedAvgM, Krum
+from flwr.serverapp.strategy.fedopt import FedOpt
 from flwr.serverapp.strategy.multikrum import select_multikrum
 
 from federated import compression, privacy, wire
@@ -91,6 +92,13 @@ class Aggregator:
             message.content[wire.STATE] = rest
             message.metadata.group_id = str(round_number)
         return messages
+
+    def seen(self, model: Model) -> None:
+        """Tell an adaptive strategy the round's model where its own messages were not sent."""
+        if isinstance(self.strategy, FedOpt):
+            self.strategy.current_arrays = {"weights": model.weights}
+        elif isinstance(self.strategy, FedAvgM) and self.strategy.current_arrays is None:
+            self.strategy.current_arrays = wire.to_record({"weights": model.weights})
 
     def decode(self, message: Message, model: Model) -> Update:
         """Read a reply. Raises ValueError for an unknown encoding or numbers that are not finite."""

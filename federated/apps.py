@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 
 from federated import wire
 from federated.client import Client, work_from_json
+from federated.secure import fit_secretly, is_secure
 
 MakeClient = Callable[[Message, Context], Client]
 HELLO, PERSONAL = "query.hello", "query.personal"
@@ -26,6 +27,8 @@ def client_app(make_client: MakeClient) -> ClientApp:
 
     @app.train()
     def fit(message: Message, context: Context) -> Message:
+        if is_secure(message):
+            return fit_secretly(message, context, make_client)
         return Message(_fit(make_client(message, context), message.content), reply_to=message)
 
     @app.evaluate()

@@ -1,4 +1,4 @@
-"""`bench fed`: partitions, gaps to the twin, and a deployment's conveniences. Heavy imports stay inside the functions."""
+"""`bench fed`: partitions, gaps to the twin, a deployment's conveniences. Heavy imports stay inside the functions."""
 
 from __future__ import annotations
 

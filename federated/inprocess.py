@@ -15,7 +15,7 @@ from collections.abc import Iterable
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -73,6 +73,7 @@ class InProcessGrid(Grid):
         self._sent += 1
         name = str(self._sent)
         message.metadata.__dict__["_message_id"] = name
+        message.content = _own_copy(message.content)
         self._replies[name] = self._answer(message)
         return name
 
@@ -88,3 +89,16 @@ class InProcessGrid(Grid):
             config = {"partition-id": partition, "num-partitions": self._clients}
             self._contexts[node] = Context(RUN_ID, node, config, RecordDict(), {})  # type: ignore[arg-type]
         return self._contexts[node]
+
+
+def _own_copy(content: RecordDict) -> RecordDict:
+    """The same content in records of its own: senders share one content among messages, and mods take out of theirs."""
+    copied = RecordDict()
+    for name, record in content.items():
+        if isinstance(record, ArrayRecord):
+            copied[name] = ArrayRecord(dict(record))  # the arrays' bytes are not copied
+        elif isinstance(record, ConfigRecord):
+            copied[name] = ConfigRecord(dict(record))
+        else:
+            copied[name] = MetricRecord(dict(record))
+    return copied

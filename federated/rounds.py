@@ -20,6 +20,7 @@ from federated.client import work_to_json
 from federated.local import Work
 from federated.packing import Vector
 from federated.roster import Roster
+from federated.secure import SecureRound
 
 Row = dict[str, Any]
 
@@ -34,6 +35,8 @@ class Course:
             what the privacy accountant reckons with.
         parallel: whether clients compute at the same time (a deployment), which tells waiting from computing.
         timeout: seconds to wait for a round's replies.
+        system_noise: draw central noise from the operating system's entropy, as a deployment must.
+        secure_range: aggregate by SecAgg+, which carries numbers within plus and minus this.
     """
 
     rounds: int
@@ -43,6 +46,7 @@ class Course:
     parallel: bool = False
     timeout: float = 3600.0
     system_noise: bool = False
+    secure_range: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,14 +134,30 @@ class Rounds:
     def _train(
         self, work: Work, asked: list[int], model: Model, traffic: _Traffic
     ) -> tuple[list[Update], list[dict[str, float]]]:
+        if self._course.secure_range is not None:
+            return self._train_secretly(work, asked, model, traffic)
         config = ConfigRecord({"work": work_to_json(work)})
         chosen = cast(Grid, _Chosen(self._roster.nodes(asked)))
+        self._aggregator.seen(model)
         messages = self._aggregator.messages(work.round, model, config, chosen) if asked else []
         answers = self._exchange(messages, traffic)
         updates, metrics = [], []
         for message in answers:
             metrics.append(wire.metrics_of(message.content))
             updates.append(self._aggregator.decode(message, model))
+        return updates, metrics
+
+    def _train_secretly(
+        self, work: Work, asked: list[int], model: Model, traffic: _Traffic
+    ) -> tuple[list[Update], list[dict[str, float]]]:
+        assert self._course.secure_range is not None
+        grid = cast(Grid, _Metered(self._grid, self._roster, traffic))
+        work = replace(work, proximal_mu=getattr(self._aggregator.strategy, "proximal_mu", 0.0))
+        largest = float(self._roster.largest())
+        secure = SecureRound(grid, work, largest, self._course.secure_range, self._course.timeout)
+        updates, metrics = secure.run(self._roster.nodes(asked), model)
+        self._aggregator.seen(model)
+        traffic.compute += [m["seconds"] for m in metrics]
         return updates, metrics
 
     def _evaluate(self, number: int, model: Model, traffic: _Traffic) -> Row:
@@ -201,12 +221,31 @@ class _Chosen:
         return self.nodes
 
 
+@dataclass(frozen=True)
+class _Metered:
+    """A grid whose messages are weighed."""
+
+    grid: Grid
+    roster: Roster
+    traffic: _Traffic
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        started, sent = time.perf_counter(), list(messages)
+        self.traffic.down += sum(wire.message_bytes(message) for message in sent)
+        replies = list(self.grid.send_and_receive(sent, timeout=timeout))
+        self.roster.note_failures([reply for reply in replies if reply.has_error()])
+        self.traffic.up += sum(wire.message_bytes(reply) for reply in replies)
+        self.traffic.wall += time.perf_counter() - started
+        return replies
+
+
 def _training_columns(metrics: list[dict[str, float]]) -> Row:
     total = sum(m["num-examples"] for m in metrics)
     if total == 0:
         return {"train_loss": None, "train_accuracy": None, "drift": None}
     means = {name: sum(m[name] * m["num-examples"] for m in metrics) / total for name in ("loss", "accuracy", "drift")}
-    return {"train_loss": means["loss"], "train_accuracy": means["accuracy"], "drift": means["drift"]}
+    cut = {"cut": sum(m["cut"] for m in metrics)} if "cut" in metrics[0] else {}
+    return {"train_loss": means["loss"], "train_accuracy": means["accuracy"], "drift": means["drift"], **cut}
 
 
 def _quality_columns(metrics: list[dict[str, float]]) -> Row:

@@ -189,6 +189,7 @@ def course_of(context: FitContext, parallel: bool) -> Course:
         participation=federation.participation,
         poisson=federation.privacy == "central" and federation.participation < 1,
         parallel=parallel,
+        secure_range=federation.secure_range if federation.secure_aggregation else None,
     )
 
 
@@ -250,7 +251,12 @@ def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
     if federation.privacy != "none":
         columns |= {"epsilon": spent(federation, progress.round), "delta": federation.delta}
     numbers = {name: float("nan") if value is None else float(value) for name, value in columns.items()}
-    return FitOutcome(history, numbers, _notes(simulation))
+    return FitOutcome(history, numbers, [*_notes(simulation), *_secure_note(history)])
+
+
+def _secure_note(history: list[Row]) -> list[str]:
+    cut = sum(row.get("cut", 0) for row in history)
+    return [f"SecAgg+ cut {cut:.0f} numbers at its range; raise federated.secure_range"] if cut else []
 
 
 def _notes(simulation: Simulation) -> list[str]:
