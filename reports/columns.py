@@ -30,6 +30,7 @@ class Column:
     digits: int
     unit: str
     about: str
+    short: str = ""
 
     def text(self, value: float | None) -> str:
         """The figure as it is shown; an en dash where there is none."""
@@ -37,14 +38,24 @@ class Column:
             return "–"
         return f"{value * self.scale:,.{self.digits}f}"
 
+    @property
+    def head(self) -> str:
+        """The title where room is scarce."""
+        return self.short or self.title
 
-def _quality(name: str, title: str, about: str) -> Column:
-    return Column(name, title, "quality", "high", 100, 1, "%", about)
+
+def _quality(name: str, title: str, about: str, short: str = "") -> Column:
+    return Column(name, title, "quality", "high", 100, 1, "%", about, short)
 
 
 COLUMNS: tuple[Column, ...] = (
     _quality("accuracy", "Accuracy", "Share of test images whose most probable class is the right one."),
-    _quality("balanced_accuracy", "Bal. acc.", "Mean over classes of the share found: every class counts alike."),
+    _quality(
+        "balanced_accuracy",
+        "Balanced accuracy",
+        "Mean over classes of the share found: every class counts alike.",
+        "Bal. acc.",
+    ),
     _quality("f1", "F1", "Harmonic mean of precision and recall, mean over classes."),
     _quality("precision", "Precision", "Share of an answer's images that are rightly so, mean over classes."),
     _quality("recall", "Recall", "Share of a class's images that are found, mean over classes."),
@@ -53,34 +64,122 @@ COLUMNS: tuple[Column, ...] = (
         "specificity", "Specificity", "Share of the other classes' images that are left alone, mean over classes."
     ),
     _quality(
-        "roc_auc", "ROC-AUC", "Chance that a class's image gets the higher probability, one class against the rest."
+        "roc_auc", "ROC-AUC", "Chance that a class's image gets its class's higher probability; one against the rest."
     ),
-    _quality("roc_auc_hard", "AUC (paper's)", "(recall + specificity) / 2 from decisions: the paper's ROC-AUC column."),
     _quality(
-        "pr_auc", "PR-AUC", "Average precision from probabilities, one class against the rest, mean over classes."
+        "roc_auc_hard", "ROC-AUC of decisions", "(recall + specificity) / 2: the paper's ROC-AUC column.", "AUC (paper)"
     ),
+    _quality("pr_auc", "PR-AUC", "Average precision, one class against the rest, mean over classes."),
     Column(
         "mcc", "MCC", "quality", "high", 1, 3, "", "Matthews' correlation of decisions and labels: 1 perfect, 0 chance."
     ),
     Column("log_loss", "Log loss", "calibration", "low", 1, 3, "nats", "Mean surprise at the right class."),
-    Column("brier", "Brier", "calibration", "low", 1, 3, "", "Mean squared distance of probabilities from the truth."),
-    Column("ece", "ECE", "calibration", "low", 100, 1, "%", "Mean gap between confidence and accuracy over 15 bins."),
-    Column("params_m", "Params", "cost", "low", 1, 3, "M", "Trainable and fixed numbers of the network, millions."),
+    Column(
+        "brier",
+        "Brier score",
+        "calibration",
+        "low",
+        1,
+        3,
+        "",
+        "Mean squared distance of probabilities from the truth.",
+        "Brier",
+    ),
+    Column(
+        "ece",
+        "Calibration error",
+        "calibration",
+        "low",
+        100,
+        1,
+        "%",
+        "Mean gap of confidence and accuracy, 15 bins (ECE).",
+        "ECE",
+    ),
+    Column("params_m", "Parameters", "cost", "low", 1, 3, "M", "All numbers of the network, millions.", "Params"),
     Column("macs_m", "MACs", "cost", "low", 1, 1, "M", "Multiply-accumulates of one image: convolutions, products."),
     Column("flops_m", "FLOPs", "cost", "low", 1, 1, "M", "2 x MACs + normalizations: the unit of the paper's 0.613 G."),
     Column(
-        "activations_m", "Activ.", "cost", "low", 1, 2, "M", "Outputs of convolutions and linear layers, one image."
+        "activations_m",
+        "Activations",
+        "cost",
+        "low",
+        1,
+        2,
+        "M",
+        "Outputs of convolutions and linear layers, one image.",
+        "Activ.",
     ),
-    Column("train_batch_ms", "Train", "time", "low", 1, 1, "ms/batch", "Median time of a training step on one batch."),
-    Column("train_batch_ms_p95", "Train p95", "time", "low", 1, 1, "ms/batch", "95th percentile of the training step."),
-    Column("infer_batch_ms", "Infer", "time", "low", 1, 1, "ms/batch", "Median time of a forward pass on one batch."),
-    Column("infer_batch_ms_p95", "Infer p95", "time", "low", 1, 1, "ms/batch", "95th percentile of the forward pass."),
-    Column("train_images_per_s", "Img/s", "time", "high", 1, 1, "/s", "Training images a second, loading included."),
-    Column("peak_memory_mb", "Memory", "time", "low", 1, 0, "MB", "Peak: the GPU's allocator, else the whole process."),
+    Column(
+        "train_batch_ms",
+        "Training step",
+        "time",
+        "low",
+        1,
+        1,
+        "ms/batch",
+        "Median time of a training step on one batch.",
+        "Train",
+    ),
+    Column(
+        "train_batch_ms_p95",
+        "Training step p95",
+        "time",
+        "low",
+        1,
+        1,
+        "ms/batch",
+        "95th percentile of the step.",
+        "Train p95",
+    ),
+    Column(
+        "infer_batch_ms",
+        "Inference",
+        "time",
+        "low",
+        1,
+        1,
+        "ms/batch",
+        "Median time of a forward pass on one batch.",
+        "Infer",
+    ),
+    Column(
+        "infer_batch_ms_p95",
+        "Inference p95",
+        "time",
+        "low",
+        1,
+        1,
+        "ms/batch",
+        "95th percentile of the pass.",
+        "Infer p95",
+    ),
+    Column(
+        "train_images_per_s",
+        "Training images/s",
+        "time",
+        "high",
+        1,
+        1,
+        "/s",
+        "Images a second, loading included.",
+        "Img/s",
+    ),
+    Column(
+        "peak_memory_mb",
+        "Peak memory",
+        "time",
+        "low",
+        1,
+        0,
+        "MB",
+        "The GPU's allocator, else the whole process.",
+        "Memory",
+    ),
     Column("energy_j", "Energy", "time", "low", 1, 2, "J/batch", "Energy of a training step, where the device tells."),
     Column("seconds", "Cell time", "time", "low", 1, 0, "s", "Wall-clock time of the whole cell."),
-    Column("up_mb", "Up", "federated", "low", 1, 2, "MB", "Sent by the clients to the server, all rounds."),
-    Column("down_mb", "Down", "federated", "low", 1, 2, "MB", "Sent by the server to the clients, all rounds."),
+    Column("up_mb", "Sent up", "federated", "low", 1, 2, "MB", "By the clients to the server, all rounds.", "Up"),
+    Column("down_mb", "Sent down", "federated", "low", 1, 2, "MB", "By the server to the clients, all rounds.", "Down"),
     Column("rounds", "Rounds", "federated", "", 1, 0, "", "Communication rounds."),
     Column(
         "worst_client_accuracy",

@@ -62,6 +62,13 @@ class Source:
                 self._histories[cell.key] = []
         return self._histories[cell.key]
 
+    def read_ahead(self) -> None:
+        """Read every cell's tables, a few files at a time."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            list(pool.map(lambda cell: (self.predictions(cell), self.history(cell)), self.done))
+
     def _note(self, cell: StoredCell, file: str, problem: str) -> None:
         path = str(cell.folder / file)
         self.problems.append(problem if path in problem else f"{path}: {problem}")

@@ -1,0 +1,210 @@
+"""`bench report` and `bench compare`: plain functions, and the commands that call them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.core.errors import UserError
+
+if TYPE_CHECKING:
+    from reports.drawing import Drawing
+    from reports.markup import Grid
+
+FORMATS = ("html", "md", "latex", "csv")
+
+
+def report(
+    run: Path, formats: tuple[str, ...] = FORMATS, out: Path | None = None, figures: bool = False
+) -> dict[str, Any]:
+    """Draw a run's report.
+
+    Args:
+        run: the run's folder.
+        formats: any of html, md, latex, csv.
+        out: where the files go; RUN/report when not given.
+        figures: also every figure as SVG and PDF, under figures/.
+
+    Returns:
+        {"run", "cells", "done", "files": {format: [paths]}, "problems", "best": [...]}.
+
+    Raises:
+        UserError: the folder is no run, an unknown format, or the disk is full.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise UserError(f"no report format is called {', '.join(unknown)}; there are {', '.join(FORMATS)}")
+    from reports.drawing import drawing
+
+    drawn, folder = drawing(run), out or run / "report"
+    files = {name: [str(path) for path in _WRITERS[name](drawn, folder)] for name in formats}
+    if figures:
+        from reports.figures import write_figures
+
+        files["figures"] = [str(path) for path in write_figures(drawn, folder / "figures")]
+    return _outcome(drawn, files)
+
+
+def _outcome(drawn: Drawing, files: dict[str, list[str]]) -> dict[str, Any]:
+    source = drawn.source
+    best = [
+        {"condition": ranking.condition.name, "model": ranking.best.model if ranking.best else None,
+         "verdict": ranking.verdict, "chosen_on_validation": ranking.chosen or None}
+        for ranking in drawn.rankings
+    ]  # fmt: skip
+    return {
+        "run": str(source.path), "cells": len(source.cells), "done": len(source.done), "files": files,
+        "problems": source.problems, "best": best,
+    }  # fmt: skip
+
+
+def _write_html(drawn: Drawing, folder: Path) -> list[Path]:
+    from bench.core.atomic import write_text
+    from reports.page import page
+
+    write_text(folder / "index.html", page(drawn))
+    return [folder / "index.html"]
+
+
+def _write_csv(drawn: Drawing, folder: Path) -> list[Path]:
+    from reports.tables import write_tidy
+
+    return write_tidy(drawn.source, drawn.rows, folder)
+
+
+def _write_markdown(drawn: Drawing, folder: Path) -> list[Path]:
+    from bench.core.atomic import write_text
+    from reports.markup import markdown
+
+    blocks = [f"# {drawn.source.name}\n", *_sentences(drawn), *(markdown(table) for table in _tables(drawn))]
+    write_text(folder / "report.md", "\n".join(blocks))
+    return [folder / "report.md"]
+
+
+def _write_latex(drawn: Drawing, folder: Path) -> list[Path]:
+    from bench.core.atomic import write_text
+    from reports.markup import latex
+
+    head = "% \\usepackage{booktabs}\n\n"
+    write_text(folder / "report.tex", head + "\n".join(latex(table) for table in _tables(drawn)))
+    return [folder / "report.tex"]
+
+
+_WRITERS: dict[str, Callable[[Drawing, Path], list[Path]]] = {
+    "html": _write_html,
+    "md": _write_markdown,
+    "latex": _write_latex,
+    "csv": _write_csv,
+}
+
+
+def _sentences(drawn: Drawing) -> list[str]:
+    from reports.page import lead
+
+    lines = [f"{lead(drawn.source)}. {len(drawn.source.done)} have a result.\n"]
+    for ranking in drawn.rankings:
+        model = ranking.best.model if ranking.best else "none"
+        lines.append(f"- {ranking.condition.name}: best {model}, {ranking.verdict}")
+    lines += [f"- not usable: {problem}" for problem in drawn.source.problems]
+    return [*lines, ""]
+
+
+def _tables(drawn: Drawing) -> list[Grid]:
+    from reports.ablation import tables as ablation_tables
+    from reports.federated import gap_table
+    from reports.overview import tables
+
+    federated = gap_table(drawn.gaps)
+    found = [*tables(drawn.source, drawn.rankings, drawn.rows)]
+    found += [table for study in drawn.ablations for table in ablation_tables(study)]
+    return [*found, *([federated] if federated else []), *drawn.paper]
+
+
+def draw(run: Path, console: Any) -> Path:
+    """Write the whole report of a run and print its summary tables; the HTML page's path."""
+    outcome = report(run)
+    show_summary(run, console)
+    return Path(outcome["files"]["html"][0])
+
+
+def show_summary(run: Path, console: Any) -> None:
+    """Print accuracy and AUC of every row, best first under each condition."""
+    from rich.table import Table
+
+    from reports.grid import conditions, rows
+    from reports.ranking import with_interval
+    from reports.source import load
+
+    for condition, members in conditions(rows(load(run).cells)).items():
+        badges = dict.fromkeys(badge for row in members for badge in row.badges)
+        table = Table(title=condition.name, caption=", ".join(badges) or None, title_justify="left", box=None)
+        for name in ("model", "cells", "accuracy", "ROC-AUC", "paper"):
+            table.add_column(name, justify="left" if name == "model" else "right")
+        for row in sorted(members, key=lambda row: -_mean(row, "accuracy")):
+            paper = row.published.get("accuracy")
+            printed = "" if paper is None else f"{paper:.2f}"
+            known = [with_interval(row, name) for name in ("accuracy", "roc_auc")]
+            figures = known if row.done else [row.problem, ""]
+            table.add_row(row.model, row.count, *figures, printed)
+        console.print(table)
+
+
+def _mean(row: Any, name: str) -> float:
+    found = row.figure(name)
+    return found.mean if found else -1.0
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
+
+
+def report_command(
+    run: RunFolder,
+    html: Annotated[bool, typer.Option("--html", help="The HTML page only.")] = False,
+    md: Annotated[bool, typer.Option("--md", help="The Markdown tables only.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="The LaTeX tables only.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="The tidy tables only.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="Print the paper's tables 1 to 4 beside ours.")] = False,
+    figures: Annotated[bool, typer.Option("--figures", help="Also every figure as SVG and PDF.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where the files go; RUN/report when not given.")] = None,
+    wandb: Annotated[str, typer.Option(help="Send the run to W&B: off, offline or online.")] = "off",
+    as_json: Json = False,
+) -> None:
+    """Draw a run's report: HTML, Markdown, LaTeX and tidy tables (all of them unless one is named).
+
+    Example: `bench report runs/demo --figures`
+    """
+    asked = dict(zip(FORMATS, (html, md, latex, csv), strict=True))
+    formats = tuple(name for name, wanted in asked.items() if wanted) or FORMATS
+    outcome = report(run, formats, out, figures)
+    if wandb != "off":
+        from reports.tracking import send
+
+        outcome["wandb"] = send(run, wandb)
+    if paper and not as_json:
+        _print_paper(run)
+    if as_json:
+        typer.echo(json.dumps(outcome, indent=1, ensure_ascii=False))
+        return
+    for problem in outcome["problems"]:
+        typer.secho(f"not usable: {problem}", err=True, fg=typer.colors.YELLOW)
+    typer.echo(f"{outcome['done']} of {outcome['cells']} cells have a result")
+    for path in (path for paths in outcome["files"].values() for path in paths[:4]):
+        typer.echo(path)
+
+
+def _print_paper(run: Path) -> None:
+    from reports.grid import rows
+    from reports.markup import markdown
+    from reports.paper import paper_tables
+    from reports.source import load
+
+    for table in paper_tables(rows(load(run).cells)):
+        typer.echo(markdown(table))
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"report": report_command}

@@ -1,0 +1,227 @@
+"""The HTML report: one file, no network, no server."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import bench
+from reports.ablation import Ablation
+from reports.ablation import tables as ablation_tables
+from reports.columns import COLUMNS, column
+from reports.datasets import across_entry
+from reports.drawing import Drawing
+from reports.federated import gap_table
+from reports.grid import Row
+from reports.payload import class_recalls, payload, rounded
+from reports.ranking import Ranking, probability, with_interval
+from reports.source import Source
+
+
+def page(drawing: Drawing) -> str:
+    """The report's HTML."""
+    source = drawing.source
+    data = payload(source, drawing.rows, drawing.rankings)
+    data["ablations"] = [ablation_entry(found) for found in drawing.ablations]
+    data["across"] = [across_entry(name, found) for name, found in drawing.across]
+    return render(
+        "page.html",
+        name=source.name,
+        lead=lead(source),
+        command=source.plan.get("command", ""),
+        sections=sections(drawing),
+        tiles=tiles(source),
+        failures=failures(source),
+        total=len(source.cells),
+        problems=source.problems,
+        bests=[best_entry(source, ranking) for ranking in drawing.rankings],
+        ablations=[table for found in drawing.ablations for table in ablation_tables(found)],
+        across=drawing.across,
+        federated=gap_table(drawing.gaps),
+        paper=drawing.paper,
+        datasets=dataset_cards(source),
+        environment=environment_fields(source.environment),
+        protocol=protocol_fields(source),
+        columns=COLUMNS,
+        foot=f"Drawn by deepmedix-bench {bench.__version__} from the run's folder; it needs no network.",
+        payload=script_json(data),
+        css=text("page.css"),
+        script=text("chart.js") + text("page.js"),
+    )
+
+
+@cache
+def text(name: str) -> str:
+    """A template file's text, safe inside its element."""
+    from markupsafe import Markup
+
+    return Markup(files("reports").joinpath("templates", name).read_text(encoding="utf-8"))
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template; every value is escaped unless it is marked as safe."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    return environment.from_string(str(text(template))).render(**values)
+
+
+def script_json(value: object) -> str:
+    """JSON that cannot end the script element that holds it."""
+    from markupsafe import Markup
+
+    written = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        written = written.replace(character, f"\\u{ord(character):04x}")
+    return Markup(written)
+
+
+def lead(source: Source) -> str:
+    """What ran, in a sentence."""
+    counts = [
+        f"{len({cell.spec[field] for cell in source.cells})} {noun}"
+        for field, noun in (("model", "models"), ("dataset", "datasets"), ("regime", "regimes"), ("seed", "seeds"))
+    ]
+    written = str(source.plan.get("written", "")).replace("T", " ").replace("+00:00", " UTC")
+    return ", ".join([f"{len(source.cells)} cells", *counts]) + (f"; planned {written}" if written else "")
+
+
+def sections(drawing: Drawing) -> list[tuple[str, str]]:
+    """The page's sections, as they exist for this run."""
+    found = [("summary", "Summary"), ("board-section", "Leaderboard"), ("pareto", "Quality and cost")]
+    found += [("learning", "Learning"), ("classes", "By class"), ("closeup", "Close up")]
+    found += [("ablation", "Ablation")] if drawing.ablations else []
+    found += [("across", "Across datasets")] if drawing.across else []
+    found += [("federated", "Federated")] if drawing.gaps else []
+    return [*found, ("paper", "Paper"), ("data", "Data"), ("environment", "Environment")]
+
+
+def tiles(source: Source) -> list[dict[str, Any]]:
+    """The numbers at the top."""
+    lost = len(source.cells) - len(source.done)
+    seconds = sum(float((cell.result or {}).get("seconds", 0)) for cell in source.done)
+    images = sum(int((cell.result or {})["data"].get("n_test") or 0) for cell in source.done)
+    synthetic = sum(bool((cell.result or {})["data"].get("synthetic")) for cell in source.done)
+    found: list[dict[str, Any]] = [
+        {"value": f"{len(source.done)} of {len(source.cells)}", "label": "cells have a result", "bad": False},
+        {"value": str(lost), "label": "failed or missing", "bad": lost > 0},
+        {"value": f"{images:,}", "label": "test predictions", "bad": False},
+        {"value": duration(seconds), "label": "computing", "bad": False},
+    ]
+    if synthetic:
+        found.append({"value": str(synthetic), "label": "cells on synthetic images", "bad": False})
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def failures(source: Source) -> list[str]:
+    """A line for each cell without a result."""
+    lines = []
+    for cell in source.cells:
+        if cell.result is None:
+            spec = cell.spec
+            place = f"{spec['model']} · {spec['dataset']} · {spec['split']} · {spec['regime']} · seed {spec['seed']}"
+            reason = cell.problem.strip().splitlines()[0] if cell.problem.strip() else "no reason was written"
+            lines.append(f"{place}: {cell.status}, {reason}")
+    return lines
+
+
+def best_entry(source: Source, ranking: Ranking) -> dict[str, Any]:
+    """A line of "best on each dataset"."""
+    condition, best = ranking.condition, ranking.best
+    under = " · ".join(part for part in (condition.split, condition.regime, condition.variant) if part)
+    entry: dict[str, Any] = {"condition": condition, "under": under, "verdict": ranking.verdict, "badges": []}
+    if best is None:
+        return entry | dict.fromkeys(("model", "accuracy", "auc", "rarest", "chosen"), "–") | {"paper": ""}
+    paper = best.published.get("accuracy")
+    return entry | {
+        "model": best.model,
+        "badges": best.badges,
+        "accuracy": with_interval(best, "accuracy"),
+        "auc": with_interval(best, "roc_auc"),
+        "paper": "" if paper is None else f"{paper:.2f}",
+        "rarest": rarest_text(source, best),
+        "chosen": ranking.chosen or "–",
+    }
+
+
+def rarest_text(source: Source, row: Row) -> str:
+    """The class with the fewest test images, and the share of it that is found."""
+    known = class_recalls(source, row)
+    found = row.figure(f"recall_{known['rarest']}")
+    return f"{known['rarest']}: {column('recall').text(found.mean)}" if found else "–"
+
+
+def ablation_entry(found: Ablation) -> dict[str, Any]:
+    """An ablation for the page."""
+    return {
+        "name": found.name,
+        "problems": found.problems,
+        "effects": [_effect_entry(effect) for effect in found.effects],
+    }
+
+
+def _effect_entry(effect: Any) -> dict[str, Any]:
+    step = effect.difference
+    plain = {name: getattr(effect, name) for name in ("variant", "dataset", "metric", "images", "change", "paper_name")}
+    return {
+        **plain, "value": rounded(step.value), "low": rounded(step.low), "high": rounded(step.high),
+        "adjusted": rounded(effect.adjusted), "p_text": probability(effect.adjusted),
+        "smallest": rounded(effect.smallest),
+    }  # fmt: skip
+
+
+def dataset_cards(source: Source) -> list[dict[str, Any]]:
+    """What a reader must know of each dataset."""
+    from reports.grid import badges
+
+    cards = []
+    for name in dict.fromkeys(cell.spec["dataset"] for cell in source.cells):
+        cells = [cell for cell in source.done if cell.spec["dataset"] == name]
+        if cells:
+            data = (cells[0].result or {})["data"]
+            clean = "audited: nothing found" if str(data.get("audit")).lower() in ("clean", "ok") else "not audited"
+            cards.append({"name": name, "badges": badges(cells), "clean": clean, "fields": data_fields(data)})
+    return cards
+
+
+def data_fields(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """A dataset's facts, from one of its cells."""
+    expected = data.get("expected")
+    found = [
+        ("classes", ", ".join(str(name) for name in data["classes"])),
+        ("images", f"{data.get('images', 0):,}" + (f" of {expected:,}" if expected else "")),
+        ("train / val / test", " / ".join(f"{data.get(part, 0):,}" for part in ("n_train", "n_val", "n_test"))),
+        ("groups in the test part", f"{data.get('groups_test', 0):,}"),
+        ("audit", str(data.get("audit") or "none")),
+        ("fingerprint", str(data.get("fingerprint", ""))[:16]),
+    ]
+    return found + [("note", str(note)) for note in data.get("notes") or []]
+
+
+def environment_fields(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """The machine, flat."""
+    packages = environment.get("packages") or {}
+    plain = [(name, value) for name, value in environment.items() if name != "packages" and value not in (None, [], "")]
+    versions = [(name, value) for name, value in packages.items() if value]
+    return [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in plain + versions
+    ]
+
+
+def protocol_fields(source: Source) -> list[tuple[str, str]]:
+    """The protocol's fields; all values where a run's cells differ."""
+    seen: dict[str, dict[str, None]] = {}
+    for cell in source.cells:
+        for name, value in cell.spec["protocol"].items():
+            seen.setdefault(name, {})[json.dumps(value, sort_keys=True).strip('"')] = None
+    return [(name, " | ".join(values)) for name, values in seen.items()]
