@@ -20,10 +20,10 @@ from bench.core.config import Protocol, Runtime
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed, digest
 from bench.core.regimes import REGIMES
-from bench.data.audit import audit_verdict
+from bench.data.auditstore import audit_verdict
 from bench.data.cache import images as cached_images
 from bench.data.loader import Part, part
-from bench.data.split import split
+from bench.data.split import Split, split
 from bench.data.table import Table
 from bench.measure import quality
 from bench.measure.cost import cost
@@ -32,6 +32,8 @@ from bench.measure.timing import timings
 from bench.plan import PlannedCell
 from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
 from models.batches import EvalBatches, Preparation
+from models.calibrate import NOTE as calibration_note
+from models.calibrate import calibrate
 from models.callbacks import LAST, OnEvent
 from models.classifier import make_optimizer
 from models.features import feature_maps, pooled
@@ -39,6 +41,8 @@ from models.network import Network
 from models.registry import ModelSpec
 from models.training import FitContext, FitData, FitOutcome, probabilities
 from models.weights import load, normalization
+
+CALIBRATION_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class CellData:
 
     fit: FitData
     test: Part
+    split: Split
     notes: list[str]
 
 
@@ -188,10 +193,20 @@ def cell_data(job: CellJob, network: Network, prepare: Preparation) -> CellData:
     inputs: NDArray[Any] = cached_images(job.table, job.planned.image_size)
     notes = []
     if job.protocol.tuning == "head":
+        if not job.planned.weights.pretrained:
+            calibrate(network.backbone, EvalBatches(calibration_part(job, inputs, parts), prepare))
+            notes.append(calibration_note)
         inputs = head_inputs(job, network, inputs, prepare)
         notes.append("head trained on stored feature maps of the frozen backbone, without augmentation")
     train, val, test = (part(job.table, inputs, rows) for rows in (parts.train, parts.val, parts.test))
-    return CellData(FitData(train, val), test, notes)
+    return CellData(FitData(train, val), test, parts, notes)
+
+
+def calibration_part(job: CellJob, images: NDArray[np.uint8], parts: Split) -> Part:
+    """The training images that a random backbone's statistics are taken from."""
+    rows = parts.train
+    chosen = np.random.default_rng(derive_seed(job.spec.data_seed, "calibrate")).permutation(len(rows))
+    return part(job.table, images, rows[np.sort(chosen[:CALIBRATION_IMAGES])])
 
 
 def head_inputs(job: CellJob, network: Network, images: NDArray[np.uint8], prepare: Preparation) -> NDArray[Any]:
@@ -313,7 +328,7 @@ def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:
         "fingerprint": table.fingerprint(),
         "test_fingerprint": digest(sorted(data.test.ids.tolist())),
         "paper_name": table.paper_name,
-        "audit": audit_verdict(table, job.spec.split),
+        "audit": audit_verdict(table, data.split),
         "notes": list(table.notes),
     }
 

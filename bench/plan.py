@@ -13,7 +13,7 @@ from bench.data.split import expand
 from bench.data.table import Table
 from models.backbones import BACKBONES, effective_size
 from models.registry import MODELS, ModelSpec
-from models.weights import ResolvedWeights, resolve
+from models.weights import ResolvedWeights, resolve_all
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def make_plan(request: Request) -> Plan:
     regimes = REGIMES.match(request.regimes)
     seeds = parse_seeds(request.seeds)
     names, absent = choose_datasets(request.datasets)
-    weights = resolve_weights(models, request.protocol)
+    weights = resolve_all(request.protocol.weights, [MODELS.get(name) for name in models])
     tables = {name: datasets.load(name, request.protocol) for name in names}
     cells = [
         plan_cell(CellSpec(model, name, split, regime, request.protocol, seed), table, weights[model])
@@ -122,16 +122,3 @@ def choose_datasets(patterns: str) -> tuple[list[str], dict[str, str]]:
 def is_at_hand(name: str, at_hand: set[str]) -> bool:
     """Whether a dataset can be read now; names such as `medmnist:NAME` are not in the listing."""
     return name in at_hand or datasets.locate(name) is not None
-
-
-def resolve_weights(models: list[str], protocol: Protocol) -> dict[str, ResolvedWeights]:
-    """The initial weights of every model, or one sentence that names all the models that have none."""
-    resolved, problems = {}, {}
-    for name in models:
-        try:
-            resolved[name] = resolve(protocol.weights, MODELS.get(name))
-        except UserError as error:
-            problems.setdefault(str(error), []).append(name)
-    if problems:
-        raise UserError("; ".join(f"{', '.join(names)}: {problem}" for problem, names in problems.items()))
-    return resolved

@@ -32,14 +32,16 @@ class Preparation:
 
     def __call__(self, stored: np.ndarray, generator: torch.Generator | None = None) -> Tensor:
         """Uint8 [B, H, W, 3] to float32 [B, 3, H, W]; float maps [B, C, h, w] are only moved to the device."""
-        tensor = torch.from_numpy(stored).to(self.device)
+        tensor = torch.as_tensor(np.require(stored, requirements="W"), device=self.device)
         if tensor.dtype != torch.uint8:
             return tensor
         # NHWC storage seen as NCHW is the channels_last format already: no copy.
         pixels = tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         if generator is not None and self.kind:
             pixels = augment(pixels, self.kind, generator)
-        mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in astuple(self.normalization))
+        mean, std = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in astuple(self.normalization)
+        )
         pixels = pixels.sub_(mean).div_(std)
         return pixels.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 

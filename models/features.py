@@ -18,7 +18,7 @@ from bench.core.paths import cache
 from models.batches import Preparation
 from models.callbacks import Interrupted, OnEvent
 
-VERSION = 1
+VERSION = 2
 BATCH = 64
 
 

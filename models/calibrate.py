@@ -1,0 +1,34 @@
+"""BatchNorm statistics for a backbone that is frozen with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+NOTE = "random backbone, frozen; its BatchNorm statistics are those of training images"
+
+
+@torch.no_grad()
+def calibrate(backbone: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Set every BatchNorm's running mean and variance to those of some batches of images [N, 3, H, W].
+
+    As they are initialized (0 and 1), the activations of a random network in evaluation mode shrink to nothing from
+    layer to layer, and a head on them learns nothing. Labels are not looked at.
+    """
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    backbone.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        norm.momentum = None  # a cumulative mean over the batches
+    for images, _ in batches:
+        backbone(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
