@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,17 +14,23 @@ from federated import wire
 from federated.client import Client, work_from_json
 from federated.secure import fit_secretly, is_secure
 
+_LOG = logging.getLogger("federated.client")
 MakeClient = Callable[[Message, Context], Client]
 HELLO, PERSONAL = "query.hello", "query.personal"
 
 
-def client_app(make_client: MakeClient) -> ClientApp:
+class ClientFailure(Exception):
+    """A failure with no word of the client's files."""
+
+
+def client_app(make_client: MakeClient, discreet: Callable[[Exception], str] | None = None) -> ClientApp:
     """The app of one client.
 
     Args:
         make_client: finds the client that a message is for; called for each message, so it remembers what is dear.
+        discreet: what may be told of a failure. Without it the exception itself is told, and that may name files.
     """
-    app = ClientApp()
+    app = ClientApp(mods=[_silencer(discreet)] if discreet else [])
 
     @app.train()
     def fit(message: Message, context: Context) -> Message:
@@ -55,6 +62,17 @@ def client_app(make_client: MakeClient) -> ClientApp:
         return Message(content, reply_to=message)
 
     return app
+
+
+def _silencer(discreet: Callable[[Exception], str]) -> Callable[..., Message]:
+    def silence(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+        try:
+            return call_next(message, context)
+        except Exception as error:  # noqa: BLE001 - every failure's text may name a file of the site
+            _LOG.exception("this client failed")
+            raise ClientFailure(discreet(error)) from None
+
+    return silence
 
 
 def _fit(client: Client, content: RecordDict) -> RecordDict:

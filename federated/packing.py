@@ -28,9 +28,10 @@ class Packing:
     Args:
         batch_norm: `average` (statistics travel), `local` (whole BatchNorm layers are personal), `frozen`
             (statistics neither change nor travel), `group` (the module has no BatchNorm left).
+        network: what the module is a part of, where only a part is trained; its rest never travels.
     """
 
-    def __init__(self, module: nn.Module, batch_norm: str = "average") -> None:
+    def __init__(self, module: nn.Module, batch_norm: str = "average", network: nn.Module | None = None) -> None:
         own = _batch_norm_names(module) if batch_norm == "local" else set()
         learned = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         statistics = [(name, b) for name, b in module.named_buffers() if b.is_floating_point()]
@@ -38,8 +39,9 @@ class Packing:
         self.personal = [t for name, t in [*learned, *statistics] if name in own]
         self.buffers = [] if batch_norm == "frozen" else [b for name, b in statistics if name not in own]
         travelling = {id(t) for t in [*self.trainable, *self.personal, *self.buffers]}
-        self._resident = [t for _, t in _all_floating(module) if id(t) not in travelling]
+        self._resident = [t for _, t in _all_floating(network or module) if id(t) not in travelling]
         self.initial_personal = pack(self.personal)
+        self._digest = ""
 
     def sizes(self) -> tuple[int, int, int]:
         """Numbers in the trainable, the buffer and the personal vector."""
@@ -47,7 +49,9 @@ class Packing:
 
     def resident_digest(self) -> str:
         """SHA-256 of what never travels (frozen layers): the same at every site, or the federation makes no sense."""
-        return hashlib.sha256(pack(self._resident).tobytes()).hexdigest()
+        if not self._digest:
+            self._digest = hashlib.sha256(pack(self._resident).tobytes()).hexdigest()
+        return self._digest
 
 
 def pack(tensors: Sequence[torch.Tensor]) -> Vector:

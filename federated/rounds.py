@@ -126,6 +126,7 @@ class Rounds:
             "learning_rate": self._work.learning_rate,
             "clients_asked": len(asked),
             "clients_answered": len(replies),
+            "answered": ",".join(str(int(reply["partition"])) for reply in replies),
         }
         row |= {"update_norm": float(np.linalg.norm(model.weights.astype(np.float64) - progress.model.weights))}
         row |= self._cost_columns(traffic, started)

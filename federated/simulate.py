@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 from bench.core.atomic import replacing
 from bench.core.config import Federation
 from bench.core.identity import derive_seed
-from federated import checkpoint, privacy
-from federated.aggregate import Aggregator, CentralPrivacy, Model
+from federated import checkpoint
+from federated.aggregate import Aggregator, Model
 from federated.apps import client_app
 from federated.checkpoint import Progress
 from federated.client import Client, FolderStore, client_seed
 from federated.data import PartData, Shares, share_out, write_partition
 from federated.inprocess import InProcessGrid
-from federated.local import Work
 from federated.packing import Packing, pack, to_group_norm, unpack
 from federated.roster import Roster
-from federated.rounds import Course, Hooks, Rounds, Row, Stopped
+from federated.rounds import Hooks, Rounds, Row, Stopped
+from federated.settings import central_privacy, course_of, spent, work_of
 from federated.strategies import Recipe, batch_norm_policy, recipe
 from models.callbacks import BEST, LAST, Interrupted
 from models.training import FitContext, FitOutcome
@@ -62,7 +62,7 @@ class Simulation:
             to_group_norm(context.module)
         shares = share_out(context.data.train, context.data.val, federation, context.num_classes, context.data_seed)
         write_partition(context.folder, shares, context.num_classes, federation.partition)
-        return cls(context, chosen, Packing(context.module, policy), shares)
+        return cls(context, chosen, Packing(context.module, policy, context.network), shares)
 
     @property
     def federation(self) -> Federation:
@@ -112,7 +112,7 @@ class Simulation:
         strategy = self.recipe.strategy(self.federation)
         aggregator = Aggregator(self.recipe, strategy, roster.total_examples(), central)
         work = work_of(self.federation, self.recipe, self.context.fit_seed)
-        return Rounds(grid, roster, aggregator, work, course_of(self.context, parallel))
+        return Rounds(grid, roster, aggregator, work, course_of(self.context.protocol, parallel=parallel))
 
 
 def fit(context: FitContext) -> FitOutcome:
@@ -157,54 +157,6 @@ def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progres
     _save_best(simulation.context, progress)
     shutil.rmtree(simulation.context.folder / _CLIENTS, ignore_errors=True)
     return progress
-
-
-def work_of(federation: Federation, chosen: Recipe, seed: int) -> Work:
-    """What every client is asked, but for the round's number."""
-    local_privacy = federation.privacy == "local"
-    norm = np.inf if federation.clip_norm is None else federation.clip_norm
-    return Work(
-        round=0,
-        seed=seed,
-        method=chosen.method,
-        learning_rate=federation.local_learning_rate,
-        epochs=federation.local_epochs,
-        steps=federation.local_steps,
-        scaffold=chosen.scaffold,
-        batch_norm=batch_norm_policy(chosen, federation),
-        straggler_rate=federation.straggler_rate,
-        compression=federation.compression,
-        compression_ratio=federation.compression_ratio,
-        clip_norm=norm if local_privacy else np.inf,
-        noise_multiplier=federation.noise_multiplier if local_privacy else 0.0,
-    )
-
-
-def course_of(context: FitContext, parallel: bool) -> Course:
-    """How long, and with whom."""
-    federation, protocol = context.protocol.federated, context.protocol
-    return Course(
-        rounds=federation.rounds or protocol.epochs,
-        patience=protocol.early_stopping_patience,
-        participation=federation.participation,
-        poisson=federation.privacy == "central" and federation.participation < 1,
-        parallel=parallel,
-        secure_range=federation.secure_range if federation.secure_aggregation else None,
-    )
-
-
-def central_privacy(federation: Federation, total: int, largest: int) -> CentralPrivacy | None:
-    """The server's clipping and noise, where it is asked for."""
-    if federation.privacy != "central":
-        return None
-    norm = np.inf if federation.clip_norm is None else federation.clip_norm
-    return CentralPrivacy(norm, federation.noise_multiplier, total * federation.participation, largest)
-
-
-def spent(federation: Federation, rounds: int) -> float:
-    """Epsilon of a client after some rounds; sampling adds nothing to local noise, which the server sees arrive."""
-    sampling = federation.participation if federation.privacy == "central" else 1.0
-    return privacy.epsilon(federation.noise_multiplier, sampling, rounds, federation.delta)
 
 
 def _hooks(simulation: Simulation) -> Hooks:

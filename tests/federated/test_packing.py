@@ -55,6 +55,7 @@ def test_frozen_layers_decide_the_resident_digest() -> None:
     module = network()
     module[0].requires_grad_(False)
     before = Packing(module).resident_digest()
+    assert before == Packing(module[0:2], network=nn.ModuleList([module[0], module[1]])).resident_digest()
     with torch.no_grad():
         module[3].weight.add_(1)
     assert Packing(module).resident_digest() == before
