@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -207,4 +208,58 @@ def _print_paper(run: Path) -> None:
         typer.echo(markdown(table))
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"report": report_command}
+def compare(run: Path, first: str, second: str, out: Path | None = None) -> dict[str, Any]:
+    """Compare two models on the same images and write the page that shows where they part.
+
+    Returns:
+        Everything that was tested, and "page": the page's path.
+
+    Raises:
+        UserError: no run, an unknown model, or no condition that both have.
+    """
+    from bench.core.atomic import write_text
+    from reports.comparepage import compare_page
+    from reports.versus import as_json
+    from reports.versus import compare as compared
+
+    found = compared(run, first, second)
+    name = re.sub(r"[^A-Za-z0-9_.@-]+", "-", f"compare-{first}-against-{second}.html")
+    path = (out or run / "report") / name
+    write_text(path, compare_page(found))
+    return {**as_json(found), "page": str(path), "tables": _texts(found)}
+
+
+def _texts(found: Any) -> list[str]:
+    from reports.markup import markdown
+    from reports.versus import table
+
+    return [
+        f"{entry.condition.name}: {entry.problem}"
+        if entry.problem
+        else markdown(table(entry, found.first, found.second))
+        for entry in found.entries
+    ]
+
+
+def compare_command(
+    run: RunFolder,
+    first: Annotated[str, typer.Argument(help="Model A.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Model B.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Where the page goes; RUN/report when not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two models on the same test images: McNemar, DeLong, clustered bootstrap, and the images they part on.
+
+    Example: `bench compare runs/demo deepmedix mobilenet_v2`
+    """
+    outcome = compare(run, first, second, out)
+    tables = outcome.pop("tables")
+    if as_json:
+        typer.echo(json.dumps(outcome, indent=1, ensure_ascii=False))
+        return
+    for text in tables:
+        typer.echo(text)
+    typer.echo(outcome["page"])
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"report": report_command, "compare": compare_command}

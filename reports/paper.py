@@ -153,7 +153,7 @@ def _efficiency_lines(row: Row, seen: set[tuple[Any, ...]]) -> list[list[Entry |
         result = cell.result or {}
         cost, timing, classes = result["cost"], result["timing"], len(result["data"]["classes"])
         size, batch = cost.get("image_size"), timing.get("batch_size")
-        place = (size, batch, classes, timing.get("device"))
+        place = (size, batch, timing.get("device"))
         if place not in seen and isinstance(cost.get("flops_m"), (int, float)):
             seen.add(place)
             step = f"{100 * (cost['flops_m'] / FLOPS_M - 1):+.1f} %".replace("-", "−") if size == 224 else "other size"

@@ -58,7 +58,8 @@ class Ranking:
             return "nothing to compare it with"
         tested = len(self.contrasts)
         if len(self.beaten) == tested:
-            return f"significantly better than {'the other one' if tested == 1 else f'all {tested} others'}"
+            others = {1: "the other one", 2: "both others"}.get(tested, f"all {tested} others")
+            return f"significantly better than {others}"
         near = sorted(self.level, key=lambda entry: -entry.adjusted)[0]
         rest = f"not told apart from {near.row.model}"
         more = f" and {len(self.level) - 1} more" if len(self.level) > 1 else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -111,10 +112,16 @@ def clusters(groups: ArrayLike) -> tuple[Ints, str]:
 
 
 def draws(codes: Ints, resamples: int, seed: int) -> Floats:
-    """How often each cluster is drawn: [resamples, clusters], every row sums to the number of clusters."""
-    count = int(codes.max()) + 1
+    """How often each cluster is drawn: [resamples, clusters], every row sums to the number of clusters. Read-only."""
+    return _draws(int(codes.max()) + 1, resamples, seed)
+
+
+@lru_cache(maxsize=8)
+def _draws(count: int, resamples: int, seed: int) -> Floats:
     generator = np.random.default_rng(seed)
-    return generator.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    drawn.setflags(write=False)
+    return drawn
 
 
 def intervals(

@@ -73,7 +73,9 @@ def sign_flip(sums: ArrayLike) -> tuple[float, float]:
     chances = np.zeros(2 * reach + 1)
     chances[reach] = 1.0
     for step in steps:
-        chances = (np.roll(chances, step) + np.roll(chances, -step)) / 2
+        up, down = np.zeros_like(chances), np.zeros_like(chances)
+        up[step:], down[:-step] = chances[:-step], chances[step:]
+        chances = (up + down) / 2
     totals = np.arange(-reach, reach + 1)
     both = float(chances[np.abs(totals) >= abs(observed)].sum())
     return min(1.0, both), min(1.0, float(chances[totals <= observed].sum()))

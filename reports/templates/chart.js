@@ -16,7 +16,7 @@ function s(tag, attributes, ...children) {
   for (const child of children.flat()) if (child !== null && child !== undefined) element.append(child);
   return element;
 }
-function put(id, ...children) { const element = document.getElementById(id); element.replaceChildren(...children.flat()); return element; }
+function put(id, ...children) { const element = document.getElementById(id); element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined)); return element; }
 
 const tip = document.getElementById("tip");
 function showTip(target, x, y) {

@@ -10,7 +10,10 @@ function text(column, value) {
   return (value * column.scale).toLocaleString("en", { minimumFractionDigits: column.digits, maximumFractionDigits: column.digits });
 }
 function mean(row, name) { return row.figures[name] ? row.figures[name][0] : null; }
-function conditionOf(row) { return [row.dataset, row.split, row.regime, row.variant].filter(Boolean).join(" · "); }
+// A part that is the same in the whole run is said once, in the summary, and not in every row.
+const varying = ["split", "regime", "variant"].filter((name) => new Set(data.rows.map((row) => row[name])).size > 1);
+function restOf(row) { return varying.map((name) => row[name]).filter(Boolean).join(" · "); }
+function conditionOf(row) { return [row.dataset, restOf(row)].filter(Boolean).join(" · "); }
 function withInterval(row, name) {
   const figure = row.figures[name], column = columns[name];
   if (!figure) return "–";
@@ -25,7 +28,7 @@ function lookOf(model) {
 }
 function visible(row) {
   const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
-  const hay = [row.model, conditionOf(row), row.badges.join(" "), row.problem].join(" ").toLowerCase();
+  const hay = [row.model, row.dataset, row.split, row.regime, row.variant, row.badges.join(" "), row.problem].join(" ").toLowerCase();
   return words.every((word) => hay.includes(word)) && ["dataset", "regime", "split", "variant"].every((name) => !state[name] || row[name] === state[name]);
 }
 function visibleRows() { return data.rows.filter(visible); }
@@ -36,7 +39,7 @@ function byCondition(rows) {
 }
 
 // Leaderboard -------------------------------------------------------------------------------------------------------
-const KEY = ["accuracy", "balanced_accuracy", "f1", "roc_auc", "rarest", "ece", "params_m", "macs_m", "train_batch_ms", "infer_batch_ms"];
+const KEY = ["accuracy", "balanced_accuracy", "roc_auc", "rarest", "ece", "macs_m", "train_batch_ms", "infer_batch_ms"];
 const extra = {
   rarest: { name: "rarest", title: "Recall of the rarest class", head: "Rarest class", better: "high", scale: 100, digits: 1, unit: "%", about: "The share found of the class with the fewest test images, which is named under it." },
   paper: { name: "paper", title: "The paper's accuracy", head: "Paper acc.", better: "high", scale: 1, digits: 2, unit: "%", about: "Accuracy printed in the paper; see the reading under Beside the paper." },
@@ -78,8 +81,8 @@ function head(name, label, about, better, left) {
     h("button", { type: "button", "data-tip": about, onclick: () => sortBy(name, better) }, label));
 }
 function whisker(figure, low, high) {
-  const width = 84, at = (v) => 3 + ((v - low) / (high - low || 1)) * (width - 6);
-  return s("svg", { width, height: 9, "aria-hidden": "true", style: "margin:.15rem 0 0 auto" },
+  const width = 72, at = (v) => 3 + ((v - low) / (high - low || 1)) * (width - 6);
+  return s("svg", { width, height: 9, "aria-hidden": "true" },
     s("line", { x1: 3, x2: width - 3, y1: 4.5, y2: 4.5, class: "gridline" }),
     figure[1] === null ? null : s("line", { x1: at(figure[1]), x2: at(figure[2]), y1: 4.5, y2: 4.5, stroke: "var(--accent)", "stroke-width": 2, opacity: 0.55 }),
     s("circle", { cx: at(figure[0]), cy: 4.5, r: 3, fill: "var(--accent)" }));
@@ -87,15 +90,15 @@ function whisker(figure, low, high) {
 function cellOf(row, column, range) {
   if (column.name === "rarest") {
     const entry = rarest(row);
-    return entry ? h("td", { "data-tip": entry[2] === null ? null : `95 %: ${text(column, entry[2])} to ${text(column, entry[3])}` }, text(column, entry[1]), h("small", {}, entry[0])) : h("td", {}, "–");
+    return entry ? h("td", { "data-tip": entry[2] === null ? null : `95 %: ${text(column, entry[2])} to ${text(column, entry[3])}` }, h("span", { class: "rest" }, entry[0]), " ", text(column, entry[1])) : h("td", {}, "–");
   }
   if (column.name === "paper") return h("td", {}, text(column, row.paper.accuracy));
   const figure = row.figures[column.name];
   if (!figure) return h("td", {}, "–");
   const shown = text(column, figure[0]);
   const about = figure[1] === null ? null : `95 %: ${text(column, figure[1])} to ${text(column, figure[2])}, over ${figure[3]}`;
-  if (column.name !== "accuracy") return h("td", { "data-tip": about }, shown, figure[1] === null ? null : h("small", {}, `${text(column, figure[1])}–${text(column, figure[2])}`));
-  return h("td", { "data-tip": about }, row.marked ? h("b", {}, shown) : shown, whisker(figure, range[0], range[1]));
+  if (column.name !== "accuracy") return h("td", { "data-tip": about }, shown);
+  return h("td", { "data-tip": about }, h("span", { class: "beside" }, whisker(figure, range[0], range[1]), row.marked ? h("b", {}, shown) : h("span", {}, shown)));
 }
 function pickButton(row) {
   const look = lookOf(row.model);
@@ -110,7 +113,7 @@ function drawBoard() {
     head("count", "Cells", "Seeds and folds behind the row", "high"), shown.map((column) => head(column.name, column.head, `${column.title}: ${column.about}${column.unit ? ` In ${column.unit}.` : ""}`, column.better)));
   const body = rows.map((row) => h("tr", {},
     h("td", { class: "l" }, pickButton(row)),
-    h("td", { class: "l" }, row.dataset, h("small", {}, [row.split, row.regime, row.variant].filter(Boolean).join(" · ")), row.badges.map((badge) => h("span", { class: "badge" }, badge))),
+    h("td", { class: "l" }, row.dataset, restOf(row) ? h("span", { class: "rest" }, restOf(row)) : null, row.badges.map((badge) => h("span", { class: "badge", "data-tip": badge }, badge.split(":")[0]))),
     h("td", {}, row.count),
     Object.keys(row.figures).length ? shown.map((column) => cellOf(row, column, range)) : h("td", { class: "problem", colspan: shown.length }, row.problem)));
   const partial = rows.filter((row) => row.problem && Object.keys(row.figures).length);
@@ -187,14 +190,14 @@ function drawLearning() {
 function pickedLegend() { return legend([...state.picked].map((model) => ({ name: model, ...lookOf(model) }))); }
 function drawClasses() {
   const groups = [...byCondition(visibleRows().filter((row) => row.recalls.length))];
-  put("class-tables", groups.map(([condition, rows]) => {
+  put("class-tables", groups.map(([condition, rows], index) => {
     const classes = rows[0].recalls.map((entry) => entry[0]), rare = rows.map((row) => row.rarest).find(Boolean);
     const headRow = h("tr", {}, h("th", { class: "l", scope: "col" }, "Model"), classes.map((name) => h("th", { scope: "col" }, name, name === rare ? h("span", { class: "badge plain" }, "rarest") : null)));
     const body = [...rows].sort((a, b) => (mean(b, "balanced_accuracy") ?? -1) - (mean(a, "balanced_accuracy") ?? -1)).map((row) => h("tr", {}, h("td", { class: "l" }, row.model), row.recalls.map((entry) => {
       const shade = entry[1] === null ? 0 : Math.max(0, (entry[1] - 0.4) / 0.6) * 0.38;
       return h("td", { style: `background:rgb(var(--shade) / ${shade.toFixed(2)})`, "data-tip": entry[2] === null ? null : `${row.model}, ${entry[0]}\n95 %: ${text(extra.rarest, entry[2])} to ${text(extra.rarest, entry[3])}` }, text(extra.rarest, entry[1]));
     })));
-    return h("details", { open: groups.length <= 3 }, h("summary", {}, condition), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, headRow), h("tbody", {}, body))));
+    return h("details", { open: index < 3 }, h("summary", {}, condition), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, headRow), h("tbody", {}, body))));
   }));
 }
 
@@ -260,7 +263,7 @@ function drawAblation() {
   }));
 }
 function forest(effects, all, width, height) {
-  const wide = width > 460, left = wide ? 178 : 118, right = wide ? 92 : 12;
+  const wide = width > 460, left = wide ? 208 : 62, right = wide ? 92 : 12;
   const ends = all.flatMap((effect) => [effect.low, effect.high, effect.value, 0]).filter((v) => v !== null);
   const [low, high] = padded(ends, 0.06), scale = scaleOf({ min: low, max: high }, left, width - right), band = Math.max(...effects.map((effect) => effect.smallest || 0));
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Forest plot" });
@@ -358,7 +361,7 @@ function start() {
   const best = new Map();
   for (const row of data.rows) if (mean(row, "accuracy") !== null) best.set(row.model, Math.max(best.get(row.model) ?? 0, mean(row, "accuracy")));
   const order = [...best].sort((a, b) => b[1] - a[1]).map(([model]) => model);
-  state.picked = new Set([...(best.has("deepmedix") ? ["deepmedix"] : []), ...order].slice(0, 6));
+  state.picked = new Set([...new Set([...(best.has("deepmedix") ? ["deepmedix"] : []), ...order])].slice(0, 6));
   fillCellRows();
   const first = data.rows.findIndex((row) => row.model === (best.has("deepmedix") ? "deepmedix" : order[0]));
   if (first >= 0) document.getElementById("cell-row").value = String(first);
