@@ -322,12 +322,13 @@ def _text(value: object) -> str:
 def _mount() -> None:
     """Add the commands that other parts bring; their modules import nothing heavy."""
     from bench.data.commands import app as data_app
+    from bench.gatecommand import COMMANDS as gate_commands
     from federated.commands import app as federated_app
     from reports.commands import COMMANDS as report_commands
 
     app.add_typer(data_app, name="data")
     app.add_typer(federated_app, name="fed")
-    commands: dict[str, Callable[..., Any]] = report_commands
+    commands: dict[str, Callable[..., Any]] = {**report_commands, **gate_commands}
     for name, function in commands.items():
         app.command(name)(function)
 
