@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,6 +62,7 @@ def serve(made: Consortium, bind: str = "127.0.0.1") -> int:
     Raises:
         UserError: when it does not come up, or a key is refused.
     """
+    _end_on_sigterm()
     process = subprocess.Popen(server_command(made, bind), env=environment(made))
     try:
         _wait_until_up(made, process)
@@ -73,6 +75,7 @@ def serve(made: Consortium, bind: str = "127.0.0.1") -> int:
 def attend(site: Site, dataset: str, port: int | None = None) -> int:
     """Run the SuperNode until it ends; returns its exit status."""
     (site.folder / "state").mkdir(exist_ok=True)
+    _end_on_sigterm()
     process = subprocess.Popen(site_command(site, dataset, port), env=environment(site))
     try:
         return process.wait()
@@ -164,6 +167,15 @@ def _program(name: str) -> str:
     if not path.is_file():
         raise UserError(f"{name} is not installed beside {sys.executable}; pip install 'flwr>=1.41,<1.43'")
     return str(path)
+
+
+def _end_on_sigterm() -> None:
+    """Let a service manager's SIGTERM unwind the stack, so that Flower's program does not outlive this one."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -62,6 +62,16 @@ class Task:
         protocol = Protocol.model_validate(values.pop("protocol"))
         return cls(protocol=protocol, classes=tuple(values.pop("classes")), **values)
 
+    def checked(self) -> Task:
+        """Itself, when model, regime and settings are known and agree. Raises UserError where they do not."""
+        from federated.strategies import recipe
+
+        recipe(self.regime, self.protocol.federated)
+        if len(self.classes) < 2:
+            raise UserError("a task needs two classes or more: --classes glioma,meningioma")
+        self.weights()
+        return self
+
     def key(self) -> str:
         """A digest: what a site's memory between rounds is filed under."""
         return digest(self._values())
