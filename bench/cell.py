@@ -103,7 +103,7 @@ def run_cell(job: CellJob) -> None:
         "key": job.planned.key,
         "cell": job.spec.as_dict(),
         **measure_quality(job, data, predicted, outcome),
-        **measure_cost(job, network, device),
+        **measure_cost(job, device),
         "data": describe_data(job, data),
         "notes": [note for note in (*data.notes, job.planned.size_note, *outcome.notes) if note],
         "started": started,
@@ -155,7 +155,7 @@ def placed(network: Network, protocol: Protocol, device: torch.device) -> Networ
         network.freeze_backbone()
     network.to(device)
     if protocol.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     return network
 
 
@@ -277,7 +277,7 @@ def measure_quality(
     return {"metrics": metrics, "intervals": bounds}
 
 
-def measure_cost(job: CellJob, network: Network, device: torch.device) -> dict[str, dict[str, Any]]:
+def measure_cost(job: CellJob, device: torch.device) -> dict[str, dict[str, Any]]:
     """Operations of the network and times of a batch; both are taken once a process for equal networks."""
     planned = job.planned
     asked = (planned.model, len(job.table.classes), planned.image_size)

@@ -105,7 +105,9 @@ class RichDisplay:
         self._pace = pace
         self._recent: deque[tuple[str, str, bool]] = deque(maxlen=RECENT)
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
-        self._bars = Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console, expand=True)
+        self._bars = Progress(
+            *columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console, expand=True
+        )
         self._grid = self._bars.add_task("[bold]grid", total=pace.total, completed=pace.done, note="")
         self._step = self._bars.add_task("cell", total=None, visible=False, note="")
         self._name = ""

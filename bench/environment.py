@@ -12,9 +12,21 @@ import bench
 from bench.core.identity import digest
 
 PACKAGES = (
-    "torch", "torchvision", "pytorch-lightning", "fvcore", "flwr", "optuna", "wandb", "timm", "numpy", "pandas", "pyarrow",
-    "scikit-learn", "scipy", "statsmodels",
-)  # fmt: skip
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "fvcore",
+    "flwr",
+    "optuna",
+    "wandb",
+    "timm",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "statsmodels",
+)
 
 
 def environment() -> dict[str, Any]:

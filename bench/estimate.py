@@ -66,7 +66,11 @@ def _forward_operations(model: ModelSpec, image_size: int) -> float:
 def machine_rate() -> float:
     """Operations a second that this machine reaches on convolutions like MobileNetV2's."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    layers = [torch.nn.Conv2d(64, 384, 1), torch.nn.Conv2d(384, 384, 3, padding=1, groups=384), torch.nn.Conv2d(384, 64, 1)]
+    layers = [
+        torch.nn.Conv2d(64, 384, 1),
+        torch.nn.Conv2d(384, 384, 3, padding=1, groups=384),
+        torch.nn.Conv2d(384, 64, 1),
+    ]
     block = torch.nn.Sequential(*layers).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batch = torch.randn(16, 64, 14, 14, device=device).to(memory_format=torch.channels_last)
     counter = FlopCounterMode(display=False)

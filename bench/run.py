@@ -53,6 +53,7 @@ class Stop:
     requested: bool = False
 
     def __call__(self) -> bool:
+        """Whether somebody asked."""
         return self.requested
 
     @contextmanager

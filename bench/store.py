@@ -155,7 +155,7 @@ def row(cell: StoredCell) -> dict[str, Any]:
     base = {"key": cell.key, **spec, "status": cell.status, "problem": cell.problem}
     if cell.result is None:
         return {**base, **protocol}
-    low_high = {}
+    low_high: dict[str, float | None] = {}
     for name, (low, high) in cell.result["intervals"].items():
         low_high |= {f"{name}_low": low, f"{name}_high": high}
     measured = {**cell.result["metrics"], **low_high, **cell.result["cost"], **cell.result["timing"]}

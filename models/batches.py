@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.core.identity import derive_seed
 from bench.data.augment import augment
 from bench.data.loader import Part
+from bench.data.table import Kind
 from models.network import Normalization
 
 EVALUATION_BATCH = 64
@@ -22,11 +23,11 @@ class Preparation:
     """How stored inputs become a network's: images are scaled and normalized, feature maps pass as they are.
 
     Attributes:
-        kind: the kind of image, which chooses the augmentation; "" for none.
+        kind: the kind of image, which chooses the augmentation; None for no augmentation.
     """
 
     normalization: Normalization
-    kind: str
+    kind: Kind | None
     device: torch.device
     channels_last: bool
 

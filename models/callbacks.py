@@ -22,7 +22,7 @@ BEST = "best.safetensors"
 OnEvent = Callable[[dict[str, Any]], None]
 
 
-class Interrupted(Exception):  # noqa: N818 - it is a request, not an error
+class Interrupted(Exception):
     """The user asked to stop; the last finished epoch is on the disk."""
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,23 @@ def fit(context: FitContext) -> FitOutcome:
     )
     trainer = _trainer(context, [history, Schedule(context.protocol), _early_stopping(context.protocol), keeper])
     last = context.folder / LAST
-    trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
+    with cpu_threads(context):
+        trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
     context.module.load_state_dict(load_file(context.folder / BEST))
     columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
     return FitOutcome(history.rows, columns)
+
+
+@contextmanager
+def cpu_threads(context: FitContext) -> Iterator[None]:
+    """One thread for a head on stored maps: its tensors are too small for two, which lose most on a busy machine."""
+    before = torch.get_num_threads()
+    if context.protocol.tuning == "head" and context.device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.inference_mode()

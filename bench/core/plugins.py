@@ -17,7 +17,8 @@ def load_plugin(path: Path) -> None:
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"--plugin {path}: there is no such Python file")
     spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except Exception as error:

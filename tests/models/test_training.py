@@ -21,7 +21,7 @@ from models.network import Network, Normalization
 from models.training import FitContext, FitData, FitOutcome, fit, probabilities
 
 CPU = torch.device("cpu")
-PREPARE = Preparation(Normalization((0.5,) * 3, (0.25,) * 3), "", CPU, channels_last=True)
+PREPARE = Preparation(Normalization((0.5,) * 3, (0.25,) * 3), None, CPU, channels_last=True)
 
 
 def maps_part(count: int, seed: int, noise: float = 1.0) -> Part:
