@@ -162,7 +162,7 @@ def placed(network: Network, protocol: Protocol, device: torch.device) -> Networ
 def preparation(job: CellJob, device: torch.device) -> Preparation:
     """How the cell's images become tensors."""
     protocol = job.protocol
-    kind = job.table.kind if protocol.augmentation == "auto" else ""
+    kind = job.table.kind if protocol.augmentation == "auto" else None
     normalize = normalization(protocol.normalization, job.planned.weights)
     return Preparation(normalize, kind, device, protocol.channels_last)
 
@@ -199,6 +199,9 @@ def cell_data(job: CellJob, network: Network, prepare: Preparation) -> CellData:
         inputs = head_inputs(job, network, inputs, prepare)
         notes.append("head trained on stored feature maps of the frozen backbone, without augmentation")
     train, val, test = (part(job.table, inputs, rows) for rows in (parts.train, parts.val, parts.test))
+    if job.spec.split == "image":
+        # This split takes an image for a patient; federated clients are dealt the same units.
+        train, val = (replace(one, groups=one.ids) for one in (train, val))
     return CellData(FitData(train, val), test, parts, notes)
 
 

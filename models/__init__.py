@@ -1,0 +1,1 @@
+"""Models: backbones, heads, initial weights, and how a model is fitted."""

@@ -103,8 +103,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # them. Random weights, so its figures show that the machinery works and say little of the models.
     "demo": {
         "image_size": 64,
-        "epochs": 10,
-        "early_stopping_patience": 5,
+        "epochs": 20,
+        "batch_size": 16,
+        "early_stopping_patience": 10,
         "tuning": "head",
         "weights": "none",
         "synthetic_images": 240,
