@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.baseline import Side, load_side, pair
+from bench.baseline import Side, SideCell, load_side, pair
 from bench.core.errors import UserError
 from bench.margins import Margins, load_margins
 from bench.measure.pooled import Paired, difference
-from bench.measure.statistics import Difference, holm, sign_flip
+from bench.measure.statistics import Difference, holm, normal_difference, sign_flip
 
 Outcome = Literal["better", "worse", "same", "not comparable", "missing"]
 ALPHA = 0.05
@@ -123,7 +123,7 @@ def _quality(name: str, metric: str, paired: Paired | None, base: Side, now: Sid
     sign = -1.0 if metric in limits.lower_is_better else 1.0
     step = _paired_step(metric, paired, now.cells[name].classes, base.has_probabilities) if paired else None
     if step is None:
-        step = _interval_step(metric, before, after, base, now, name)
+        step = _interval_step(metric, (before, after), base.cells[name], now.cells[name], paired)
     if step is None:
         return Verdict(name, metric, "not comparable", before, after, why="no interval on both sides", margin=margin)
     low, high = step.value - Z_ONE_SIDED * step.error, step.value + Z_ONE_SIDED * step.error
@@ -150,6 +150,8 @@ def _paired_step(metric: str, paired: Paired, classes: Sequence[str], probabilit
 
 
 RESAMPLES = 500
+# What the baseline file's six digits can hide.
+EQUAL = 2e-6
 DECIDED = (
     "accuracy",
     "balanced_accuracy",
@@ -163,14 +165,20 @@ DECIDED = (
 )
 
 
-def _interval_step(metric: str, before: float, after: float, base: Side, now: Side, name: str) -> Difference | None:
-    """From the two 95 % intervals as if the test parts were independent: cautious when they are the same."""
-    errors = [side.cells[name].errors.get(metric) for side in (base, now)]
+def _interval_step(
+    metric: str, figures: tuple[float, float], base: SideCell, now: SideCell, paired: Paired | None
+) -> Difference | None:
+    """From the two 95 % intervals as if the test parts were independent: cautious when they are the same.
+
+    Equal figures from equal decisions on the same images are one result, whatever the intervals.
+    """
+    step = figures[1] - figures[0]
+    if paired is not None and abs(step) < EQUAL and bool((paired.first.argmax(1) == paired.second.argmax(1)).all()):
+        return Difference(0.0, 0.0, 0.0, 0.0, 1.0, "equal decisions and figures")
+    errors = [side.errors.get(metric) for side in (base, now)]
     if errors[0] is None or errors[1] is None:
         return None
-    error = math.hypot(errors[0], errors[1])
-    p = math.erfc(abs(after - before) / error / math.sqrt(2)) if error > 0 else float(after == before)
-    return Difference(after - before, math.nan, math.nan, error, p, "two intervals, unpaired")
+    return normal_difference(step, math.hypot(errors[0], errors[1]), "two intervals, unpaired")
 
 
 def _loss_p(step: Difference, sign: float, paired: Paired | None, metric: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -204,5 +205,5 @@ def _data_badges(data: dict[str, Any]) -> list[str]:
         found.append(f"incomplete: {images:,} of {expected:,} images")
     verdict = str(data.get("audit") or "")
     if verdict and verdict.lower() not in ("clean", "ok", "none", "not audited"):
-        found.append(verdict)
+        found.append(f"{verdict} groups in two parts" if re.fullmatch(r"leaks: \d+", verdict) else verdict)
     return found

@@ -171,8 +171,8 @@ def table(entry: Versus, first: str, second: str) -> Grid:
             f"[{signed[1]}, {signed[2]}]", probability(step.p), probability(p), step.method,
         ])  # fmt: skip
     notes = [
-        f"{entry.images:,} predictions of {entry.units}; A minus B on the same images. Smallest accuracy difference that "
-        f"these images would show four times out of five: {100 * entry.smallest:.1f} points.",
+        f"{entry.images:,} predictions of {entry.units}; A minus B on the same images. Smallest accuracy difference "
+        f"that these images would show four times out of five: {100 * entry.smallest:.1f} points.",
         *(_mcnemar_note(number, test, entry) for number, test in (entry.mcnemar or {}).items()),
     ]
     head = ["Figure", f"A: {first}", f"B: {second}", "A − B", "95 %", "p", "p (Holm)", "by"]

@@ -1,0 +1,277 @@
+"""Weights & Biases: one W&B run a cell, sent while it runs or afterwards; losing W&B never fails a cell.
+
+What was sent is kept in the cell's folder (`wandb.json`), so that a resumed cell goes on under the same W&B id after
+the last epoch that was sent, and a run that is sent again sends only what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.core.atomic import write_json
+from bench.core.errors import UserError
+from bench.core.identity import digest
+from bench.store import Run, StoredCell, read_json
+from reports.source import Source, load
+
+PROJECT = "deepmedix-bench"
+STATE = "wandb.json"
+MODES = ("offline", "online")
+TABLE_ROWS = 10_000
+STEPS = ("epoch", "round")
+
+log = logging.getLogger(__name__)
+
+
+class CellTracker:
+    """One cell's W&B run. Every call is safe: the first failure is told, and the rest of the cell goes untracked."""
+
+    def __init__(self, run: Run, key: str, spec: dict[str, Any], mode: str, environment: dict[str, Any]) -> None:
+        self._folder = run.folder(key)
+        self._state = read_state(self._folder)
+        self._run: Any = None
+        with self._safely():
+            self._run = _begin(run, key, spec, mode, environment)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Log an epoch or a round, unless it was sent before."""
+        step = step_of(row)
+        if step is None or step <= self._state.get("sent", -1):
+            return
+        with self._safely():
+            self._run.log({name: value for name, value in row.items() if _is_figure(name, value)}, step=step)
+            self._remember(sent=step)
+
+    def end(self, source: Source | None, cell: StoredCell) -> None:
+        """Send the result, the predictions and the curves, and end the W&B run; a failed cell ends as failed."""
+        with self._safely():
+            if cell.result is not None and source is not None:
+                _send_result(self._run, source, cell)
+                self._remember(result=_result_digest(cell))
+            self._run.finish(exit_code=0 if cell.result is not None else 1)
+
+    def leave(self) -> None:
+        """End the W&B run of a cell that was interrupted."""
+        with self._safely():
+            self._run.finish(exit_code=255)
+
+    def _remember(self, **changes: Any) -> None:
+        self._state |= {"id": self._run.id, "project": PROJECT, **changes}
+        write_json(self._folder / STATE, self._state)
+
+    @contextmanager
+    def _safely(self) -> Iterator[None]:
+        if self._run is None and self._state.get("lost"):
+            return
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises, the cell's own result must not be lost for it
+            self._state["lost"] = True
+            self._run = _Nothing()
+            log.warning("W&B is lost for this cell (%s: %s); its results are kept", type(error).__name__, error)
+
+
+class _Nothing:
+    """Takes every call after W&B was lost."""
+
+    id = ""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+class Tracker:
+    """Hears of a run's cells and tells W&B."""
+
+    def __init__(self, run: Run, mode: str) -> None:
+        check_mode(mode)
+        self._run, self._mode = run, mode
+        self._cell: CellTracker | None = None
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._cell is not None:
+            self._cell.leave()
+
+    def started(self, cell: Any, folder: Path) -> None:
+        """A cell begins or goes on."""
+        self._cell = CellTracker(self._run, cell.key, cell.spec.as_dict(), self._mode, self._run.environment())
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Log the rows of epochs and rounds; other events are for the display."""
+        if event.get("event") == "epoch" and self._cell is not None:
+            self._cell.row(event)
+
+    def finished(self, stored: StoredCell) -> None:
+        """Send a cell's result."""
+        if self._cell is None:
+            return
+        source = Source(self._run.path, [stored], self._run.environment(), {}) if stored.result else None
+        self._cell.end(source, stored)
+        self._cell = None
+
+    def waiting(self, count: int) -> None:
+        """Nothing to tell."""
+
+
+def send(path: Path, mode: str) -> dict[str, Any]:
+    """Send an existing run's finished cells; those that were sent whole stay as they are.
+
+    Returns:
+        {"sent": [keys], "already": how many, "lost": [keys], "project", "dashboard"}.
+
+    Raises:
+        UserError: no run, or an unknown mode.
+    """
+    check_mode(mode)
+    source, run = load(path), Run(path)
+    sent: list[str] = []
+    lost: list[str] = []
+    already = 0
+    for cell in source.done:
+        if read_state(cell.folder).get("result") == _result_digest(cell):
+            already += 1
+            continue
+        (sent if _send_cell(run, source, cell, mode) else lost).append(cell.key)
+    from reports.dashboard import dashboard
+
+    return {
+        "sent": sent, "already": already, "lost": lost, "project": PROJECT, "dashboard": dashboard(source, mode)
+    }  # fmt: skip
+
+
+def _send_cell(run: Run, source: Source, cell: StoredCell, mode: str) -> bool:
+    tracker = CellTracker(run, cell.key, cell.spec, mode, source.environment)
+    for row in source.history(cell):
+        tracker.row(row)
+    tracker.end(source, cell)
+    return read_state(cell.folder).get("result") == _result_digest(cell)
+
+
+def check_mode(mode: str) -> None:
+    """Refuse what W&B has not. Raises UserError."""
+    if mode not in MODES:
+        raise UserError(f"--wandb takes off, {' or '.join(MODES)}, not {mode!r}")
+
+
+def step_of(row: dict[str, Any]) -> int | None:
+    """The epoch or round of a history's row."""
+    found = [row[name] for name in ("round", "epoch") if row.get(name) is not None]
+    return int(found[0]) if found else None
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What was sent of a cell; empty when nothing was, or when the note is damaged (it is sent again then)."""
+    try:
+        return {name: value for name, value in read_json(folder / STATE).items() if name != "lost"}
+    except UserError:
+        return {}
+
+
+def run_id(run: Run, key: str) -> str:
+    """The W&B id of a cell: the same whenever it is resumed or sent again."""
+    return f"{key}-{digest(run.name, 6)}"
+
+
+def _begin(run: Run, key: str, spec: dict[str, Any], mode: str, environment: dict[str, Any]) -> Any:
+    import wandb
+
+    model, dataset, regime = spec["model"], spec["dataset"], spec["regime"]
+    return wandb.init(
+        project=PROJECT,
+        id=run_id(run, key),
+        resume="allow" if mode == "online" else None,
+        group=run.name,
+        name=f"{model} · {dataset} · {spec['split']} · {regime} · seed {spec['seed']}",
+        tags=[tag[:64] for tag in (model, dataset, regime)],
+        job_type=regime,
+        config={**spec, "key": key, "environment": environment},
+        dir=str(run.path),
+        mode="online" if mode == "online" else "offline",
+        reinit="create_new",
+        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+    )
+
+
+def _is_figure(name: str, value: object) -> bool:
+    return name not in ("event",) and isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _send_result(run: Any, source: Source, cell: StoredCell) -> None:
+    """Summary figures, intervals, cost, timing, data, the model card, and what is drawn from the predictions."""
+    import wandb
+
+    result = cell.result or {}
+    bounds = {f"{name}_{side}": value for name, pair in result["intervals"].items() for side, value in _sides(pair)}
+    figures = {**result["metrics"], **bounds, **result["cost"], **result["timing"], "seconds": result["seconds"]}
+    for name, value in figures.items():
+        if isinstance(value, (int, float, str)):
+            run.summary[name] = value
+    run.config.update({"data": result["data"], "notes": result["notes"]}, allow_val_change=True)
+    run.log({"model_card": wandb.Html(card_html(cell)), **_drawn(source, cell)})
+
+
+def _sides(pair: list[Any]) -> list[tuple[str, Any]]:
+    return [("low", pair[0]), ("high", pair[1])]
+
+
+def _drawn(source: Source, cell: StoredCell) -> dict[str, Any]:
+    """The predictions table, confusion and curves; empty when the predictions are lost."""
+    import wandb
+
+    plot: Any = wandb.plot
+    table: Any = wandb.Table
+    found = source.predictions(cell)
+    if found is None:
+        return {}
+    names, take = list(found.classes), slice(0, TABLE_ROWS)
+    rows = [
+        [image, group, names[label], names[decision], *shares]
+        for image, group, label, decision, shares in zip(
+            found.ids[take], found.groups[take], found.labels[take], found.decisions[take],
+            found.probabilities[take].tolist(), strict=True,
+        )
+    ]  # fmt: skip
+    head = ["image_id", "group", "label", "decided", *(f"p_{name}" for name in names)]
+    labels, shares = found.labels.tolist(), found.probabilities
+    return {
+        "predictions": table(columns=head, data=rows),
+        "confusion": plot.confusion_matrix(
+            y_true=labels, preds=found.decisions.tolist(), class_names=names, title="Confusion"
+        ),
+        "roc": plot.roc_curve(labels, shares, labels=names, title="ROC, one class against the rest"),
+        "pr": plot.pr_curve(labels, shares, labels=names, title="Precision and recall"),
+    }
+
+
+def card_html(cell: StoredCell) -> str:
+    """A short model card: what it is, what it was trained on, how good, what to beware of."""
+    from html import escape
+
+    result, spec = cell.result or {}, cell.spec
+    data, metrics = result["data"], result["metrics"]
+    lines = [
+        f"<h2>{escape(spec['model'])} on {escape(spec['dataset'])}</h2>",
+        f"<p>{escape(spec['regime'])}, split {escape(spec['split'])}, seed {spec['seed']}; "
+        f"{data.get('n_train')} training, {data.get('n_val')} validation, {data.get('n_test')} test images.</p>",
+        f"<p>Accuracy {_percent(metrics.get('accuracy'))}, ROC-AUC {_percent(metrics.get('roc_auc'))}.</p>",
+        f"<p>{'Synthetic images: says nothing of patients. ' if data.get('synthetic') else ''}"
+        f"Audit: {escape(str(data.get('audit') or 'none'))}. For research; no medical device.</p>",
+        f"<pre>{escape(json.dumps(spec['protocol'], indent=1))}</pre>",
+    ]
+    return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _result_digest(cell: StoredCell) -> str:
+    return digest(cell.result) if cell.result is not None else ""
