@@ -1,0 +1,51 @@
+"""A grid small enough to run in a second a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from bench.core.config import Runtime, load_protocol
+from bench.plan import Plan, Request, make_plan
+from bench.run import Summary, execute
+from bench.store import Run
+from models.backbones import BACKBONES, Backbone
+
+
+def _tiny() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU())
+
+
+if "tiny" not in BACKBONES.names():
+    BACKBONES.register("tiny", Backbone("tiny", 8, _tiny))
+
+SMALL = ["image_size=32", "epochs=2", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
+
+MakePlan = Callable[..., Plan]
+RunPlan = Callable[..., Summary]
+
+
+@pytest.fixture
+def small_plan() -> MakePlan:
+    """A plan over tiny models and the embedded brain images."""
+
+    def make(models: str = "linear@tiny", overrides: tuple[str, ...] = (), **changes: Any) -> Plan:
+        protocol = load_protocol("demo", [*SMALL, *overrides])
+        asked = {"datasets": "phantom-brain", "regimes": "centralized", "seeds": "1"} | changes
+        return make_plan(Request(models=models, protocol=protocol, **asked))
+
+    return make
+
+
+@pytest.fixture
+def run_plan(tmp_path: Path) -> RunPlan:
+    """Execute a plan in a folder of the test's own, silently."""
+
+    def run(plan: Plan, name: str = "run") -> Summary:
+        return execute(plan, Run.create(tmp_path / name), Runtime(), [])
+
+    return run

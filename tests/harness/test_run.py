@@ -1,0 +1,227 @@
+"""Running a grid: what is stored, what is shared, what survives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+import bench.run
+from bench.cell import CellJob, run_cell
+from bench.core.config import Runtime
+from bench.core.errors import UserError
+from bench.plan import Plan
+from bench.run import Stop
+from bench.store import FAILURE, RESULT, Run
+from models.callbacks import Interrupted
+from models.training import FitContext, FitOutcome, fit
+
+
+def test_a_cell_leaves_everything_that_its_figures_can_be_checked_with(
+    small_plan: Any, run_plan: Any, tmp_path: Path
+) -> None:
+    plan = small_plan()
+    assert run_plan(plan).done == 1
+    (cell,) = Run.open(tmp_path / "run").cells()
+    assert cell.result is not None
+    assert {file.name for file in cell.folder.iterdir()} - {".lock"} == {
+        "cell.json", "history.parquet", "predictions.parquet", "best.safetensors", "result.json"
+    }  # fmt: skip
+    table = cell.predictions()
+    labels = table["label"].to_numpy()
+    shares = np.stack([table[f"p_{name}"].to_numpy() for name in plan.tables["phantom-brain"].classes], axis=1)
+    metrics = cell.result["metrics"]
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(labels, shares.argmax(1)))
+    assert metrics["roc_auc"] == pytest.approx(roc_auc_score(labels, shares, multi_class="ovr"), abs=1e-6)
+    low, high = cell.result["intervals"]["accuracy"]
+    assert low <= metrics["accuracy"] <= high
+    assert cell.history().column("epoch").to_pylist() == [0, 1]
+    assert cell.result["data"]["synthetic"] is True
+    assert cell.result["data"]["n_test"] == len(labels)
+    assert any("feature maps" in note for note in cell.result["notes"])
+
+
+def test_parts_do_not_overlap_and_the_fit_never_sees_the_test_part(
+    small_plan: Any, run_plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[FitContext] = []
+
+    def spying(context: FitContext) -> FitOutcome:
+        seen.append(context)
+        return fit(context)
+
+    monkeypatch.setattr("models.training.fit", spying)
+    run_plan(small_plan(overrides=("tuning=full",)))
+    (cell,) = Run.open(tmp_path / "run").cells()
+    tested = set(cell.predictions()["image_id"].to_pylist())
+    fitted = {*seen[0].data.train.ids, *seen[0].data.val.ids}
+    assert tested
+    assert not tested & fitted
+    assert set(vars(seen[0].data)) == {"train", "val"}
+
+
+def test_a_second_start_runs_nothing_again(small_plan: Any, run_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = small_plan("linear@tiny,deepmedix@tiny")
+    assert run_plan(plan).done == 2
+
+    def never(job: CellJob) -> None:
+        raise AssertionError("ran again")
+
+    monkeypatch.setattr(bench.run, "run_cell", never)
+    assert run_plan(plan).done == 2
+
+
+def test_the_variants_share_one_pass_of_the_backbone(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+    passes = []
+    plan = small_plan("deepmedix@tiny,deepmedix-wide@tiny,deepmedix-gmp@tiny")
+    run = Run.create(tmp_path / "run")
+    for cell in plan.cells:
+        events: list[dict[str, Any]] = []
+        run_cell(CellJob(cell, plan.tables["phantom-brain"], run.folder(cell.key), Runtime(), events.append))
+        passes.append(sum(event["event"] == "features" for event in events))
+    assert passes[0] > 0
+    assert passes[1:] == [0, 0]
+
+
+def test_a_failure_is_a_row_and_is_tried_again(
+    small_plan: Any, run_plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = small_plan("linear@tiny,deepmedix@tiny")
+    broken = plan.cells[0].key
+
+    def failing(job: CellJob) -> None:
+        if job.planned.key == broken:
+            raise ValueError("no such luck")
+        run_cell(job)
+
+    monkeypatch.setattr(bench.run, "run_cell", failing)
+    summary = run_plan(plan)
+    assert (summary.done, summary.failed) == (1, 1)
+    run = Run.open(tmp_path / "run")
+    stored = run.cells()[0]
+    assert (stored.status, stored.problem) == ("failed", "ValueError: no such luck")
+    assert "Traceback" in json.loads((stored.folder / FAILURE).read_text())["traceback"]
+    assert run.frame().loc[0, "problem"] == "ValueError: no such luck"
+    monkeypatch.setattr(bench.run, "run_cell", run_cell)
+    assert run_plan(plan).done == 2
+    assert not (stored.folder / FAILURE).exists()
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"schema": 1}', "[]"])
+def test_a_corrupted_result_is_named_and_made_again(
+    small_plan: Any, run_plan: Any, tmp_path: Path, damage: str
+) -> None:
+    plan = small_plan()
+    run_plan(plan)
+    run = Run.open(tmp_path / "run")
+    result = run.cells()[0].folder / RESULT
+    whole = json.loads(result.read_text())
+    result.write_text(damage)
+    (cell,) = run.cells()
+    assert cell.status == "corrupt"
+    assert str(result) in cell.problem
+    assert run_plan(plan).done == 1
+    again = json.loads(result.read_text())
+    assert (again["metrics"]["accuracy"], again["intervals"]) == (whole["metrics"]["accuracy"], whole["intervals"])
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+    plan = small_plan("linear@tiny,deepmedix@tiny")
+    run = Run.create(tmp_path / "run")
+    held, free = (run.folder(cell.key) for cell in plan.cells)
+    held.mkdir(parents=True)
+    waited: list[int] = []
+
+    class Release:
+        """Lets go when the run says that it waits."""
+
+        def __init__(self) -> None:
+            self.lock = FileLock(held / ".lock", thread_local=False)
+            self.lock.acquire()
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *about: None
+
+        def waiting(self, count: int) -> None:
+            waited.append(count)
+            assert (free / RESULT).is_file()
+            self.lock.release()
+
+    summary = bench.run.execute(plan, run, Runtime(), [Release()])
+    assert waited == [1]
+    assert summary.done == 2
+
+
+def test_stopping_keeps_what_is_done(small_plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plan = small_plan("linear@tiny,deepmedix@tiny")
+    done: list[str] = []
+
+    def stopping(job: CellJob) -> None:
+        if done:
+            assert isinstance(job.should_stop, Stop)
+            job.should_stop.requested = True
+            raise Interrupted
+        run_cell(job)
+        done.append(job.planned.key)
+
+    monkeypatch.setattr(bench.run, "run_cell", stopping)
+    summary = bench.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [])
+    assert (summary.done, summary.failed, summary.stopped) == (1, 1, True)
+    states = [cell.status for cell in Run.open(tmp_path / "run").cells()]
+    assert states == ["done", "missing"]
+
+
+def test_out_of_memory_gets_one_more_try_in_halves(
+    small_plan: Any, run_plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[int] = []
+
+    def greedy(context: FitContext) -> FitOutcome:
+        tried.append(context.micro_batches)
+        if context.micro_batches == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return fit(context)
+
+    monkeypatch.setattr("models.training.fit", greedy)
+    assert run_plan(small_plan()).done == 1
+    assert tried == [1, 2]
+    (cell,) = Run.open(tmp_path / "run").cells()
+    assert cell.result is not None
+    assert any("out of memory at batch 16" in note for note in cell.result["notes"])
+
+
+def test_a_full_disk_stops_the_run_with_one_sentence(
+    small_plan: Any, run_plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(job: CellJob) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(bench.run, "run_cell", failing)
+    monkeypatch.setattr(bench.run, "LOW_DISK_BYTES", 2**80)
+    with pytest.raises(UserError, match="is full; free some space and start again"):
+        run_plan(small_plan())
+
+
+def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"schema": 99, "cells": []}')
+    with pytest.raises(UserError, match=r"made by another version \(layout 99, this one writes 1\)"):
+        Run.open(tmp_path)
+    with pytest.raises(UserError, match="is no run"):
+        Run.open(tmp_path / "nowhere")
+
+
+def test_two_seeds_differ_and_one_seed_repeats(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+    def predictions(plan: Plan, name: str) -> list[Any]:
+        run_plan(plan, name)
+        return [cell.predictions() for cell in Run.open(tmp_path / name).cells()]
+
+    zero, one = predictions(small_plan(seeds="2"), "first")
+    again, _ = predictions(small_plan(seeds="2"), "second")
+    assert zero.equals(again)
+    assert not zero.equals(one)
