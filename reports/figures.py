@@ -81,7 +81,7 @@ def _save(figure: Figure, path: Path, kind: str) -> Path:
     from matplotlib import rc_context
 
     # Equal data make equal files: no date, and ids that do not depend on chance. Text stays text.
-    settings: dict[str, Any] = {"svg.hashsalt": "deepmedix-bench", "svg.fonttype": "none", "pdf.fonttype": 42}
+    settings: Any = {"svg.hashsalt": "deepmedix-bench", "svg.fonttype": "none", "pdf.fonttype": 42}
     date = {"Date": None} if kind == "svg" else {"CreationDate": None}
     with rc_context(settings), replacing(path) as temporary:
         figure.savefig(temporary, format=kind, metadata=date)
@@ -101,7 +101,7 @@ def pareto(axes: Axes, ranking: Ranking, metric: str = "accuracy", cost: str = "
             continue
         reach = [[max(0.0, found.mean - found.low)], [max(0.0, found.high - found.mean)]]
         errors = np.nan_to_num(np.array(reach)) * about.scale
-        look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKS[place % len(MARKS)]}
+        look: Any = {"color": COLOURS[place % len(COLOURS)], "marker": MARKS[place % len(MARKS)]}
         axes.errorbar(paid.mean, found.mean * about.scale, yerr=errors, label=row.model, linestyle="", **look)
     axes.set(xscale="log", xlabel=f"{price.title} ({price.unit})", ylabel=f"{about.title} ({about.unit})")
     axes.legend(fontsize=6, frameon=False)

@@ -136,7 +136,12 @@ class FakeRun:
         bounds = intervals(table["label"], shares, table["group"], classes, resamples=resamples)
         macs = MACS.get(spec["model"], 299.6)
         if federated:
-            metrics |= {"up_mb": 33.0, "down_mb": 34.4, "rounds": 8.0, "worst_client_accuracy": metrics["accuracy"] - 0.07}
+            metrics |= {
+                "up_mb": 33.0,
+                "down_mb": 34.4,
+                "rounds": 8.0,
+                "worst_client_accuracy": metrics["accuracy"] - 0.07,
+            }
         result = {
             "schema": 1, "key": folder.name, "cell": spec, "metrics": {**metrics, "best_epoch": 7.0},
             "intervals": {name: [_number(low), _number(high)] for name, (low, high) in bounds.items()},
@@ -154,7 +159,9 @@ class FakeRun:
             "notes": [], "started": "2026-11-23T10:00:00+00:00", "seconds": 61.5, **changes,
         }  # fmt: skip
         (folder / "cell.json").write_text(json.dumps({"key": folder.name, **spec}))
-        pq.write_table(pa.table({name: pa.array(values) for name, values in table.items()}), folder / "predictions.parquet")
+        pq.write_table(
+            pa.table({name: pa.array(values) for name, values in table.items()}), folder / "predictions.parquet"
+        )
         rows = history_of(8, metrics["accuracy"] or 0.5, federated)
         pq.write_table(pa.Table.from_pylist(rows), folder / "history.parquet")
         (folder / "best.safetensors").write_bytes(_weights())
