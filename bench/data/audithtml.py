@@ -88,7 +88,7 @@ def page(audit: dict[str, Any], table: Table) -> str:
         }
         for pair in sorted(audit["pairs"], key=_telling)[:_SHOWN]
     ]
-    defaults = {"splits": {}, "across": {}}
+    defaults: dict[str, Any] = {"splits": {}, "across": {}}
     for part in audit.get("splits", {}).values():
         part.setdefault("leaks_without_the_audit", 0)
     return environment.from_string(_TEMPLATE).render(

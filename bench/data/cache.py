@@ -7,10 +7,11 @@ square), by torchvision v2 on uint8: within one gray level of Pillow's. Gray ima
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,9 +19,11 @@ from bench.core.atomic import replacing
 from bench.core.paths import cache
 from bench.data.table import Pixels, Table, read_at
 
+T = TypeVar("T")
+R = TypeVar("R")
 Images = np.memmap[Any, np.dtype[np.uint8]]
 _VERSION = 1
-_BLOCK = 32
+_BLOCK = 16
 
 
 def images(
@@ -60,35 +63,67 @@ def _write_pixels(
     blocks = [range(start, min(start + _BLOCK, len(table))) for start in range(0, len(table), _BLOCK)]
     done = 0
     # Written through the file, not a memory map, so that a full disk is an error and no bus error.
-    with replacing(path) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(workers) as pool:
-        for block, data in zip(blocks, pool.map(lambda rows: _block(table, rows, size), blocks), strict=True):
-            file.write(data)
-            done += len(block)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for pixels in in_threads(lambda rows: _block(table, rows, size), blocks, workers):
+            file.write(pixels.data)
+            done += len(pixels)
             if progress:
                 progress(done, len(table))
 
 
-def _block(table: Table, rows: range, size: int) -> bytes:
-    return b"".join(resized(read_at(table.images, row, size), size).tobytes() for row in rows)
+def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+    """Results in order, a few items ahead of the consumer, each in a thread where torch uses one core.
+
+    Torch's own threads would fight with these over the same cores.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            waiting = deque(pool.submit(work, item) for item in items[: 2 * workers])
+            for following in range(2 * workers, len(items) + 2 * workers):
+                if not waiting:
+                    return
+                result = waiting.popleft().result()
+                if following < len(items):
+                    waiting.append(pool.submit(work, items[following]))
+                yield result
+        finally:
+            torch.set_num_threads(before)
+
+
+def _block(table: Table, rows: range, size: int) -> Pixels:
+    """The images of some rows, resized, [len(rows), size, size, 3]; those of one shape go through together."""
+    images = [read_at(table.images, row, size) for row in rows]
+    block = np.empty((len(rows), size, size, 3), np.uint8)
+    for shape in {image.shape for image in images}:
+        members = [index for index, image in enumerate(images) if image.shape == shape]
+        small = _resample(np.stack([images[index] for index in members]), size)
+        block[members] = small if small.ndim == 4 else small[..., None]
+    return block
 
 
 def resized(image: Pixels, size: int) -> Pixels:
     """An image [H, W] or [H, W, 3] as [size, size, 3]; gray is repeated over the channels."""
-    if image.shape[:2] != (size, size):
-        image = _resample(image, size)
-    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+    small = _resample(image[None], size)[0]
+    return small if small.ndim == 3 else np.repeat(small[:, :, None], 3, axis=2)
 
 
-def _resample(image: Pixels, size: int) -> Pixels:
+def _resample(images: Pixels, size: int) -> Pixels:
+    """Images of one shape, [N, H, W] or [N, H, W, 3], at `size`."""
+    if images.shape[1:3] == (size, size):
+        return images
     import torch
     from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-    # A writable copy only where needed: torch warns about arrays that it may not write to.
-    source = torch.from_numpy(image if image.flags.writeable else image.copy())
-    channels = source[None] if image.ndim == 2 else source.permute(2, 0, 1)
+    # Two of one are half as dear as one: torch takes its fast way only for a true batch of interleaved colours.
+    batch = images if len(images) > 1 else np.repeat(images, 2, axis=0)
+    source = torch.from_numpy(batch)
+    channels = source[:, None] if images.ndim == 3 else source.permute(0, 3, 1, 2)
     small = resize(channels, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=True)
-    pixels: Pixels = small[0].numpy() if image.ndim == 2 else small.permute(1, 2, 0).numpy()
-    return pixels
+    pixels: Pixels = small[:, 0].numpy() if images.ndim == 3 else small.permute(0, 2, 3, 1).numpy()
+    return pixels[: len(images)]
 
 
 def _write_index(table: Table, path: Path) -> None:

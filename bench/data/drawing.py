@@ -135,17 +135,16 @@ def _ring(radius: Field, middle: float, width: float) -> Field:
 def _field(random: Random, cells: int, size: int) -> Field:
     """A smooth random field of unit-variance knots, `cells` knots a side, the same at every size."""
     knots = random.normal(0, 1, (cells + 1, cells + 1))
-    weights = _weights(cells, size)
-    field: Field = weights @ knots @ weights.T
-    return field
+    return _stretched(_stretched(knots, size).T, size).T
 
 
-def _weights(cells: int, size: int) -> Field:
+def _stretched(knots: Field, size: int) -> Field:
+    """Interpolate rows of knots [C + 1, D] smoothly to [size, D]."""
+    # No matrix product: on arrays this small, the threads of a BLAS cost more than the arithmetic.
+    cells = len(knots) - 1
     place = (np.arange(size) + 0.5) / size * cells
     low = np.minimum(place.astype(int), cells - 1)
-    share = place - low
+    share = (place - low)[:, None]
     share = share * share * (3 - 2 * share)
-    weights = np.zeros((size, cells + 1))
-    weights[np.arange(size), low] = 1 - share
-    weights[np.arange(size), low + 1] = share
-    return weights
+    between: Field = knots[low] * (1 - share) + knots[low + 1] * share
+    return between

@@ -14,14 +14,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.cache import resized
+from bench.data.cache import in_threads, resized
 from bench.data.table import Pixels, Table
 
 SIDE = 64
@@ -76,11 +75,11 @@ def looks(table: Table, progress: Callable[[int, int], None] | None = None, work
     """Decode every image of a table once and keep what the comparison needs."""
     blocks = [range(start, min(start + _BLOCK // 8, len(table))) for start in range(0, len(table), _BLOCK // 8)]
     parts: list[Looks] = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for block, part in zip(blocks, pool.map(lambda rows: _looks_of(table, rows), blocks), strict=True):
-            parts.append(part)
-            if progress:
-                progress(block.stop, len(table))
+    found = in_threads(lambda rows: _looks_of(table, rows), blocks, workers or os.cpu_count() or 1)
+    for block, part in zip(blocks, found, strict=True):
+        parts.append(part)
+        if progress:
+            progress(block.stop, len(table))
     columns = ("pixels", "hashes", "details", "sides")
     return Looks(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
 
