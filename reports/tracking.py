@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,54 +34,48 @@ class CellTracker:
         self._folder = run.folder(key)
         self._state = read_state(self._folder)
         self._run: Any = None
-        with self._safely():
-            self._run = _begin(run, key, spec, mode, environment)
+        self._lost = False
+        self._attempt(lambda: self._open(run, key, spec, mode, environment))
 
     def row(self, row: dict[str, Any]) -> None:
         """Log an epoch or a round, unless it was sent before."""
         step = step_of(row)
-        if step is None or step <= self._state.get("sent", -1):
-            return
-        with self._safely():
-            self._run.log({name: value for name, value in row.items() if _is_figure(name, value)}, step=step)
-            self._remember(sent=step)
+        if step is not None and step > self._state.get("sent", -1):
+            self._attempt(lambda: self._log(row, step))
 
     def end(self, source: Source | None, cell: StoredCell) -> None:
         """Send the result, the predictions and the curves, and end the W&B run; a failed cell ends as failed."""
-        with self._safely():
-            if cell.result is not None and source is not None:
-                _send_result(self._run, source, cell)
-                self._remember(result=_result_digest(cell))
-            self._run.finish(exit_code=0 if cell.result is not None else 1)
+        if cell.result is not None and source is not None:
+            self._attempt(lambda: self._conclude(source, cell))
+        self._attempt(lambda: self._run.finish(exit_code=0 if cell.result is not None else 1))
 
     def leave(self) -> None:
         """End the W&B run of a cell that was interrupted."""
-        with self._safely():
-            self._run.finish(exit_code=255)
+        self._attempt(lambda: self._run.finish(exit_code=255))
+
+    def _open(self, *about: Any) -> None:
+        self._run = _begin(*about)
+
+    def _log(self, row: dict[str, Any], step: int) -> None:
+        self._run.log({name: value for name, value in row.items() if _is_figure(value)}, step=step)
+        self._remember(sent=step)
+
+    def _conclude(self, source: Source, cell: StoredCell) -> None:
+        _send_result(self._run, source, cell)
+        self._remember(result=_result_digest(cell))
 
     def _remember(self, **changes: Any) -> None:
         self._state |= {"id": self._run.id, "project": PROJECT, **changes}
         write_json(self._folder / STATE, self._state)
 
-    @contextmanager
-    def _safely(self) -> Iterator[None]:
-        if self._run is None and self._state.get("lost"):
+    def _attempt(self, action: Callable[[], None]) -> None:
+        if self._lost:
             return
         try:
-            yield
+            action()
         except Exception as error:  # noqa: BLE001 - whatever W&B raises, the cell's own result must not be lost for it
-            self._state["lost"] = True
-            self._run = _Nothing()
+            self._lost = True
             log.warning("W&B is lost for this cell (%s: %s); its results are kept", type(error).__name__, error)
-
-
-class _Nothing:
-    """Takes every call after W&B was lost."""
-
-    id = ""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args, **kwargs: None
 
 
 class Tracker:
@@ -170,7 +163,7 @@ def step_of(row: dict[str, Any]) -> int | None:
 def read_state(folder: Path) -> dict[str, Any]:
     """What was sent of a cell; empty when nothing was, or when the note is damaged (it is sent again then)."""
     try:
-        return {name: value for name, value in read_json(folder / STATE).items() if name != "lost"}
+        return read_json(folder / STATE)
     except UserError:
         return {}
 
@@ -200,8 +193,8 @@ def _begin(run: Run, key: str, spec: dict[str, Any], mode: str, environment: dic
     )
 
 
-def _is_figure(name: str, value: object) -> bool:
-    return name not in ("event",) and isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_figure(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _send_result(run: Any, source: Source, cell: StoredCell) -> None:

@@ -113,7 +113,7 @@ function drawBoard() {
     head("count", "Cells", "Seeds and folds behind the row", "high"), shown.map((column) => head(column.name, column.head, `${column.title}: ${column.about}${column.unit ? ` In ${column.unit}.` : ""}`, column.better)));
   const body = rows.map((row) => h("tr", {},
     h("td", { class: "l" }, pickButton(row)),
-    h("td", { class: "l" }, row.dataset, restOf(row) ? h("span", { class: "rest" }, restOf(row)) : null, row.badges.map((badge) => h("span", { class: "badge", "data-tip": badge }, badge.split(":")[0]))),
+    h("td", { class: "l" }, row.dataset, restOf(row) ? " " : null, restOf(row) ? h("span", { class: "rest" }, restOf(row)) : null, row.badges.map((badge) => h("span", { class: "badge", "data-tip": badge }, badge.split(":")[0]))),
     h("td", {}, row.count),
     Object.keys(row.figures).length ? shown.map((column) => cellOf(row, column, range)) : h("td", { class: "problem", colspan: shown.length }, row.problem)));
   const partial = rows.filter((row) => row.problem && Object.keys(row.figures).length);

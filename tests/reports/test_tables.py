@@ -128,7 +128,7 @@ def test_markup_of_hostile_names() -> None:
     assert r"50\% \& \$x\_1\$ \{y\} \textbackslash{}cmd \#2 \textasciitilde{}\textasciicircum{}" in code
     assert r"\<b\>" in text
     assert "](http" not in text
-    assert text.count("\n| ") == 3
+    assert text.count("\n| ") == 4
 
 
 def test_published_figures() -> None:

@@ -31,8 +31,8 @@ def records(path: Path) -> list[Any]:
         if room < 7:
             at += room
             continue
-        checksum, length, kind = (int.from_bytes(data[at : at + 4], "little"), int.from_bytes(data[at + 4 : at + 6], "little"),
-                                  data[at + 6])  # fmt: skip
+        checksum, length = int.from_bytes(data[at : at + 4], "little"), int.from_bytes(data[at + 4 : at + 6], "little")
+        kind = data[at + 6]
         piece = data[at + 7 : at + 7 + length]
         assert zlib.crc32(piece, zlib.crc32(bytes([kind]))) == checksum
         parts += piece
@@ -101,7 +101,7 @@ def test_one_run_a_cell_with_config_history_summary_and_pictures(sent: Path) -> 
         assert len(steps) == 8
         stored = cell.history().to_pylist()
         assert [row["val_accuracy"] for row in steps] == pytest.approx([row["val_accuracy"] for row in stored])
-        logged = {name for row in entry["history"] for name in row}
+        logged = {name.split("/")[0] for row in entry["history"] for name in row}
         assert {"predictions", "model_card"} <= logged
         assert any("confusion" in name for name in logged)
         assert any("roc" in name for name in logged)
@@ -115,10 +115,10 @@ def test_federated_rows_go_by_round(sent: Path) -> None:
 
 
 def test_sending_again_sends_nothing_twice(sent: Path) -> None:
-    before = read_back(sent)
+    before = sorted(path.name for path in sent.glob("wandb/offline-run-*"))
     again = subject.send(sent, "offline")
     assert (again["sent"], again["already"]) == ([], 2)
-    assert read_back(sent) == before
+    assert sorted(path.name for path in sent.glob("wandb/offline-run-*")) == before
 
 
 class Cell:
