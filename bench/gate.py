@@ -82,10 +82,15 @@ def check(run: Path, baseline: Path, margins: Path | None = None) -> Check:
     now, base = load_side(run), load_side(baseline)
     if not set(base.cells) & set(now.cells):
         raise UserError(f"{run} and {baseline} share no cell; run the same grid, or write a new baseline with --update")
+    return Check(str(run), str(baseline), hold(base, now, limits))
+
+
+def hold(base: Side, now: Side, limits: Margins) -> tuple[Verdict, ...]:
+    """Every metric of every cell of the baseline, decided; the losses are adjusted as one family."""
     found: list[Verdict] = []
     for name in base.cells:
         found += _cell_verdicts(name, base, now, limits)
-    return Check(str(run), str(baseline), tuple(_family(found)))
+    return tuple(_family(found))
 
 
 def _cell_verdicts(name: str, base: Side, now: Side, limits: Margins) -> list[Verdict]:
@@ -187,7 +192,7 @@ def _loss_p(step: Difference, sign: float, paired: Paired | None, metric: str) -
         return sign_flip(_group_steps(paired))[1]
     if step.error == 0:
         return 1.0 if sign * step.value >= 0 else 0.0
-    return 0.5 * math.erfc(sign * step.value / step.error / math.sqrt(2))
+    return 0.5 * math.erfc(-sign * step.value / step.error / math.sqrt(2))
 
 
 def _group_steps(paired: Paired) -> Any:
