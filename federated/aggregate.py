@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, FedAvgM, Krum
 from flwr.serverapp.strategy.fedopt import FedOpt
@@ -79,15 +79,22 @@ class Aggregator:
         self._recipe, self.strategy = recipe, strategy
         self._mean, self._buffer_mean = _fedavg(), _fedavg()
         self._total, self._central = total_examples, central
+        self._serialised: tuple[Model, dict[str, Array]] | None = None
+
+    def arrays(self, model: Model) -> dict[str, Array]:
+        """A model's vectors as they travel; serialised once, however many messages carry them."""
+        if self._serialised is None or self._serialised[0] is not model:
+            made = {name: wire.to_array(getattr(model, name)) for name in ("weights", "buffers", "control")}
+            self._serialised = (model, made)
+        return self._serialised[1]
 
     def messages(self, round_number: int, model: Model, config: ConfigRecord, grid: Grid) -> list[Message]:
         """The round's training messages, made by the strategy for every node of `grid`."""
-        record = wire.to_record({"weights": model.weights})
+        arrays = self.arrays(model)
+        record = ArrayRecord({"weights": arrays["weights"]})
         messages = list(self.strategy.configure_train(round_number, record, config, grid))
-        state: wire.Arrays = {"buffers": model.buffers}
-        if self._recipe.scaffold:
-            state["control"] = model.control
-        rest = wire.to_record(state)
+        names = ("buffers", "control") if self._recipe.scaffold else ("buffers",)
+        rest = ArrayRecord({name: arrays[name] for name in names})
         for message in messages:
             message.content[wire.STATE] = rest
             message.metadata.group_id = str(round_number)
@@ -118,9 +125,12 @@ class Aggregator:
         prepared = self._normalize(updates, model) if self._recipe.normalized else list(updates)
         if self._central is not None:
             prepared = self._privatise(round_number, prepared, model, self._central, noise)
-        weights = _run(self.strategy, round_number, [(u.weights, u.examples) for u in prepared])
+        weights, array = _aggregated(self.strategy, round_number, [(u.weights, u.examples) for u in prepared])
         buffers = self._buffers(round_number, updates) if updates else model.buffers
-        return Model(weights, buffers, self._control(updates, model))
+        stepped = Model(weights, buffers, self._control(updates, model))
+        rest = {name: wire.to_array(getattr(stepped, name)) for name in ("buffers", "control")}
+        self._serialised = (stepped, {"weights": array, **rest})
+        return stepped
 
     def memory(self) -> dict[str, np.ndarray[Any, Any]]:
         """What the strategy must have again after a restart."""
@@ -193,9 +203,18 @@ def _content(vector: Vector, examples: float) -> RecordDict:
 
 
 def _run(strategy: FedAvg, round_number: int, replies: Sequence[tuple[Vector, float]]) -> Vector:
-    """One aggregation by a Flower strategy of vectors [P] with their weights."""
+    return _aggregated(strategy, round_number, replies)[0]
+
+
+def _aggregated(strategy: FedAvg, round_number: int, replies: Sequence[tuple[Vector, float]]) -> tuple[Vector, Array]:
+    """One aggregation by a Flower strategy of vectors [P] with their weights: the result, and as it travels."""
     messages = [Message(_content(vector, examples), 0, MessageType.TRAIN) for vector, examples in replies]
     aggregated, _ = strategy.aggregate_train(round_number, messages)
     if aggregated is None:
         raise ValueError(f"{type(strategy).__name__} made nothing of {len(messages)} replies")
-    return np.ascontiguousarray(wire.from_array(aggregated["weights"]), np.float32)
+    array = aggregated["weights"]
+    vector = wire.from_array(array)
+    if vector.dtype == np.float32:
+        return vector, array
+    vector = vector.astype(np.float32)  # the adaptive strategies compute in float64
+    return vector, wire.to_array(vector)

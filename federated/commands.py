@@ -63,9 +63,7 @@ def init(
 @app.command()
 def server(
     folder: Annotated[Path, typer.Argument(help="The consortium's folder.")],
-    bind: Annotated[
-        str, typer.Option(help="Address to listen on; other than loopback only behind a firewall.")
-    ] = "127.0.0.1",
+    bind: Annotated[str, typer.Option(help="Address to listen on; not loopback: behind a firewall.")] = "127.0.0.1",
 ) -> None:
     """Check this machine, start Flower's SuperLink (TLS, site authentication) and make the sites' keys known.
 
@@ -86,9 +84,7 @@ def server(
 def site(
     folder: Annotated[Path, typer.Argument(help="The site's folder, as the server's operator handed it over.")],
     data: Annotated[str, typer.Option(help="The dataset's name; `bench data list` names them all.")],
-    port: Annotated[
-        int | None, typer.Option(min=1024, max=65535, help="A free local port; drawn if not given.")
-    ] = None,
+    port: Annotated[int | None, typer.Option(min=1024, max=65535, help="A free local port; drawn if none.")] = None,
 ) -> None:
     """Check this machine and start Flower's SuperNode: it dials out to the server and trains when asked.
 
@@ -102,7 +98,7 @@ def site(
     findings = check_site(here, data)
     _print_findings(findings)
     refuse_failures(findings)
-    raise typer.Exit(attend(here, data, port))
+    attend(here, data, port)
 
 
 @app.command()
@@ -145,7 +141,7 @@ def run(
 ) -> None:
     """Train over the consortium's sites; go on from the last finished round of OUT.
 
-    Example: `bench fed run trial deepmedix --classes rim,diffuse,midline --protocol demo --rehearse phantom-brain --out o`
+    Example: `bench fed run trial deepmedix --classes rim,diffuse,midline --rehearse phantom-brain --out runs/trial`
     """
     from bench.core.config import load_protocol
     from federated.consortium import Consortium

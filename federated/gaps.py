@@ -1,4 +1,4 @@
-"""A federated cell against its centralized twin, from a run's stored files alone: neither torch nor Flower is imported."""
+"""A federated cell against its centralized twin, from a run's stored files alone, without torch and Flower."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _row(key: tuple[str, ...], pairs: list[tuple[StoredCell, StoredCell]], metri
 
 def _way(pairs: list[tuple[StoredCell, StoredCell]], share: float) -> Row:
     """Means over the seeds; None as soon as one seed did not get there."""
-    reached = []
+    reached: list[tuple[int, float] | None] = []
     for cell, twin in pairs:
         history = cell.history().to_pylist()
         if not history or "round" not in history[0]:

@@ -18,12 +18,16 @@ from bench.core.errors import UserError
 from bench.core.identity import derive_seed
 from federated.consortium import CELL, Consortium, Site
 
-_READY_SECONDS, _POLL_SECONDS = 60.0, 2.0
+_READY_SECONDS, _POLL_SECONDS, _AGAIN_SECONDS = 60.0, 2.0, 10.0
 _FIRST_PORT, _PORTS = 20000, 20000
 
 
 def server_command(made: Consortium, bind: str = "127.0.0.1") -> list[str]:
-    """The SuperLink: TLS, site authentication, its state in a database that outlives it."""
+    """The SuperLink: TLS and site authentication.
+
+    Its own state is kept in memory on purpose. From a database a restarted SuperLink would hand out the messages of the
+    run that died with it; what must outlive a server is the round's checkpoint, and keys are made known at each start.
+    """
     return [
         _program("flower-superlink"),
         *("--host", bind, "--port", str(made.internal_port)),
@@ -32,7 +36,6 @@ def server_command(made: Consortium, bind: str = "127.0.0.1") -> list[str]:
         *("--ssl-ca-certfile", str(made.server / "ca.crt")),
         "--enable-supernode-auth",
         "--disable-runtime-dependency-installation",
-        *("--database", str(made.server / "superlink.db")),
     ]
 
 
@@ -72,15 +75,21 @@ def serve(made: Consortium, bind: str = "127.0.0.1") -> int:
         _stop(process)
 
 
-def attend(site: Site, dataset: str, port: int | None = None) -> int:
-    """Run the SuperNode until it ends; returns its exit status."""
+def attend(site: Site, dataset: str, port: int | None = None) -> None:
+    """Run the SuperNode until this process is told to end, and start it again whenever it gives up.
+
+    A SuperNode leaves (with status 0) when its server was replaced and no longer knows it.
+    """
     (site.folder / "state").mkdir(exist_ok=True)
     _end_on_sigterm()
-    process = subprocess.Popen(site_command(site, dataset, port), env=environment(site))
-    try:
-        return process.wait()
-    finally:
-        _stop(process)
+    while True:
+        process = subprocess.Popen(site_command(site, dataset, port), env=environment(site))
+        try:
+            status = process.wait()
+        finally:
+            _stop(process)
+        print(f"the SuperNode ended with status {status}; it is started again in {_AGAIN_SECONDS:.0f} s", flush=True)
+        time.sleep(_AGAIN_SECONDS)
 
 
 def register(made: Consortium) -> None:

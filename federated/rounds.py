@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from bench.core.identity import derive_seed
@@ -128,7 +128,7 @@ class Rounds:
             "clients_answered": len(replies),
             "answered": ",".join(str(int(reply["partition"])) for reply in replies),
         }
-        row |= {"update_norm": float(np.linalg.norm(model.weights.astype(np.float64) - progress.model.weights))}
+        row |= {"update_norm": float(np.linalg.norm(model.weights - progress.model.weights))}
         row |= self._cost_columns(traffic, started)
         return progress.advanced(model, row, self._aggregator.memory())
 
@@ -144,8 +144,12 @@ class Rounds:
         answers = self._exchange(messages, traffic)
         updates, metrics = [], []
         for message in answers:
+            try:
+                updates.append(self._aggregator.decode(message, model))
+            except (ValueError, KeyError) as error:  # a broken client must not take the round with it
+                self._roster.failures.append(f"partition {wire.metrics_of(message.content)['partition']:.0f}: {error}")
+                continue
             metrics.append(wire.metrics_of(message.content))
-            updates.append(self._aggregator.decode(message, model))
         return updates, metrics
 
     def _train_secretly(
@@ -163,7 +167,8 @@ class Rounds:
 
     def _evaluate(self, number: int, model: Model, traffic: _Traffic) -> Row:
         content = self._round_content(number)
-        content[wire.ARRAYS] = wire.to_record({"weights": model.weights, "buffers": model.buffers})
+        arrays = self._aggregator.arrays(model)
+        content[wire.ARRAYS] = ArrayRecord({name: arrays[name] for name in ("weights", "buffers")})
         answers = self._ask(MessageType.EVALUATE, self._roster.with_validation(), content, traffic)
         return _quality_columns([wire.metrics_of(message.content) for message in answers])
 
