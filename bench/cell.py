@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,72 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from bench.core.atomic import write_json
-from bench.core.cellspec import CellSpec
-from bench.core.config import Protocol, Runtime
-from bench.core.errors import UserError
 from bench.core.identity import derive_seed, digest
 from bench.core.regimes import REGIMES
 from bench.data.auditstore import audit_verdict
-from bench.data.cache import images as cached_images
-from bench.data.loader import Part, part
-from bench.data.split import Split, split
-from bench.data.table import Table
+from bench.data.loader import Part
+from bench.inputs import CellData, CellJob, cell_data, preparation
 from bench.measure import quality
-from bench.measure.cost import cost
 from bench.measure.extra import extra_intervals, extra_quality
-from bench.measure.timing import timings
-from bench.plan import PlannedCell
+from bench.networks import initial_network, model_cost, model_timing, pick_device
 from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
-from models.batches import EvalBatches, Preparation
-from models.calibrate import NOTE as calibration_note
-from models.calibrate import calibrate
-from models.callbacks import LAST, OnEvent
-from models.classifier import make_optimizer
-from models.features import feature_maps, pooled
+from models.batches import EvalBatches
+from models.callbacks import LAST
 from models.network import Network
-from models.registry import ModelSpec
-from models.training import FitContext, FitData, FitOutcome, probabilities
-from models.weights import load, normalization
-
-CALIBRATION_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class CellJob:
-    """One cell with everything that it needs to run.
-
-    Attributes:
-        folder: the cell's folder in the run.
-        micro_batches: in how many pieces a batch is computed.
-    """
-
-    planned: PlannedCell
-    table: Table
-    folder: Path
-    runtime: Runtime
-    on_event: OnEvent = lambda event: None
-    should_stop: Callable[[], bool] = lambda: False
-    micro_batches: int = 1
-
-    @property
-    def spec(self) -> CellSpec:
-        """What the cell is."""
-        return self.planned.spec
-
-    @property
-    def protocol(self) -> Protocol:
-        """Its recipe."""
-        return self.planned.spec.protocol
-
-
-@dataclass(frozen=True)
-class CellData:
-    """A cell's inputs: the parts for the fit, and the test part that only the prediction sees."""
-
-    fit: FitData
-    test: Part
-    split: Split
-    notes: list[str]
+from models.training import FitContext, FitOutcome, probabilities
 
 
 def run_cell(job: CellJob) -> None:
@@ -114,59 +58,6 @@ def run_cell(job: CellJob) -> None:
     (job.folder / LAST).unlink(missing_ok=True)
 
 
-def pick_device(runtime: Runtime) -> torch.device:
-    """The device of a runtime. Raises UserError when it is not there."""
-    if runtime.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(runtime.device)
-    except RuntimeError as error:
-        raise UserError(f"--device takes auto, cpu, cuda or cuda:N, not {runtime.device!r}") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {runtime.device}: this machine has {torch.cuda.device_count()} CUDA devices")
-    return device
-
-
-def check_runtime(protocol: Protocol, runtime: Runtime) -> None:
-    """Refuse a device that is not there, and 16-bit training where it cannot pay.
-
-    Raises:
-        UserError: in one sentence.
-    """
-    device = pick_device(runtime)
-    if device.type == "cpu" and protocol.precision != "32":
-        raise UserError(
-            f"precision = {protocol.precision} runs on GPUs only (on a CPU it is more than ten times slower); "
-            "use --set precision=32"
-        )
-
-
-def initial_network(planned: PlannedCell, num_classes: int, device: torch.device) -> Network:
-    """The network before the fit: built from the cell's seed, initial weights loaded, on its device."""
-    torch.manual_seed(derive_seed(planned.spec.fit_seed, "init"))
-    network = planned.model.build(num_classes)
-    load(network, planned.weights)
-    return placed(network, planned.spec.protocol, device)
-
-
-def placed(network: Network, protocol: Protocol, device: torch.device) -> Network:
-    """The network on its device and in the protocol's memory format, the backbone frozen if only the head is tuned."""
-    if protocol.tuning == "head":
-        network.freeze_backbone()
-    network.to(device)
-    if protocol.channels_last:
-        network.to(memory_format=torch.channels_last)
-    return network
-
-
-def preparation(job: CellJob, device: torch.device) -> Preparation:
-    """How the cell's images become tensors."""
-    protocol = job.protocol
-    kind = job.table.kind if protocol.augmentation == "auto" else None
-    normalize = normalization(protocol.normalization, job.planned.weights)
-    return Preparation(normalize, kind, device, protocol.channels_last)
-
-
 def context_of(job: CellJob, network: Network, data: CellData, device: torch.device) -> FitContext:
     """What the regime's fit is handed."""
     return FitContext(
@@ -184,48 +75,6 @@ def context_of(job: CellJob, network: Network, data: CellData, device: torch.dev
         should_stop=job.should_stop,
         micro_batches=job.micro_batches,
     )
-
-
-def cell_data(job: CellJob, network: Network, prepare: Preparation) -> CellData:
-    """Split, decoded images and, for a frozen backbone, its feature maps."""
-    parts = split(job.table, job.spec.split, job.spec.data_seed)
-    job.on_event({"event": "images", "total": len(job.table)})
-    inputs: NDArray[Any] = cached_images(job.table, job.planned.image_size)
-    notes = []
-    if job.protocol.tuning == "head":
-        if not job.planned.weights.pretrained:
-            calibrate(network.backbone, EvalBatches(calibration_part(job, inputs, parts), prepare))
-            notes.append(calibration_note)
-        inputs = head_inputs(job, network, inputs, prepare)
-        notes.append("head trained on stored feature maps of the frozen backbone, without augmentation")
-    train, val, test = (part(job.table, inputs, rows) for rows in (parts.train, parts.val, parts.test))
-    if job.spec.split == "image":
-        # This split takes an image for a patient; federated clients are dealt the same units.
-        train, val = (replace(one, groups=one.ids) for one in (train, val))
-    return CellData(FitData(train, val), test, parts, notes)
-
-
-def calibration_part(job: CellJob, images: NDArray[np.uint8], parts: Split) -> Part:
-    """The training images that a random backbone's statistics are taken from."""
-    rows = parts.train
-    chosen = np.random.default_rng(derive_seed(job.spec.data_seed, "calibrate")).permutation(len(rows))
-    return part(job.table, images, rows[np.sort(chosen[:CALIBRATION_IMAGES])])
-
-
-def head_inputs(job: CellJob, network: Network, images: NDArray[np.uint8], prepare: Preparation) -> NDArray[Any]:
-    """The frozen backbone's maps, or their means where the head pools before anything random."""
-    planned = job.planned
-    initial = planned.weights.identity if planned.weights.pretrained else f"seed {job.spec.fit_seed}"
-    identity = {
-        "backbone": planned.model.backbone,
-        "weights": initial,
-        "dataset": job.table.fingerprint(),
-        "size": planned.image_size,
-        "normalization": job.protocol.normalization,
-        "channels_last": job.protocol.channels_last,
-    }
-    maps = feature_maps(network.backbone, images, prepare, identity, job.on_event, job.should_stop)
-    return pooled(maps) if planned.model.head.averages_first else maps
 
 
 def fit_with_less_memory(job: CellJob, context: FitContext) -> tuple[FitOutcome, FitContext]:
@@ -286,34 +135,6 @@ def measure_cost(job: CellJob, device: torch.device) -> dict[str, dict[str, Any]
     asked = (planned.model, len(job.table.classes), planned.image_size)
     job.on_event({"event": "timing"})
     return {"cost": dict(model_cost(*asked)), "timing": dict(model_timing(*asked, job.protocol, device))}
-
-
-@lru_cache(maxsize=256)
-def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str, Any]:
-    """Parameters and operations of a model, in millions, and what was not counted."""
-    found = cost(model.build(num_classes), image_size)
-    sums = {name: getattr(found, name) for name in ("params_m", "macs_m", "flops_m", "activations_m")}
-    return {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}
-
-
-@lru_cache(maxsize=256)
-def model_timing(
-    model: ModelSpec, num_classes: int, image_size: int, protocol: Protocol, device: torch.device
-) -> dict[str, Any]:
-    """Times of a batch by the protocol's settings; a frozen backbone is timed as frozen, images in."""
-    network = placed(model.build(num_classes), protocol, device)
-    batch = torch.randn(protocol.timing_batch_size, 3, image_size, image_size, device=device)
-    if protocol.channels_last:
-        batch = batch.to(memory_format=torch.channels_last)
-    return timings(
-        network,
-        batch,
-        num_classes,
-        batches=protocol.timing_batches,
-        warmup=protocol.timing_warmup,
-        precision=protocol.precision,
-        optimizer=lambda parameters: make_optimizer(parameters, protocol),
-    )
 
 
 def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:

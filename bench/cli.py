@@ -6,20 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import bench
 from bench.core.errors import UserError
-
-if TYPE_CHECKING:
-    from bench.core.config import Runtime
-    from bench.plan import Plan, PlannedCell
-    from bench.run import Listener, Summary
-    from bench.store import Run
 
 HELP = """Honest, fast benchmarking of compact medical-image classifiers.
 
@@ -100,110 +93,19 @@ def run(
 
     Example: `bench run --models "deepmedix*" --datasets phantom-brain --regimes centralized --protocol demo`
     """
-    from bench.core.config import load_protocol
+    from bench.core.config import load_protocol, make_runtime
 
     if weights is not None:
         overrides = [*(overrides or []), f"weights={json.dumps(weights)}"]
     recipe = load_protocol(protocol, overrides)
-    runtime = _runtime(device=device, threads=threads, progress=progress, wandb=wandb)
+    runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb)
     folder = out or Path("runs") / Path(protocol).stem
 
     from bench.plan import Request, make_plan
+    from bench.runcommand import run_plan
 
     plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split))
-    raise typer.Exit(_run(plan, folder, runtime, dry_run, as_json))
-
-
-def _runtime(**values: Any) -> Runtime:
-    from pydantic import ValidationError
-
-    from bench.core.config import Runtime
-
-    try:
-        return Runtime(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"--{first['loc'][0]} {first['input']!r}: {first['msg'].lower()}") from error
-
-
-def _run(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool) -> int:
-    from rich.console import Console
-
-    from bench.cell import check_runtime
-    from bench.store import Run
-
-    console = Console(stderr=as_json)
-    for cell in plan.cells:
-        check_runtime(cell.spec.protocol, runtime)
-    stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
-    pending = _show_plan(console, plan, stored)
-    if dry_run:
-        if as_json:
-            _print_json(
-                {"cells": [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells], "pending": len(pending)}
-            )
-        return 0
-    summary = _execute(console, plan, stored, runtime, len(pending))
-    return _conclude(console, stored, summary, as_json)
-
-
-def _show_plan(console: Any, plan: Plan, stored: Run) -> list[PlannedCell]:
-    from bench.display import clock
-    from bench.estimate import estimate_seconds
-    from bench.store import is_done
-
-    pending = [cell for cell in plan.cells if not is_done(stored.folder(cell.key))]
-    specs = [cell.spec for cell in plan.cells]
-    counts = [
-        f"{len({getattr(spec, field) for spec in specs})} {noun}"
-        for field, noun in (("model", "models"), ("dataset", "datasets"), ("regime", "regimes"), ("seed", "seeds"))
-    ]
-    console.print(f"[bold]{len(specs)} cells[/]: {', '.join(counts)} → {stored.path}", highlight=False)
-    for name, table in plan.tables.items():
-        about = ", synthetic" if table.synthetic else ""
-        console.print(f"  {name}: {len(table)} images, {len(table.classes)} classes{about}", highlight=False)
-        for note in table.notes:
-            console.print(f"    {note}", highlight=False, markup=False, style="yellow")
-    for name, hint in plan.absent.items():
-        console.print(f"  [dim]not at hand: {name} ({hint})[/]", highlight=False)
-    for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
-        console.print(f"  [dim]{note}[/]", highlight=False)
-    rough = f"; about {clock(estimate_seconds(plan, pending, stored))} at most" if pending else ""
-    console.print(f"  {len(specs) - len(pending)} done already, {len(pending)} to run{rough}", highlight=False)
-    return pending
-
-
-def _execute(console: Any, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
-    from bench.display import Pace, PlainDisplay, RichDisplay
-    from bench.run import execute
-
-    pace = Pace(len(plan.cells), len(plan.cells) - pending)
-    command = " ".join(["bench", *sys.argv[1:]])
-    live = runtime.progress == "rich" or (runtime.progress == "auto" and console.is_terminal)
-    with ExitStack() as stack:
-        listeners: list[Listener] = []
-        if live:
-            listeners.append(stack.enter_context(RichDisplay(console, pace)))
-        elif runtime.progress != "none":
-            listeners.append(PlainDisplay(console, pace))
-        if runtime.wandb != "off":
-            from reports.tracking import Tracker
-
-            listeners.append(stack.enter_context(Tracker(stored, runtime.wandb)))
-        return execute(plan, stored, runtime, listeners, command)
-
-
-def _conclude(console: Any, stored: Run, summary: Summary, as_json: bool) -> int:
-    from reports.commands import draw
-
-    page = draw(stored.path, console)
-    total = summary.done + summary.failed
-    if as_json:
-        _print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page)})
-    console.print(f"{summary.done} of {total} cells; report: {page}", highlight=False)
-    if summary.stopped:
-        console.print("stopped as asked; the same command goes on from the last epoch", style="yellow")
-    return 0 if summary.done == total else 1
+    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json))
 
 
 def _print_json(value: object) -> None:
@@ -270,11 +172,11 @@ def profile(
 
     Example: `bench profile "deepmedix*" mobilenet_v2 --set image_size=96 --set timing_batch_size=8`
     """
-    from bench.core.config import load_protocol
+    from bench.core.config import load_protocol, make_runtime
     from bench.listing import PROFILE_COLUMNS, profile_rows
 
     recipe = load_protocol(protocol, overrides)
-    rows = profile_rows(",".join(models), classes, recipe, _runtime(device=device), timing)
+    rows = profile_rows(",".join(models), classes, recipe, make_runtime(device=device), timing)
     _listing(rows, PROFILE_COLUMNS, as_json)
 
 

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bench.cell import model_cost, model_timing, pick_device
 from bench.core.config import Protocol, Runtime
 from bench.core.paths import cache, home
 from bench.environment import environment
+from bench.networks import model_cost, model_timing, pick_device
 from models.backbones import BACKBONES, effective_size
 from models.registry import MODELS
 

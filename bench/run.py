@@ -17,11 +17,12 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from bench.cell import CellJob, run_cell
+from bench.cell import run_cell
 from bench.core.atomic import write_json
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.environment import environment
+from bench.inputs import CellJob
 from bench.plan import Plan, PlannedCell
 from bench.store import ENVIRONMENT, FAILURE, Run, StoredCell, is_done, now
 from models.callbacks import Interrupted

@@ -186,3 +186,12 @@ def _explain(problem: Any, source: str) -> str:
         return f"protocol {source}: no field is called {name!r}; {near_matches(field, fields)}"
     about = fields[field].description if field in fields else ""
     return f"protocol {source}: {name} = {problem['input']!r} will not do: {problem['msg'].lower()} ({about})"
+
+
+def make_runtime(**values: Any) -> Runtime:
+    """A runtime from command-line options. Raises UserError that names the option."""
+    try:
+        return Runtime(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{first['loc'][0]} {first['input']!r}: {first['msg'].lower()}") from error

@@ -13,9 +13,10 @@ from filelock import FileLock
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 import bench.run
-from bench.cell import CellJob, run_cell
+from bench.cell import run_cell
 from bench.core.config import Runtime
 from bench.core.errors import UserError
+from bench.inputs import CellJob
 from bench.plan import Plan
 from bench.run import Stop
 from bench.store import FAILURE, RESULT, Run

@@ -1,0 +1,119 @@
+"""What a cell is fitted and tested on: the split, decoded images, and a frozen backbone's feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.core.cellspec import CellSpec
+from bench.core.config import Protocol, Runtime
+from bench.core.identity import derive_seed
+from bench.data.cache import images as cached_images
+from bench.data.loader import Part, part
+from bench.data.split import Split, split
+from bench.data.table import Table
+from bench.plan import PlannedCell
+from models.batches import EvalBatches, Preparation
+from models.calibrate import NOTE as CALIBRATED
+from models.calibrate import calibrate
+from models.callbacks import OnEvent
+from models.features import feature_maps, pooled
+from models.network import Network
+from models.training import FitData
+from models.weights import normalization
+
+CALIBRATION_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """One cell with everything that it needs to run.
+
+    Attributes:
+        folder: the cell's folder in the run.
+        micro_batches: in how many pieces a batch is computed.
+    """
+
+    planned: PlannedCell
+    table: Table
+    folder: Path
+    runtime: Runtime
+    on_event: OnEvent = lambda event: None
+    should_stop: Callable[[], bool] = lambda: False
+    micro_batches: int = 1
+
+    @property
+    def spec(self) -> CellSpec:
+        """What the cell is."""
+        return self.planned.spec
+
+    @property
+    def protocol(self) -> Protocol:
+        """Its recipe."""
+        return self.planned.spec.protocol
+
+
+@dataclass(frozen=True)
+class CellData:
+    """A cell's inputs: the parts for the fit, and the test part that only the prediction sees."""
+
+    fit: FitData
+    test: Part
+    split: Split
+    notes: list[str]
+
+
+def preparation(job: CellJob, device: torch.device) -> Preparation:
+    """How the cell's images become tensors."""
+    protocol = job.protocol
+    kind = job.table.kind if protocol.augmentation == "auto" else None
+    normalize = normalization(protocol.normalization, job.planned.weights)
+    return Preparation(normalize, kind, device, protocol.channels_last)
+
+
+def cell_data(job: CellJob, network: Network, prepare: Preparation) -> CellData:
+    """Split, decoded images and, for a frozen backbone, its feature maps."""
+    parts = split(job.table, job.spec.split, job.spec.data_seed)
+    job.on_event({"event": "images", "total": len(job.table)})
+    inputs: NDArray[Any] = cached_images(job.table, job.planned.image_size)
+    notes = []
+    if job.protocol.tuning == "head":
+        if not job.planned.weights.pretrained:
+            calibrate(network.backbone, EvalBatches(calibration_part(job, inputs, parts), prepare))
+            notes.append(CALIBRATED)
+        inputs = head_inputs(job, network, inputs, prepare)
+        notes.append("head trained on stored feature maps of the frozen backbone, without augmentation")
+    train, val, test = (part(job.table, inputs, rows) for rows in (parts.train, parts.val, parts.test))
+    if job.spec.split == "image":
+        # This split takes an image for a patient; federated clients are dealt the same units.
+        train, val = (replace(one, groups=one.ids) for one in (train, val))
+    return CellData(FitData(train, val), test, parts, notes)
+
+
+def calibration_part(job: CellJob, images: NDArray[np.uint8], parts: Split) -> Part:
+    """The training images that a random backbone's statistics are taken from."""
+    rows = parts.train
+    chosen = np.random.default_rng(derive_seed(job.spec.data_seed, "calibrate")).permutation(len(rows))
+    return part(job.table, images, rows[np.sort(chosen[:CALIBRATION_IMAGES])])
+
+
+def head_inputs(job: CellJob, network: Network, images: NDArray[np.uint8], prepare: Preparation) -> NDArray[Any]:
+    """The frozen backbone's maps, or their means where the head pools before anything random."""
+    planned = job.planned
+    initial = planned.weights.identity if planned.weights.pretrained else f"seed {job.spec.fit_seed}"
+    identity = {
+        "backbone": planned.model.backbone,
+        "weights": initial,
+        "dataset": job.table.fingerprint(),
+        "size": planned.image_size,
+        "normalization": job.protocol.normalization,
+        "channels_last": job.protocol.channels_last,
+    }
+    maps = feature_maps(network.backbone, images, prepare, identity, job.on_event, job.should_stop)
+    return pooled(maps) if planned.model.head.averages_first else maps

@@ -1,0 +1,94 @@
+"""What `bench run` says and does once its plan stands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.core.config import Runtime
+from bench.display import Pace, PlainDisplay, RichDisplay, clock
+from bench.estimate import estimate_seconds
+from bench.networks import check_runtime
+from bench.plan import Plan, PlannedCell
+from bench.run import Listener, Summary, execute
+from bench.store import Run, is_done
+
+
+def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool) -> int:
+    """Show the plan, execute it unless it is a dry run, draw the report; returns the exit code."""
+    console = Console(stderr=as_json)
+    for cell in plan.cells:
+        check_runtime(cell.spec.protocol, runtime)
+    stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
+    pending = _show_plan(console, plan, stored)
+    if dry_run:
+        cells = [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells]
+        if as_json:
+            print_json({"cells": cells, "pending": len(pending)})
+        return 0
+    summary = _execute(console, plan, stored, runtime, len(pending))
+    return _conclude(console, stored, summary, as_json)
+
+
+def _show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
+    pending = [cell for cell in plan.cells if not is_done(stored.folder(cell.key))]
+    specs = [cell.spec for cell in plan.cells]
+    nouns = ("model", "dataset", "split", "regime", "seed")
+    counts = [counted(len({getattr(spec, noun) for spec in specs}), noun) for noun in nouns]
+    console.print(f"[bold]{counted(len(specs), 'cell')}[/]: {', '.join(counts)} → {stored.path}", highlight=False)
+    for name, table in plan.tables.items():
+        about = ", synthetic" if table.synthetic else ""
+        console.print(f"  {name}: {len(table)} images, {len(table.classes)} classes{about}", highlight=False)
+        for note in table.notes:
+            console.print(f"    {note}", highlight=False, markup=False, style="yellow")
+    for name, hint in plan.absent.items():
+        console.print(f"  [dim]not at hand: {name} ({hint})[/]", highlight=False)
+    for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
+        console.print(f"  [dim]{note}[/]", highlight=False)
+    rough = f"; about {clock(estimate_seconds(plan, pending, stored))} at most" if pending else ""
+    console.print(f"  {len(specs) - len(pending)} done already, {len(pending)} to run{rough}", highlight=False)
+    return pending
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 model", "2 models"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
+    pace = Pace(len(plan.cells), len(plan.cells) - pending)
+    command = " ".join(["bench", *sys.argv[1:]])
+    live = runtime.progress == "rich" or (runtime.progress == "auto" and console.is_terminal)
+    with ExitStack() as stack:
+        listeners: list[Listener] = []
+        if live:
+            listeners.append(stack.enter_context(RichDisplay(console, pace)))
+        elif runtime.progress != "none":
+            listeners.append(PlainDisplay(console, pace))
+        if runtime.wandb != "off":
+            from reports.tracking import Tracker
+
+            listeners.append(stack.enter_context(Tracker(stored, runtime.wandb)))
+        return execute(plan, stored, runtime, listeners, command)
+
+
+def _conclude(console: Console, stored: Run, summary: Summary, as_json: bool) -> int:
+    from reports.commands import draw
+
+    page = draw(stored.path, console)
+    total = summary.done + summary.failed
+    if as_json:
+        print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page)})
+    console.print(f"{summary.done} of {total} cells; report: {page}", highlight=False)
+    if summary.stopped:
+        console.print("stopped as asked; the same command goes on from the last epoch", style="yellow")
+    return 0 if summary.done == total else 1
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
