@@ -116,14 +116,14 @@ def _download(file: Download, path: Path, progress: Progress | None) -> None:
 def _transfer(file: Download, partial: Path, progress: Progress | None) -> None:
     from http.client import HTTPException
     from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
+    from urllib.request import Request, build_opener
 
     start = partial.stat().st_size if partial.is_file() else 0
     if file.size and start >= file.size:
         return
     headers = {"User-Agent": "deepmedix-bench", **({"Range": f"bytes={start}-"} if start else {})}
     try:
-        with urlopen(Request(file.address, headers=headers), timeout=30) as answer:
+        with build_opener().open(Request(file.address, headers=headers), timeout=30) as answer:
             _receive(answer, partial, start, progress)
     except HTTPError as error:
         if error.code == 416 and start:

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from bench.core.errors import UserError
@@ -33,7 +34,7 @@ def unpack(archive: Path, folder: Path) -> None:
             _check(archive, entries)
             for entry in entries:
                 _extract(archive, opened, entry, temporary)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{archive.name} is no whole zip archive ({error}); fetch it again") from error
     except OSError as error:
         raise UserError(f"cannot unpack {archive.name} to {folder}: {error.strerror or error}") from error

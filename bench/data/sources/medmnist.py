@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -141,7 +142,7 @@ def _unpack(name: str, file: Path, member: str, shape: tuple[int, ...], target: 
             limit = _declared_bytes(file, member, source, shape)
             with archive.open(f"{member}.npy") as again, replacing(target) as temporary:
                 _copy_up_to(again, temporary, limit)
-    except (zipfile.BadZipFile, KeyError, EOFError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, OSError) as error:
         raise UserError(f"{file} is damaged or no MedMNIST file of {name} ({error}); fetch it again") from error
 
 
