@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,9 +185,14 @@ def _variants(cells: Sequence[StoredCell]) -> dict[str, str]:
             seen.setdefault(name, set()).add(str(value))
     varying = [name for name, values in seen.items() if len(values) > 1]
     return {
-        key: ", ".join(f"{name}={protocol[name]}" for name in varying if name in protocol)
+        key: ", ".join(f"{name}={_named(protocol[name])}" for name in varying if name in protocol)
         for key, protocol in protocols.items()
     }
+
+
+def _named(value: Any) -> str:
+    """A value as it is written in a label: of a file's path, the file's name."""
+    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
 
 
 def badges(cells: Sequence[StoredCell]) -> tuple[str, ...]:

@@ -8,8 +8,10 @@ from importlib.resources import files
 from typing import Any
 
 import bench
+from bench.measure.quality import FEWEST_GROUPS
 from reports.ablation import Ablation
 from reports.ablation import tables as ablation_tables
+from reports.cards import dataset_cards, environment_fields, protocol_fields
 from reports.columns import COLUMNS, column
 from reports.datasets import across_entry
 from reports.drawing import Drawing
@@ -36,6 +38,7 @@ def page(drawing: Drawing) -> str:
         failures=failures(source),
         total=len(source.cells),
         problems=source.problems,
+        units=unit_notes(source),
         bests=[best_entry(source, ranking) for ranking in drawing.rankings],
         ablations=[table for found in drawing.ablations for table in ablation_tables(found)],
         across=drawing.across,
@@ -81,11 +84,30 @@ def script_json(value: object) -> str:
 def lead(source: Source) -> str:
     """What ran, in a sentence."""
     counts = [
-        f"{len({cell.spec[field] for cell in source.cells})} {noun}"
-        for field, noun in (("model", "models"), ("dataset", "datasets"), ("regime", "regimes"), ("seed", "seeds"))
+        counted(len({cell.spec[noun] for cell in source.cells}), noun)
+        for noun in ("model", "dataset", "regime", "seed")
     ]
     written = str(source.plan.get("written", "")).replace("T", " ").replace("+00:00", " UTC")
-    return ", ".join([f"{len(source.cells)} cells", *counts]) + (f"; planned {written}" if written else "")
+    return ", ".join([counted(len(source.cells), "cell"), *counts]) + (f"; planned {written}" if written else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 seed, 3 seeds."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def unit_notes(source: Source) -> list[str]:
+    """The datasets whose test parts have too few groups to draw from."""
+    few: dict[str, int] = {}
+    for cell in source.done:
+        groups = (cell.result or {})["data"].get("groups_test")
+        if isinstance(groups, int) and groups < FEWEST_GROUPS:
+            few[cell.spec["dataset"]] = groups
+    return [
+        f"{name}: its test part has only {counted(groups, 'known group')}, so that intervals and tests draw single "
+        "images and may be too sure of themselves where images of one patient are alike."
+        for name, groups in few.items()
+    ]
 
 
 def sections(drawing: Drawing) -> list[tuple[str, str]]:
@@ -177,51 +199,3 @@ def _effect_entry(effect: Any) -> dict[str, Any]:
         "adjusted": rounded(effect.adjusted), "p_text": probability(effect.adjusted),
         "smallest": rounded(effect.smallest),
     }  # fmt: skip
-
-
-def dataset_cards(source: Source) -> list[dict[str, Any]]:
-    """What a reader must know of each dataset."""
-    from reports.grid import badges
-
-    cards = []
-    for name in dict.fromkeys(cell.spec["dataset"] for cell in source.cells):
-        cells = [cell for cell in source.done if cell.spec["dataset"] == name]
-        if cells:
-            data = (cells[0].result or {})["data"]
-            clean = "audited: nothing found" if str(data.get("audit")).lower() in ("clean", "ok") else "not audited"
-            cards.append({"name": name, "badges": badges(cells), "clean": clean, "fields": data_fields(data)})
-    return cards
-
-
-def data_fields(data: dict[str, Any]) -> list[tuple[str, str]]:
-    """A dataset's facts, from one of its cells."""
-    expected = data.get("expected")
-    found = [
-        ("classes", ", ".join(str(name) for name in data["classes"])),
-        ("images", f"{data.get('images', 0):,}" + (f" of {expected:,}" if expected else "")),
-        ("train / val / test", " / ".join(f"{data.get(part, 0):,}" for part in ("n_train", "n_val", "n_test"))),
-        ("groups in the test part", f"{data.get('groups_test', 0):,}"),
-        ("audit", str(data.get("audit") or "none")),
-        ("fingerprint", str(data.get("fingerprint", ""))[:16]),
-    ]
-    return found + [("note", str(note)) for note in data.get("notes") or []]
-
-
-def environment_fields(environment: dict[str, Any]) -> list[tuple[str, str]]:
-    """The machine, flat."""
-    packages = environment.get("packages") or {}
-    plain = [(name, value) for name, value in environment.items() if name != "packages" and value not in (None, [], "")]
-    versions = [(name, value) for name, value in packages.items() if value]
-    return [
-        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in plain + versions
-    ]
-
-
-def protocol_fields(source: Source) -> list[tuple[str, str]]:
-    """The protocol's fields; all values where a run's cells differ."""
-    seen: dict[str, dict[str, None]] = {}
-    for cell in source.cells:
-        for name, value in cell.spec["protocol"].items():
-            seen.setdefault(name, {})[json.dumps(value, sort_keys=True).strip('"')] = None
-    return [(name, " | ".join(values)) for name, values in seen.items()]

@@ -97,8 +97,10 @@ def history_entry(source: Source, cell: StoredCell) -> dict[str, list[float | No
     rows = source.history(cell)
     if not rows:
         return {}
-    step = "epoch" if "epoch" in rows[0] else "round"
-    found: dict[str, list[float | None]] = {"x": [row.get(step) for row in rows]}
+    step = "round" if "round" in rows[0] else "epoch"
+    # Epochs are counted from 0 in the files, rounds from 1; people count from 1.
+    first = 1 if rows[0].get(step) == 0 else 0
+    found: dict[str, list[float | None]] = {"x": [(row.get(step) or 0) + first for row in rows]}
     for name in HISTORY:
         values = [rounded(row.get(name)) for row in rows]
         if any(value is not None for value in values):

@@ -52,6 +52,7 @@ function logTicks(low, high) {
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
     for (const m of [1, 2, 5]) { const t = m * 10 ** power; if (t >= low * 0.999 && t <= high * 1.001) ticks.push(t); }
+  if (ticks.length < 3) return niceTicks(low, high, 5).filter((t) => t > 0);
   return ticks.length > 7 ? ticks.filter((t) => Math.abs(Math.log10(t) % 1) < 1e-9) : ticks;
 }
 function short(value) {

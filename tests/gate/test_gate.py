@@ -159,7 +159,9 @@ def test_lost_predictions_fall_back_on_intervals(make: Make) -> None:
     next(run.glob("cells/*/predictions.parquet")).write_bytes(b"PAR1")
     verdict = next(v for v in check(run, base).verdicts if v.metric == "accuracy")
     assert "two intervals, unpaired" in verdict.why
-    assert verdict.outcome == "not comparable"
+    assert verdict.outcome == "worse"
+    paired = next(v for v in check(make("whole", predictions(48)), base).verdicts if v.metric == "accuracy")
+    assert paired.p < verdict.p
 
 
 def test_the_baseline_is_small_diffable_and_keeps_decisions(make: Make, tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""The facts of the datasets, the machine and the protocol, as the page's cards show them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from reports.grid import badges
+from reports.source import Source
+
+
+def dataset_cards(source: Source) -> list[dict[str, Any]]:
+    """What a reader must know of each dataset."""
+    cards = []
+    for name in dict.fromkeys(cell.spec["dataset"] for cell in source.cells):
+        cells = [cell for cell in source.done if cell.spec["dataset"] == name]
+        if cells:
+            data = (cells[0].result or {})["data"]
+            audited = str(data.get("audit")).lower() == "clean"
+            clean = "audited: nothing found" if audited else "not audited"
+            fields = data_fields(data)
+            cards.append({"name": name, "badges": badges(cells), "audited": audited, "clean": clean, "fields": fields})
+    return cards
+
+
+def data_fields(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """A dataset's facts, from one of its cells."""
+    expected = data.get("expected")
+    found = [
+        ("classes", ", ".join(str(name) for name in data["classes"])),
+        ("images", f"{data.get('images', 0):,}" + (f" of {expected:,}" if expected else "")),
+        ("train / val / test", " / ".join(f"{data.get(part, 0):,}" for part in ("n_train", "n_val", "n_test"))),
+        ("groups in the test part", f"{data.get('groups_test', 0):,}"),
+        ("audit", str(data.get("audit") or "none")),
+        ("fingerprint", str(data.get("fingerprint", ""))[:16]),
+    ]
+    return found + [("note", str(note)) for note in data.get("notes") or []]
+
+
+def environment_fields(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """The machine, flat."""
+    packages = environment.get("packages") or {}
+    plain = [(name, value) for name, value in environment.items() if name != "packages" and value not in (None, [], "")]
+    versions = [(name, value) for name, value in packages.items() if value]
+    return [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in plain + versions
+    ]
+
+
+def protocol_fields(source: Source) -> list[tuple[str, str]]:
+    """The protocol's fields; all values where a run's cells differ."""
+    seen: dict[str, dict[str, None]] = {}
+    for cell in source.cells:
+        for name, value in cell.spec["protocol"].items():
+            seen.setdefault(name, {})[json.dumps(value, sort_keys=True).strip('"')] = None
+    return [(name, " | ".join(values)) for name, values in seen.items()]
