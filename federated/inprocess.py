@@ -15,7 +15,7 @@ from collections.abc import Iterable
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -92,13 +92,8 @@ class InProcessGrid(Grid):
 
 
 def _own_copy(content: RecordDict) -> RecordDict:
-    """The same content in records of its own: senders share one content among messages, and mods take out of theirs."""
+    """The same content with settings of its own: senders share one content, and Flower's mods take out of theirs."""
     copied = RecordDict()
     for name, record in content.items():
-        if isinstance(record, ArrayRecord):
-            copied[name] = ArrayRecord(dict(record))  # the arrays' bytes are not copied
-        elif isinstance(record, ConfigRecord):
-            copied[name] = ConfigRecord(dict(record))
-        else:
-            copied[name] = MetricRecord(dict(record))
+        copied[name] = ConfigRecord(dict(record)) if isinstance(record, ConfigRecord) else record
     return copied

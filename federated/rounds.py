@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -80,6 +81,7 @@ class Rounds:
     def __init__(self, grid: Grid, roster: Roster, aggregator: Aggregator, work: Work, course: Course) -> None:
         self._grid, self._roster, self._aggregator = grid, roster, aggregator
         self._work, self._course = work, course
+        self._scratch: Vector = np.empty(0, np.float32)
 
     def run(self, progress: Progress, hooks: Hooks) -> Progress:
         """Go on from `progress` to the end.
@@ -128,7 +130,7 @@ class Rounds:
             "clients_answered": len(replies),
             "answered": ",".join(str(int(reply["partition"])) for reply in replies),
         }
-        row |= {"update_norm": float(np.linalg.norm(model.weights - progress.model.weights))}
+        row |= {"update_norm": self._length(model.weights, progress.model.weights)}
         row |= self._cost_columns(traffic, started)
         return progress.advanced(model, row, self._aggregator.memory())
 
@@ -179,7 +181,7 @@ class Rounds:
     def _exchange(self, messages: list[Message], traffic: _Traffic) -> list[Message]:
         """Send and receive; the answers that are no error, by partition, whatever the order of their arrival."""
         started = time.perf_counter()
-        traffic.down += sum(wire.message_bytes(message) for message in messages)
+        traffic.down += wire.messages_bytes(messages)
         replies = list(self._grid.send_and_receive(messages, timeout=self._course.timeout)) if messages else []
         traffic.wall += time.perf_counter() - started
         traffic.up += sum(wire.message_bytes(reply) for reply in replies)
@@ -199,6 +201,13 @@ class Rounds:
             drawn = random.choice(everyone, max(1, round(share * everyone)), replace=False)
         available = set(self._roster.available())
         return sorted(int(p) for p in drawn if int(p) in available)
+
+    def _length(self, after: Vector, before: Vector) -> float:
+        """The update's Euclidean norm; in an array that is kept, since fresh pages cost more than the sum."""
+        if self._scratch.shape != after.shape:
+            self._scratch = np.empty_like(after)
+        np.subtract(after, before, out=self._scratch)
+        return math.sqrt(float(np.dot(self._scratch, self._scratch)))
 
     def _seed(self, purpose: str, number: int) -> int:
         return derive_seed(self._work.seed, purpose, number)
@@ -237,7 +246,7 @@ class _Metered:
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         started, sent = time.perf_counter(), list(messages)
-        self.traffic.down += sum(wire.message_bytes(message) for message in sent)
+        self.traffic.down += wire.messages_bytes(sent)
         replies = list(self.grid.send_and_receive(sent, timeout=timeout))
         self.roster.note_failures([reply for reply in replies if reply.has_error()])
         self.traffic.up += sum(wire.message_bytes(reply) for reply in replies)

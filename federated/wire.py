@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -78,6 +79,17 @@ def message_bytes(message: Message) -> int:
     arrays = [array for record in content.array_records.values() for array in record.values()]
     others = [*content.config_records.values(), *content.metric_records.values()]
     return sum(len(array.data) for array in arrays) + sum(len(record.deflate()) for record in others)
+
+
+def messages_bytes(messages: Sequence[Message]) -> int:
+    """Bytes of several messages; a content that they share is serialised once and counted for each."""
+    known: dict[int, int] = {}
+    total = 0
+    for message in messages:
+        name = id(message.content)
+        known[name] = known.get(name) or message_bytes(message)
+        total += known[name]
+    return total
 
 
 @lru_cache(maxsize=64)
