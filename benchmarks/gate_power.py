@@ -138,7 +138,8 @@ def measure(given: Trainings, resamplings: int, images: int, loss: float, kept: 
     rate = float(np.mean(discordant))
     return {
         "kept": kept, "resamplings": resamplings, "images": images, "planted_loss": loss,
-        "false_alarm_rate": false_alarms / resamplings, "caught_by": {name: count / resamplings for name, count in caught.items()},
+        "false_alarm_rate": false_alarms / resamplings,
+        "caught_by": {name: count / resamplings for name, count in caught.items()},
         "rate_error_95": 1.96 * math.sqrt(0.25 / resamplings), "discordance_of_two_trainings": rate,
         "power_of_one_one_sided_test": theoretical_power(rate, loss, images), "outcomes_without_loss": dict(outcomes),
     }  # fmt: skip

@@ -125,7 +125,7 @@ function chart(spec) {
 function labels(svg, names, marks, edge, top) {
   const taken = marks.map(([x, y]) => [x - 6, y - 6, x + 6, y + 6]);
   for (const [name, x, y] of names) {
-    const w = name.length * 5.9, spots = [[x + 9, y + 4], [x - 9 - w, y + 4], [x - w / 2, y - 10], [x - w / 2, y + 18], [x + 7, y - 8], [x + 7, y + 15]];
+    const w = name.length * 6.2, spots = [[x + 9, y + 4], [x - 9 - w, y + 4], [x - w / 2, y - 10], [x - w / 2, y + 18], [x + 7, y - 8], [x + 7, y + 15]];
     for (const [left, base] of spots) {
       const box = [left, base - 9, left + w, base + 3];
       if (left < 40 || left + w > edge + 4 || base - 9 < top - 6) continue;
