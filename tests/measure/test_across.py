@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
-from statsmodels.stats.libqsturng import qsturng
+from scipy import integrate, stats
 
 from bench.measure import across as subject
 
@@ -32,13 +31,33 @@ def test_demsars_worked_example() -> None:
     assert found.cliques == (("+m+cf", "+m", "+cf", "C4.5"),)
 
 
+# Demšar's table 5(a): studentized-range quantiles at 5 %, divided by the square root of 2.
+QUANTILES = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 9: 3.102, 10: 3.164}
+
+
 @pytest.mark.parametrize(("models", "datasets"), [(3, 4), (5, 10), (10, 30)])
-def test_critical_difference_equals_another_studentized_range(models: int, datasets: int) -> None:
+def test_critical_difference_equals_the_integral_and_the_printed_quantiles(models: int, datasets: int) -> None:
     table = np.random.default_rng(0).random((datasets, models))
     found = subject.friedman([str(index) for index in range(models)], table)
-    quantile = qsturng(0.95, models, np.inf) / np.sqrt(2)
-    expected = quantile * np.sqrt(models * (models + 1) / 6 / datasets)
-    assert found.critical_difference == pytest.approx(expected, rel=1e-3)
+    quantile = found.critical_difference / np.sqrt(models * (models + 1) / 6 / datasets)
+    assert quantile == pytest.approx(QUANTILES[models], abs=1e-3)
+
+    def density(z: float) -> float:
+        between = stats.norm.cdf(z) - stats.norm.cdf(z - quantile * np.sqrt(2))
+        return float(models * stats.norm.pdf(z) * between ** (models - 1))
+
+    assert integrate.quad(density, -10, 14, epsabs=1e-12)[0] == pytest.approx(0.95, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_friedman_equals_its_formula_with_the_correction_for_ties(seed: int) -> None:
+    table = np.round(np.random.default_rng(seed).random((9, 4)), 1)
+    found = subject.friedman(NAMES, table)
+    ranks = np.array([[1 + sum(o > v for o in row) + (sum(o == v for o in row) - 1) / 2 for v in row] for row in table])
+    ties = sum(int(c) ** 3 - int(c) for row in ranks for c in np.unique(row, return_counts=True)[1])
+    plain = 12 / (9 * 4 * 5) * (ranks.sum(0) ** 2).sum() - 3 * 9 * 5
+    assert found.ranks == pytest.approx(tuple(ranks.mean(0)), abs=1e-9)
+    assert found.statistic == pytest.approx(plain / (1 - ties / (9 * 4 * 15)), abs=1e-9)
 
 
 def test_ranks_by_hand_with_a_tie() -> None:

@@ -257,3 +257,55 @@ def test_few_groups_count_every_image_once_over_pooled_seeds() -> None:
     assert list(subject.drawn_groups(["fold1"] * 24, ids)) == ids
     patients = [f"p{index}" for index in range(24)]
     assert list(subject.drawn_groups(patients, ids)) == patients
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clustered_error_equals_statsmodels_cluster_robust_one(seed: int) -> None:
+    import statsmodels.api as sm
+
+    generator = np.random.default_rng(seed)
+    groups = generator.integers(0, 40, 300)
+    first, second = generator.random((2, 300)) < 0.8
+    found = subject.accuracy_difference(first, second, groups.astype(str))
+    steps = first.astype(float) - second
+    fit = sm.OLS(steps, np.ones(300)).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    assert found.value == pytest.approx(float(fit.params[0]), abs=1e-9)
+    assert found.error == pytest.approx(float(fit.bse[0]), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clustered_delong_equals_a_loop_over_groups(seed: int) -> None:
+    part = two_systems(seed, 120, 2)
+    positive = part.labels == 1
+    totals: dict[str, float] = {}
+    for shares, sign in ((part.first, 1), (part.second, -1)):
+        score = shares[:, 1]
+        for place, group in enumerate(part.groups):
+            rivals = score[~positive] if positive[place] else score[positive]
+            wins = (score[place] > rivals) if positive[place] else (rivals > score[place])
+            component = wins.mean() + 0.5 * (rivals == score[place]).mean()
+            value = np.mean(
+                [(s > score[~positive]).mean() + 0.5 * (s == score[~positive]).mean() for s in score[positive]]
+            )
+            count = int(positive.sum()) if positive[place] else int((~positive).sum())
+            totals[group] = totals.get(group, 0.0) + sign * (component - value) / np.sqrt(count * (count - 1))
+    found = subject.delong(part.labels, part.first, part.second, part.groups)
+    assert found.error == pytest.approx(np.sqrt(sum(total**2 for total in totals.values())), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_paired_bootstrap_equals_scikit_learn_on_the_drawn_images(seed: int) -> None:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    from bench.measure.quality import clusters, draws
+
+    part, names = two_systems(seed, 150, 3), ("a", "b", "c")
+    found = paired_bootstrap([part], names, resamples=100, seed=seed)
+    codes, _ = clusters(part.groups)
+    for name, score in (("accuracy", accuracy_score), ("f1", lambda *a, **k: f1_score(*a, average="macro", **k))):
+        drawn = []
+        for counts in draws(codes, 100, seed):
+            values = [score(part.labels, s.argmax(1), sample_weight=counts[codes]) for s in (part.first, part.second)]
+            drawn.append(values[0] - values[1])
+        assert (found[name].low, found[name].high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=1e-9)
+        assert found[name].error == pytest.approx(np.std(drawn, ddof=1), abs=1e-9)
