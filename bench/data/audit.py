@@ -66,6 +66,7 @@ def examine(table: Table, seen: Looks) -> dict[str, Any]:
             "exact_duplicates": sum(pair["kind"] == "exact" for pair in pairs),
             "sets_of_equal_images": _repeated(seen.pixels),
             "byte_identical_sets": _repeated(table.checksums),
+            "equal_sets_across_official_parts": _across_parts(table, seen.pixels),
             "near_duplicate_pairs": sum(pair["kind"] == "near" for pair in pairs),
             "mirrored_or_turned_pairs": sum(pair["orientation"] != 0 for pair in pairs),
             "images_in_a_pair": len({row for match in matches for row in (match.left, match.right)}),
@@ -82,7 +83,14 @@ def examine(table: Table, seen: Looks) -> dict[str, Any]:
 
 
 def _repeated(values: Any) -> int:
-    return int((np.unique(values, return_counts=True)[1] > 1).sum())
+    return int((np.unique(values, return_counts=True)[1] > 1).sum()) if len(values) else 0
+
+
+def _across_parts(table: Table, values: Any) -> int:
+    """Sets of equal images with members in two official parts."""
+    known = table.official != ""
+    both = np.unique(np.stack([values[known], table.official[known]]), axis=1)[0] if known.any() else values[:0]
+    return _repeated(both)
 
 
 def _pair(left: Table, right: Table, match: Match) -> dict[str, Any]:

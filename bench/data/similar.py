@@ -4,9 +4,10 @@ Two steps. First a perceptual hash: the gray image reduced to 16 x 16, freed of 
 correlate above `CANDIDATE`, in any of the eight orientations of a square, are candidates; neighbouring slices of one
 patient pass this step. Then the pixels: at 64 x 64, with everything smoother than `SMOOTH` pixels removed, what is
 left is fine anatomy. The same picture keeps it (correlation of `SAME` or more), another slice does not. A picture
-that has hardly any fine structure, such as smooth skin, cannot correlate that well once JPEG has been over it: it
-counts as the same when what does not agree is no more than such noise (`NOISE` gray levels) and the correlation is
-still `ALIKE`. The thresholds were set on real sets; `docs/audit.md` has the measurements.
+that has little fine structure, such as smooth skin, cannot correlate that well once JPEG has been over it: it counts
+as the same when what does not agree is no more than such noise (`NOISE` gray levels), the fine correlation is still
+`ALIKE`, and the next coarser structure, at 32 x 32, agrees to `COARSE`. The thresholds were set on real sets;
+`docs/audit.md` has the measurements.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ CANDIDATE = 0.95
 SMOOTH = 2.0
 SAME = 0.96
 ALIKE = 0.7
-NOISE = 1.2
+NOISE = 3.0
+COARSE_SIDE = 32
+COARSE_SMOOTH = 3.0
+COARSE = 0.97
 _BLOCK = 1024
 _GRAY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 Floats = NDArray[np.float32]
@@ -43,12 +47,14 @@ class Looks:
         pixels: a digest of the decoded pixels, gray stored as colour counted as gray [N].
         hashes: unit-norm perceptual hashes, float32 [N, 256].
         details: fine structure in gray levels, mean zero, float16 [N, 4096].
+        coarse: the structure that is next to it, float16 [N, 1024].
         sides: the shorter side, pixels [N].
     """
 
     pixels: NDArray[np.str_]
     hashes: Floats
     details: NDArray[np.float16]
+    coarse: NDArray[np.float16]
     sides: NDArray[np.int64]
 
 
@@ -80,7 +86,7 @@ def looks(table: Table, progress: Callable[[int, int], None] | None = None, work
         parts.append(part)
         if progress:
             progress(block.stop, len(table))
-    columns = ("pixels", "hashes", "details", "sides")
+    columns = ("pixels", "hashes", "details", "coarse", "sides")
     return Looks(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
 
 
@@ -90,7 +96,8 @@ def _looks_of(table: Table, rows: range) -> Looks:
     return Looks(
         np.array([_pixel_digest(image) for image in images]),
         perceptual_hash(small),
-        details(small).astype(np.float16),
+        details(small, SMOOTH).astype(np.float16),
+        details(_reduced(small, COARSE_SIDE), COARSE_SMOOTH).astype(np.float16),
         np.array([min(image.shape[:2]) for image in images], dtype=np.int64),
     )
 
@@ -111,16 +118,22 @@ def gray(image: Pixels) -> Floats:
 
 def perceptual_hash(small: Floats) -> Floats:
     """Hashes [N, 256] of gray images [N, 64, 64]: unit norm, mean zero; all zero for a flat image."""
-    step = SIDE // HASH_SIDE
-    cells = small.reshape(len(small), HASH_SIDE, step, HASH_SIDE, step).mean(axis=(2, 4)).reshape(len(small), -1)
+    cells = _reduced(small, HASH_SIDE).reshape(len(small), -1)
     return _unit(cells - cells.mean(axis=1, keepdims=True))
 
 
-def details(small: Floats) -> Floats:
-    """Gray images [N, 64, 64] without what is smoother than `SMOOTH` pixels, mean zero, [N, 4096]."""
+def _reduced(small: Floats, side: int) -> Floats:
+    """Square gray images as means over cells, [N, side, side]."""
+    step = small.shape[1] // side
+    cells: Floats = small.reshape(len(small), side, step, side, step).mean(axis=(2, 4))
+    return cells
+
+
+def details(small: Floats, smooth: float) -> Floats:
+    """Gray images [N, S, S] without what is smoother than `smooth` pixels, mean zero, [N, S * S]."""
     from scipy.ndimage import gaussian_filter
 
-    fine = (small - gaussian_filter(small, (0, SMOOTH, SMOOTH))).reshape(len(small), -1)
+    fine = (small - gaussian_filter(small, (0, smooth, smooth))).reshape(len(small), -1)
     centred: Floats = fine - fine.mean(axis=1, keepdims=True)
     return centred
 
@@ -172,11 +185,12 @@ def _near(left: Looks, right: Looks, within: bool) -> Iterator[Match]:
 def _verified(
     left: Looks, right: Looks, rows: NDArray[np.int64], columns: NDArray[np.int64], orientation: int
 ) -> Iterator[Match]:
-    order = _order(SIDE, orientation)
+    order, coarse_order = _order(SIDE, orientation), _order(COARSE_SIDE, orientation)
     for start in range(0, len(rows), _BLOCK):
         a, b = rows[start : start + _BLOCK], columns[start : start + _BLOCK]
         agreement, residual = compared(left.details[a], right.details[b][:, order])
-        for hit in np.flatnonzero(_is_same(agreement, residual)):
+        coarse, _ = compared(left.coarse[a], right.coarse[b][:, coarse_order])
+        for hit in np.flatnonzero(_is_same(agreement, residual, coarse)):
             pair = (int(a[hit]), int(b[hit]))
             yield Match(*pair, "near", orientation, float(agreement[hit]), float(residual[hit]))
 
@@ -190,8 +204,9 @@ def compared(left: NDArray[Any], right: NDArray[Any]) -> tuple[Floats, Floats]:
     return agreement, np.sqrt(unexplained)
 
 
-def _is_same(agreement: Floats, residual: Floats) -> NDArray[np.bool_]:
-    verdict: NDArray[np.bool_] = (agreement >= SAME) | ((agreement >= ALIKE) & (residual <= NOISE))
+def _is_same(agreement: Floats, residual: Floats, coarse: Floats) -> NDArray[np.bool_]:
+    noisy = (agreement >= ALIKE) & (residual <= NOISE) & (coarse >= COARSE)
+    verdict: NDArray[np.bool_] = (agreement >= SAME) | noisy
     return verdict
 
 
