@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from federated.simulate import fit, twin
+from federated.packing import Packing, pack
+from federated.privacy import epsilon
+from federated.settings import work_of
+from federated.simulate import Simulation, fit, twin
 from models.training import FitContext
 
 Make = Callable[..., FitContext]
@@ -48,6 +52,52 @@ def test_full_batches_of_many_clients_make_one_centralized_step(make_context: Ma
     fit(context)
     for after, before, gradient in zip(context.module.parameters(), start, gradients, strict=True):
         torch.testing.assert_close(after, before - 0.1 * gradient, rtol=0, atol=1e-6)
+
+
+def test_fedavg_is_a_weighted_mean_made_by_hand(make_context: Make) -> None:
+    context = make_context("fedavg", rounds=1, partition="quantity", alpha=0.4)
+    simulation = Simulation.of(context)
+    start = {"weights": pack(simulation.packing.trainable), "buffers": pack(simulation.packing.buffers)}
+    work = work_of(simulation.federation, simulation.recipe, context.fit_seed)
+    sizes, weights, buffers = [], [], []
+    for partition in range(5):
+        sent, metrics = simulation.client(partition).fit(replace(work, round=1), start)
+        sizes.append(metrics["num-examples"])
+        weights.append(sent["weights"].astype(np.float64))
+        buffers.append(sent["buffers"].astype(np.float64))
+    assert len(set(sizes)) > 1
+    trained = make_context("fedavg", rounds=1, partition="quantity", alpha=0.4)
+    fit(trained)
+    packing = Packing(trained.module)
+    np.testing.assert_allclose(pack(packing.trainable), np.average(weights, axis=0, weights=sizes), atol=1e-6)
+    np.testing.assert_allclose(pack(packing.buffers), np.average(buffers, axis=0, weights=sizes), atol=1e-6)
+
+
+@pytest.mark.parametrize("privacy", ["central", "local"])
+def test_noise_is_told_repeats_and_spares_the_buffers(make_context: Make, privacy: str) -> None:
+    fields = {
+        "privacy": privacy,
+        "noise_multiplier": 2.0,
+        "clip_norm": 0.5,
+        "batch_norm": "frozen",
+        "participation": 0.6,
+    }
+    first, second = make_context("fedavg", **fields), make_context("fedavg", **fields)
+    before = [b.clone() for n, b in first.module.named_buffers() if "tracked" not in n]
+    outcome = fit(first)
+    assert_same_bits(fitted(second), {n: t for n, t in first.module.state_dict().items() if "tracked" not in n})
+    after = [b for n, b in first.module.named_buffers() if "tracked" not in n]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    sampling = 0.6 if privacy == "central" else 1.0
+    assert outcome.columns["epsilon"] == pytest.approx(epsilon(2.0, sampling, 3, 1e-5))
+    assert any("differential privacy of a whole client" in note for note in outcome.notes)
+
+
+def test_a_thousand_clients_leave_their_memory_in_files(make_context: Make) -> None:
+    context = make_context("scaffold", kind="linear", images=2000, clients=1000, participation=0.05, rounds=2)
+    outcome = fit(context)
+    assert [row["clients_asked"] for row in outcome.history] == [50, 50]
+    assert outcome.columns["clients"] == 1000
 
 
 def test_proximal_without_pull_is_fedavg(make_context: Make) -> None:
