@@ -32,6 +32,8 @@ SCHEMA = 1
 ALPHABET = string.digits + string.ascii_letters
 COST = ("params_m", "macs_m", "flops_m")
 _LINE = 100
+# How a cell is measured, not how it is trained.
+_ASIDE = ("timing_", "bootstrap_")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class SideCell:
 
     def changed(self, other: SideCell) -> str:
         """Why two cells are not the same experiment; "" when they are."""
-        names = [n for n in {**self.protocol, **other.protocol} if self.protocol.get(n) != other.protocol.get(n)]
+        fields = [n for n in {**self.protocol, **other.protocol} if not n.startswith(_ASIDE)]
+        names = [n for n in fields if self.protocol.get(n) != other.protocol.get(n)]
         if names:
             return f"the protocol differs in {', '.join(sorted(names))}"
         if self.classes != other.classes or self.data != other.data:
