@@ -19,7 +19,7 @@ from bench.data.loader import Part, part
 from bench.data.split import Split, split
 from bench.data.table import Table
 from bench.plan import PlannedCell
-from models.batches import EvalBatches, Preparation
+from models.batches import EVALUATION_BATCH, EvalBatches, Preparation
 from models.calibrate import NOTE as CALIBRATED
 from models.calibrate import calibrate
 from models.callbacks import OnEvent
@@ -79,32 +79,75 @@ def preparation(job: CellJob, device: torch.device) -> Preparation:
 
 def cell_data(job: CellJob, network: Network, prepare: Preparation) -> CellData:
     """Split, decoded images and, for a frozen backbone, its feature maps."""
+    stock = take_stock(job, network, prepare)
+    test = part(job.table, stock.inputs, stock.split.test)
+    return CellData(fitting_parts(job, stock), test, stock.split, stock.notes)
+
+
+def fitting_data(job: CellJob, network: Network, prepare: Preparation) -> FitData:
+    """The training and the validation part alone: what a cell is handed that must not know the test part."""
+    return fitting_parts(job, take_stock(job, network, prepare))
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A table's inputs [N, ...] before they are divided: images, or a frozen backbone's maps.
+
+    Attributes:
+        views: maps of augmented copies of the images, which training alone sees.
+    """
+
+    split: Split
+    inputs: NDArray[Any]
+    views: tuple[NDArray[Any], ...]
+    notes: list[str]
+
+
+def take_stock(job: CellJob, network: Network, prepare: Preparation) -> Stock:
+    """Divide the table, decode its images, and send them through a frozen backbone."""
     parts = split(job.table, job.spec.split, job.spec.data_seed)
     job.on_event({"event": "images", "total": len(job.table)})
-    inputs: NDArray[Any] = cached_images(job.table, job.planned.image_size)
+    images: NDArray[Any] = cached_images(job.table, job.planned.image_size)
+    if job.protocol.tuning == "full":
+        return Stock(parts, images, (), [])
     notes = []
-    if job.protocol.tuning == "head":
-        if not job.planned.weights.pretrained:
-            calibrate(network.backbone, EvalBatches(calibration_part(job, inputs, parts), prepare))
-            notes.append(CALIBRATED)
-        inputs = head_inputs(job, network, inputs, prepare)
-        notes.append("head trained on stored feature maps of the frozen backbone, without augmentation")
-    train, val, test = (part(job.table, inputs, rows) for rows in (parts.train, parts.val, parts.test))
+    if not job.planned.weights.pretrained:
+        calibrate(network.backbone, EvalBatches(calibration_part(job, images, parts), prepare))
+        notes.append(CALIBRATED)
+    count = job.protocol.feature_views if prepare.kind else 1
+    inputs, *views = (head_inputs(job, network, images, prepare, view) for view in range(count))
+    copies = f"of each image and {count - 1} augmented copies" if views else "of each image, without augmentation"
+    notes.append(f"head trained on the frozen backbone's stored maps {copies}")
+    return Stock(parts, inputs, tuple(views), notes)
+
+
+def fitting_parts(job: CellJob, stock: Stock) -> FitData:
+    """The parts that a fit may see."""
+    train = part(job.table, stock.inputs, stock.split.train, stock.views)
+    val = part(job.table, stock.inputs, stock.split.val)
     if job.spec.split == "image":
         # This split takes an image for a patient; federated clients are dealt the same units.
         train, val = (replace(one, groups=one.ids) for one in (train, val))
-    return CellData(FitData(train, val), test, parts, notes)
+    return FitData(train, val)
 
 
 def calibration_part(job: CellJob, images: NDArray[np.uint8], parts: Split) -> Part:
     """The training images that a random backbone's statistics are taken from."""
     rows = parts.train
     chosen = np.random.default_rng(derive_seed(job.spec.data_seed, "calibrate")).permutation(len(rows))
-    return part(job.table, images, rows[np.sort(chosen[:CALIBRATION_IMAGES])])
+    count = min(len(chosen), CALIBRATION_IMAGES)
+    # BatchNorm has no variance of one image alone, where the map is a single pixel.
+    count -= count % EVALUATION_BATCH == 1 and count > 1
+    return part(job.table, images, rows[np.sort(chosen[:count])])
 
 
-def head_inputs(job: CellJob, network: Network, images: NDArray[np.uint8], prepare: Preparation) -> NDArray[Any]:
-    """The frozen backbone's maps, or their means where the head pools before anything random."""
+def head_inputs(
+    job: CellJob, network: Network, images: NDArray[np.uint8], prepare: Preparation, view: int
+) -> NDArray[Any]:
+    """The frozen backbone's maps, or their means where the head pools before anything random.
+
+    View 0 is of the images as they are, the others are of copies that were augmented by seeds of their own.
+    """
     planned = job.planned
     initial = planned.weights.identity if planned.weights.pretrained else f"seed {job.spec.fit_seed}"
     identity = {
@@ -114,6 +157,8 @@ def head_inputs(job: CellJob, network: Network, images: NDArray[np.uint8], prepa
         "size": planned.image_size,
         "normalization": job.protocol.normalization,
         "channels_last": job.protocol.channels_last,
+        "view": view,
+        "kind": prepare.kind if view else None,
     }
-    maps = feature_maps(network.backbone, images, prepare, identity, job.on_event, job.should_stop)
+    maps = feature_maps(network.backbone, images, prepare, identity, job.on_event, job.should_stop, view)
     return pooled(maps) if planned.model.head.averages_first else maps

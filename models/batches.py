@@ -69,15 +69,13 @@ class TrainBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = np.random.default_rng(derive_seed(self.seed, "order", self.epoch)).permutation(len(self.part))
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "augment", self.epoch))
+        views = np.random.default_rng(derive_seed(self.seed, "views", self.epoch))
         whole = len(self) // self.parts
         for batch in range(whole):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             for micro in np.array_split(chosen, self.parts):
-                yield self._load(micro, generator)
-
-    def _load(self, positions: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        labels = torch.from_numpy(self.part.labels[positions]).to(self.prepare.device)
-        return self.prepare(self.part.gather(positions), generator), labels
+                labels = torch.from_numpy(self.part.labels[micro]).to(self.prepare.device)
+                yield self.prepare(self.part.gather_any_view(micro, views), generator), labels
 
 
 @dataclass(frozen=True)

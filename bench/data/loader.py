@@ -20,6 +20,7 @@ class Part:
         rows: the part's rows of `inputs`, int64 [N].
         labels: class numbers, int64 [N].
         ids, groups, sites: strings [N].
+        views: other arrays of the shape of `inputs`, feature maps of augmented copies of the same images.
     """
 
     inputs: NDArray[Any]
@@ -28,6 +29,7 @@ class Part:
     ids: NDArray[np.str_]
     groups: NDArray[np.str_]
     sites: NDArray[np.str_]
+    views: tuple[NDArray[Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -36,13 +38,22 @@ class Part:
         """The inputs at positions 0 <= p < N of this part, copied: [len(positions), ...]."""
         return np.asarray(self.inputs[self.rows[positions]])
 
+    def gather_any_view(self, positions: NDArray[np.int64], draw: np.random.Generator) -> NDArray[Any]:
+        """Like `gather`, each image from one of its views or from `inputs`, drawn with equal chances."""
+        inputs = self.gather(positions)
+        chosen = draw.integers(0, 1 + len(self.views), len(positions))
+        for number, view in enumerate(self.views, start=1):
+            here = np.flatnonzero(chosen == number)
+            inputs[here] = view[self.rows[positions[here]]]
+        return inputs
+
     def subset(self, positions: NDArray[np.int64]) -> Part:
         """The part that holds only these positions (a federated client's share)."""
         columns = ("rows", "labels", "ids", "groups", "sites")
         return replace(self, **{name: getattr(self, name)[positions] for name in columns})
 
 
-def part(table: Table, inputs: NDArray[Any], rows: NDArray[np.int64]) -> Part:
-    """The part of a table at some rows, over an array that has a row for each of the table's."""
+def part(table: Table, inputs: NDArray[Any], rows: NDArray[np.int64], views: tuple[NDArray[Any], ...] = ()) -> Part:
+    """The part of a table at some rows, over arrays that have a row for each of the table's."""
     columns = ("labels", "ids", "groups", "sites")
-    return Part(inputs, rows, **{name: getattr(table, name)[rows] for name in columns})
+    return Part(inputs, rows, **{name: getattr(table, name)[rows] for name in columns}, views=views)

@@ -15,7 +15,7 @@ IDENTITY = {
     "image_size", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule",
     "schedule_factor", "schedule_patience", "early_stopping_patience", "tuning", "weights", "normalization",
     "precision",
-    "augmentation", "channels_last", "synthetic_images", "bootstrap_resamples", "timing_batches", "timing_warmup",
+    "augmentation", "feature_views", "channels_last", "synthetic_images", "bootstrap_resamples", "timing_batches", "timing_warmup",
     "timing_batch_size", "federated",
 }  # fmt: skip
 RUNTIME = {"device", "threads", "executor", "progress", "wandb"}

@@ -45,7 +45,7 @@ def test_a_cell_leaves_everything_that_its_figures_can_be_checked_with(
     assert cell.history().column("epoch").to_pylist() == [0, 1]
     assert cell.result["data"]["synthetic"] is True
     assert cell.result["data"]["n_test"] == len(labels)
-    assert any("feature maps" in note for note in cell.result["notes"])
+    assert any("stored maps of each image, without augmentation" in note for note in cell.result["notes"])
 
 
 def test_parts_do_not_overlap_and_the_fit_never_sees_the_test_part(

@@ -16,6 +16,7 @@ from bench.core.config import Protocol
 from bench.data.loader import Part
 from models.batches import EvalBatches, Preparation, TrainBatches
 from models.callbacks import BEST, LAST, Interrupted
+from models.features import folded
 from models.heads import HeadConfig, LinearHead
 from models.network import Network, Normalization
 from models.training import FitContext, FitData, FitOutcome, fit, probabilities
@@ -159,3 +160,33 @@ def test_a_frozen_backbone_keeps_its_statistics(tmp_path: Path) -> None:
     network(torch.randn(4, 3, 8, 8)).sum().backward()
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
     assert backbone[0].weight.grad is None
+
+
+def test_training_draws_from_every_view_and_validation_from_none() -> None:
+    part = maps_part(60, 1)
+    views = tuple(np.full_like(part.inputs, number) for number in (1, 2, 3))
+    train = TrainBatches(replace(part, views=views), PREPARE, 20, seed=3, epoch=0)
+    firsts = torch.cat([inputs[:, 0, 0, 0] for inputs, _ in train])
+    shares = [float((firsts == number).float().mean()) for number in (1, 2, 3)]
+    assert all(0.1 < share < 0.4 for share in shares)
+    assert 0.1 < 1 - sum(shares) < 0.4
+    plain = torch.cat([inputs for inputs, _ in EvalBatches(replace(part, views=views), PREPARE)])
+    assert torch.equal(plain, torch.from_numpy(part.inputs))
+
+
+def test_folding_keeps_the_map_and_gives_up_quietly_on_what_cannot_be_traced() -> None:
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    backbone[1].running_mean.uniform_(-1, 1)
+    backbone[1].running_var.uniform_(0.5, 2)
+    images = torch.randn(2, 3, 8, 8)
+    whole = folded(backbone)
+    assert not [module for module in whole.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        torch.testing.assert_close(whole(images), backbone.eval()(images))
+
+    class Fickle(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images if images.sum() > 0 else -images
+
+    fickle = Fickle()
+    assert folded(fickle) is fickle
