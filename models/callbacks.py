@@ -132,11 +132,15 @@ class Keeper(Checkpoint):
         """Save."""
         assert isinstance(pl_module, Classifier)
         accuracy = pl_module.val_tally.means()[1]
-        if accuracy > self.best_accuracy:
+        if self.is_better(accuracy):
             self.best_accuracy, self.best_epoch = accuracy, trainer.current_epoch
             self._save_best(pl_module)
         with replacing(self._folder / LAST) as temporary:
             trainer.save_checkpoint(temporary)
+
+    def is_better(self, accuracy: float) -> bool:
+        """Whether an epoch's validation accuracy is the best so far."""
+        return accuracy > self.best_accuracy
 
     def _save_best(self, classifier: Classifier) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in classifier.module.state_dict().items()}

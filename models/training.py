@@ -14,7 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,6 +24,7 @@ from models.batches import EvalBatches, Preparation, TrainBatches
 from models.callbacks import BEST, LAST, History, Keeper, OnEvent, Schedule
 from models.classifier import Classifier
 from models.network import Network
+from models.refit import refit
 
 
 @dataclass(frozen=True)
@@ -99,18 +100,27 @@ def fit(context: FitContext) -> FitOutcome:
         Interrupted: when asked to stop; the last finished epoch is saved.
     """
     _quiet()
-    history = History(context.on_event, context.should_stop)
+    start = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
     keeper = Keeper(context.folder)
+    chosen = [Schedule(context.protocol), _early_stopping(context.protocol), keeper]
+    history = _train(context, chosen)
+    columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
+    outcome = FitOutcome(history.rows, columns)
+    return refit(context, outcome, start, _train) if context.protocol.refit else outcome
+
+
+def _train(context: FitContext, callbacks: list[Callback]) -> History:
+    """Run the epochs that are left, then put the kept weights into the context's module and into its folder."""
+    history = History(context.on_event, context.should_stop)
     classifier = Classifier(
         context.module, context.protocol, context.train_batches, context.val_batches, context.fit_seed
     )
-    trainer = _trainer(context, [history, Schedule(context.protocol), _early_stopping(context.protocol), keeper])
     last = context.folder / LAST
     with cpu_threads(context):
+        trainer = _trainer(context, [history, *callbacks])
         trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
     context.module.load_state_dict(load_file(context.folder / BEST))
-    columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
-    return FitOutcome(history.rows, columns)
+    return history
 
 
 @contextmanager
@@ -145,7 +155,7 @@ def _early_stopping(protocol: Protocol) -> EarlyStopping:
     return _Patience("val_accuracy", mode="max", patience=patience, check_on_train_epoch_end=True)
 
 
-def _trainer(context: FitContext, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(context: FitContext, callbacks: list[Callback]) -> pl.Trainer:
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[context.protocol.precision]
     device = context.device
     return pl.Trainer(

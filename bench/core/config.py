@@ -78,8 +78,9 @@ class Protocol(_Frozen):
     normalization: Literal["weights", "unit"] = Field("weights", description="the weights' mean and std, or 0-1")
     precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast precision; 16 bits on GPUs only")
     augmentation: Literal["auto", "none"] = Field("auto", description="flips, rotation, colour jitter by kind of image")
+    refit: bool = Field(False, description="centralized: fit again with the validation images once the epoch is chosen")
     feature_views: int = Field(
-        4, ge=1, le=32, description="tuning = head: maps stored of a training image, as it is and augmented"
+        1, ge=1, le=32, description="tuning = head: maps stored of a training image, as it is and augmented"
     )
     channels_last: bool = Field(True, description="memory format of convolutions")
     synthetic_images: int = Field(600, ge=30, le=100_000, description="images that an embedded dataset draws")
@@ -110,7 +111,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "early_stopping_patience": 10,
         "tuning": "head",
-        "feature_views": 1,
         "weights": "none",
         "synthetic_images": 240,
         "timing_batch_size": 4,

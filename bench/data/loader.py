@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from bench.data.table import Table
 
+_ROWWISE = ("rows", "labels", "ids", "groups", "sites")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -47,10 +49,14 @@ class Part:
             inputs[here] = view[self.rows[positions[here]]]
         return inputs
 
+    def joined(self, other: Part) -> Part:
+        """This part's images and then another's of the same array."""
+        both = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _ROWWISE}
+        return replace(self, **both)  # type: ignore[arg-type]
+
     def subset(self, positions: NDArray[np.int64]) -> Part:
         """The part that holds only these positions (a federated client's share)."""
-        columns = ("rows", "labels", "ids", "groups", "sites")
-        return replace(self, **{name: getattr(self, name)[positions] for name in columns})
+        return replace(self, **{name: getattr(self, name)[positions] for name in _ROWWISE})
 
 
 def part(table: Table, inputs: NDArray[Any], rows: NDArray[np.int64], views: tuple[NDArray[Any], ...] = ()) -> Part:

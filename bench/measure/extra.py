@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.registry import Registry
-from bench.measure.quality import clusters, draws
+from bench.measure.clusters import clusters, draws
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32]

@@ -190,3 +190,23 @@ def test_folding_keeps_the_map_and_gives_up_quietly_on_what_cannot_be_traced() -
 
     fickle = Fickle()
     assert folded(fickle) is fickle
+
+
+@pytest.mark.parametrize("stop_after", [None, 3, 14, 18])
+def test_a_refit_sees_validation_images_too_and_goes_on_bit_for_bit(tmp_path: Path, stop_after: int | None) -> None:
+    fields = {"epochs": 3, "refit": True}
+    whole = context(tmp_path / "whole", **fields)
+    plain = fit(context(tmp_path / "plain", epochs=3))
+    expected = fit(whole)
+    assert without_clock(expected) == without_clock(plain)
+    assert expected.columns["refit_epochs"] == plain.columns["best_epoch"] + 1
+    assert "validation images (110)" in expected.notes[0]
+    plain_state = load_file(tmp_path / "plain" / BEST)
+    state = whole.module.state_dict()
+    assert not all(torch.equal(state[name], tensor) for name, tensor in plain_state.items())
+    if stop_after is not None:
+        with pytest.raises(Interrupted):
+            fit(replace(context(tmp_path / "stopped", **fields), should_stop=stopping_after(stop_after)))
+        fit(context(tmp_path / "stopped", **fields))
+        resumed = load_file(tmp_path / "stopped" / BEST)
+        assert all(torch.equal(state[name], tensor) for name, tensor in resumed.items())
