@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,8 @@ from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now
 from models.batches import EvalBatches
 from models.callbacks import LAST
 from models.network import Network
-from models.training import FitContext, FitOutcome, probabilities
+from models.refit import FOLDER as REFIT
+from models.training import FitContext, FitData, FitOutcome, probabilities
 
 
 def run_cell(job: CellJob) -> None:
@@ -38,7 +40,7 @@ def run_cell(job: CellJob) -> None:
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = cell_data(job, network, preparation(job, device))
-    outcome, fitted = fit_with_less_memory(job, context_of(job, network, data, device))
+    outcome, fitted = fit_with_less_memory(job, context_of(job, network, data.fit, device))
     job.on_event({"event": "measuring"})
     predicted = probabilities(fitted.module, EvalBatches(data.test, fitted.prepare))
     write_outputs(job, outcome, data.test, predicted)
@@ -56,16 +58,17 @@ def run_cell(job: CellJob) -> None:
     write_json(job.folder / RESULT, result)
     (job.folder / FAILURE).unlink(missing_ok=True)
     (job.folder / LAST).unlink(missing_ok=True)
+    shutil.rmtree(job.folder / REFIT, ignore_errors=True)
 
 
-def context_of(job: CellJob, network: Network, data: CellData, device: torch.device) -> FitContext:
+def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
     """What the regime's fit is handed."""
     return FitContext(
         network=network,
         num_classes=len(job.table.classes),
         protocol=job.protocol,
         regime=job.spec.regime,
-        data=data.fit,
+        data=data,
         prepare=preparation(job, device),
         data_seed=job.spec.data_seed,
         fit_seed=job.spec.fit_seed,
