@@ -24,17 +24,18 @@ def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json:
     for cell in plan.cells:
         check_runtime(cell.spec.protocol, runtime)
     stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
-    pending = _show_plan(console, plan, stored)
+    pending = show_plan(console, plan, stored)
     if dry_run:
         cells = [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells]
         if as_json:
             print_json({"cells": cells, "pending": len(pending)})
         return 0
-    summary = _execute(console, plan, stored, runtime, len(pending))
+    summary = execute_shown(console, plan, stored, runtime, len(pending))
     return _conclude(console, stored, summary, as_json)
 
 
-def _show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
+def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
+    """Say what is about to run; the cells that are left."""
     pending = [cell for cell in plan.cells if not is_done(stored.folder(cell.key))]
     specs = [cell.spec for cell in plan.cells]
     nouns = ("model", "dataset", "split", "regime", "seed")
@@ -59,7 +60,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
+def execute_shown(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
+    """Execute a plan before the user's eyes."""
     pace = Pace(len(plan.cells), len(plan.cells) - pending)
     command = " ".join(["bench", *sys.argv[1:]])
     live = runtime.progress == "rich" or (runtime.progress == "auto" and console.is_terminal)

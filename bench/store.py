@@ -74,7 +74,8 @@ class Run:
         run = cls(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out takes a folder for the run")
-        if not path.exists() or not any(path.iterdir()):
+        # Hidden files are another process's lock and half-written plan: it began this run a moment ago.
+        if not path.exists() or all(file.name.startswith(".") for file in path.iterdir()):
             path.mkdir(parents=True, exist_ok=True)
             return run
         return cls.open(path)
