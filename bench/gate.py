@@ -198,7 +198,7 @@ def _loss_p(step: Difference, sign: float, paired: Paired | None, metric: str) -
 def _group_steps(paired: Paired) -> Any:
     import numpy as np
 
-    from bench.measure.quality import clusters
+    from bench.measure.clusters import clusters
     from bench.measure.statistics import group_sums
 
     right = [(shares.argmax(axis=1) == paired.labels).astype(float) for shares in (paired.first, paired.second)]

@@ -121,16 +121,18 @@ def time_verdicts(
 
 def networks(run: Path) -> list[Asked]:
     """What a run's cells timed, each network once. Raises UserError when the run has no finished cell."""
-    found: dict[Asked, None] = {}
+    found: dict[tuple[str, int, int], Asked] = {}
     for cell in Run.open(run).cells():
         if cell.result is not None:
             data, cost, timing = (cell.result[part] for part in ("data", "cost", "timing"))
             size, batch = cost.get("image_size"), timing.get("batch_size")
             if size and batch:
-                found[Asked(cell.spec["model"], len(data["classes"]), int(size), int(batch))] = None
+                # The width of the last layer is lost in the noise: one time a model, size and batch will do.
+                asked = Asked(cell.spec["model"], len(data["classes"]), int(size), int(batch))
+                found.setdefault((asked.model, asked.size, asked.batch), asked)
     if not found:
         raise UserError(f"{run} has no finished cell whose network could be timed")
-    return list(found)
+    return list(found.values())
 
 
 def _in_turns(asked: Asked, pair: Sequence[Worker], rounds: int) -> list[list[dict[str, float]]]:

@@ -203,4 +203,4 @@ def column(name: str) -> Column:
         return BY_NAME[name]
     if name.startswith("recall_"):
         return _quality(name, f"Recall {name.removeprefix('recall_')}", "Share of this class's images that are found.")
-    return Column(name, name, "other", "", 1, 3, "", "")
+    return Column(name, name, "quality", "", 1, 3, "", "A figure that this installation adds.")

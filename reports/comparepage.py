@@ -9,7 +9,7 @@ from typing import Any
 import bench
 from reports.page import render, text
 from reports.pictures import pictures
-from reports.ranking import probability
+from reports.ranking import p_equals
 from reports.versus import Comparison, Discordant, Versus, table
 
 SHOWN = 48
@@ -17,7 +17,7 @@ SHOWN = 48
 
 def compare_page(found: Comparison) -> str:
     """The comparison's HTML."""
-    over = "" if math.isnan(found.wilcoxon) else probability(found.wilcoxon)
+    over = "" if math.isnan(found.wilcoxon) else p_equals(found.wilcoxon)
     return render(
         "compare.html",
         name=found.source.name,

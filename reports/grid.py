@@ -104,11 +104,13 @@ def _values(cell: StoredCell) -> dict[str, float]:
     """Every number of a finished cell by its column."""
     result = cell.result or {}
     found: dict[str, Any] = {**result["metrics"], **result["cost"], **result["timing"], "seconds": result["seconds"]}
-    return {name: float(value) for name, value in found.items() if _is_figure(name, value)}
+    added = set(result["intervals"])
+    return {name: float(value) for name, value in found.items() if _is_figure(name, value, added)}
 
 
-def _is_figure(name: str, value: object) -> bool:
-    known = name in BY_NAME or name.startswith("recall_")
+def _is_figure(name: str, value: object, added: set[str]) -> bool:
+    """Known columns, and those that others add, which come with an interval."""
+    known = name in BY_NAME or name in added
     return known and isinstance(value, (int, float)) and math.isfinite(value)
 
 

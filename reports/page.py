@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 import bench
-from bench.measure.quality import FEWEST_GROUPS
+from bench.measure.clusters import FEWEST_GROUPS
 from reports.ablation import Ablation
 from reports.ablation import tables as ablation_tables
 from reports.cards import dataset_cards, environment_fields, protocol_fields

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.measure.quality import rarest_class
 from bench.store import StoredCell
-from reports.columns import COLUMNS
+from reports.columns import BY_NAME, Column, column
 from reports.curves import by_site, confusion, reliability, roc_and_pr
 from reports.grid import Row
 from reports.ranking import Ranking
@@ -20,7 +20,7 @@ HISTORY = (
     "train_loss", "val_loss", "train_accuracy", "val_accuracy", "learning_rate",
     "client_worst", "client_p10", "client_mean", "client_spread", "up_mb", "down_mb",
 )  # fmt: skip
-SHOWN = tuple(column for column in COLUMNS if column.name not in ("recall", "sensitivity"))
+HIDDEN = ("recall", "sensitivity")
 
 
 def payload(source: Source, rows: Sequence[Row], rankings: Sequence[Ranking]) -> dict[str, Any]:
@@ -32,27 +32,33 @@ def payload(source: Source, rows: Sequence[Row], rankings: Sequence[Ranking]) ->
         first = len(cells)
         cells += [cell_entry(source, cell, number) for cell in row.cells]
         entries.append(row_entry(source, row, list(range(first, len(cells))), (row.condition, row.model) in marked))
-    present = {name for row in rows for name in row.names}
     return {
-        "columns": [column_entry(column) for column in SHOWN if column.name in present],
+        "columns": [column_entry(column(name)) for name in shown(rows)],
         "rows": entries,
         "cells": cells,
     }
 
 
-def column_entry(column: Any) -> dict[str, Any]:
+def shown(rows: Sequence[Row]) -> list[str]:
+    """The leaderboard's columns: the known ones in their order, then added ones, without each class's recall."""
+    present = dict.fromkeys(name for row in rows for name in row.names)
+    added = [name for name in present if name not in BY_NAME and not name.startswith("recall_")]
+    return [name for name in BY_NAME if name in present and name not in HIDDEN] + added
+
+
+def column_entry(about: Column) -> dict[str, Any]:
     """A column for the page."""
     names = ("name", "title", "head", "family", "better", "scale", "digits", "unit", "about")
-    return {name: getattr(column, name) for name in names}
+    return {name: getattr(about, name) for name in names}
 
 
 def row_entry(source: Source, row: Row, cells: list[int], marked: bool) -> dict[str, Any]:
     """A leaderboard row; figures as [mean, low, high, over] in stored units."""
     figures = {}
-    for column in SHOWN:
-        found = row.figure(column.name)
+    for name in shown([row]):
+        found = row.figure(name)
         if found is not None:
-            figures[column.name] = [rounded(found.mean), rounded(found.low), rounded(found.high), found.over]
+            figures[name] = [rounded(found.mean), rounded(found.low), rounded(found.high), found.over]
     condition = row.condition
     return {
         "model": row.model, "dataset": condition.dataset, "split": condition.split, "regime": condition.regime,

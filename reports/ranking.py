@@ -64,7 +64,7 @@ class Ranking:
         rest = f"not told apart from {near.row.model}"
         more = f" and {len(self.level) - 1} more" if len(self.level) > 1 else ""
         won = f"; better than {len(self.beaten)} of {tested}" if self.beaten else ""
-        return f"{rest}{more} (p = {probability(near.adjusted)}){won}"
+        return f"{rest}{more} ({p_equals(near.adjusted)}){won}"
 
 
 def probability(p: float) -> str:
@@ -74,6 +74,12 @@ def probability(p: float) -> str:
     if p < 0.001:
         return "<0.001"
     return f"{p:.3f}" if p < 0.0095 else f"{p:.2f}"
+
+
+def p_equals(p: float) -> str:
+    """A p value in a sentence: "p = 0.03", "p < 0.001"."""
+    written = probability(p)
+    return f"p < {written[1:]}" if written.startswith("<") else f"p = {written}"
 
 
 def rank(source: Source, table: Sequence[Row]) -> list[Ranking]:

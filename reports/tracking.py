@@ -6,7 +6,6 @@ the last epoch that was sent, and a run that is sent again sends only what is ne
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +16,11 @@ from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.store import Run, StoredCell, read_json
 from reports.source import Source, load
+from reports.wandbcontent import send_result
 
 PROJECT = "deepmedix-bench"
 STATE = "wandb.json"
 MODES = ("offline", "online")
-TABLE_ROWS = 10_000
-STEPS = ("epoch", "round")
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +59,7 @@ class CellTracker:
         self._remember(sent=step)
 
     def _conclude(self, source: Source, cell: StoredCell) -> None:
-        _send_result(self._run, source, cell)
+        send_result(self._run, source, cell)
         self._remember(result=_result_digest(cell))
 
     def _remember(self, **changes: Any) -> None:
@@ -195,75 +193,6 @@ def _begin(run: Run, key: str, spec: dict[str, Any], mode: str, environment: dic
 
 def _is_figure(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _send_result(run: Any, source: Source, cell: StoredCell) -> None:
-    """Summary figures, intervals, cost, timing, data, the model card, and what is drawn from the predictions."""
-    import wandb
-
-    result = cell.result or {}
-    bounds = {f"{name}_{side}": value for name, pair in result["intervals"].items() for side, value in _sides(pair)}
-    figures = {**result["metrics"], **bounds, **result["cost"], **result["timing"], "seconds": result["seconds"]}
-    for name, value in figures.items():
-        if isinstance(value, (int, float, str)):
-            run.summary[name] = value
-    run.config.update({"data": result["data"], "notes": result["notes"]}, allow_val_change=True)
-    run.log({"model_card": wandb.Html(card_html(cell)), **_drawn(source, cell)})
-
-
-def _sides(pair: list[Any]) -> list[tuple[str, Any]]:
-    return [("low", pair[0]), ("high", pair[1])]
-
-
-def _drawn(source: Source, cell: StoredCell) -> dict[str, Any]:
-    """The predictions table, confusion and curves; empty when the predictions are lost."""
-    import wandb
-
-    plot: Any = wandb.plot
-    table: Any = wandb.Table
-    found = source.predictions(cell)
-    if found is None:
-        return {}
-    names, take = list(found.classes), slice(0, TABLE_ROWS)
-    rows = [
-        [image, group, names[label], names[decision], *shares]
-        for image, group, label, decision, shares in zip(
-            found.ids[take], found.groups[take], found.labels[take], found.decisions[take],
-            found.probabilities[take].tolist(), strict=True,
-        )
-    ]  # fmt: skip
-    head = ["image_id", "group", "label", "decided", *(f"p_{name}" for name in names)]
-    labels, shares = found.labels.tolist(), found.probabilities
-    return {
-        "predictions": table(columns=head, data=rows),
-        "confusion": plot.confusion_matrix(
-            y_true=labels, preds=found.decisions.tolist(), class_names=names, title="Confusion"
-        ),
-        "roc": plot.roc_curve(labels, shares, labels=names, title="ROC, one class against the rest"),
-        "pr": plot.pr_curve(labels, shares, labels=names, title="Precision and recall"),
-    }
-
-
-def card_html(cell: StoredCell) -> str:
-    """A short model card: what it is, what it was trained on, how good, what to beware of."""
-    from html import escape
-
-    result, spec = cell.result or {}, cell.spec
-    data, metrics = result["data"], result["metrics"]
-    lines = [
-        f"<h2>{escape(spec['model'])} on {escape(spec['dataset'])}</h2>",
-        f"<p>{escape(spec['regime'])}, split {escape(spec['split'])}, seed {spec['seed']}; "
-        f"{data.get('n_train')} training, {data.get('n_val')} validation, {data.get('n_test')} test images.</p>",
-        f"<p>Accuracy {_percent(metrics.get('accuracy'))}, ROC-AUC {_percent(metrics.get('roc_auc'))}.</p>",
-        f"<p>{'Synthetic images: says nothing of patients. ' if data.get('synthetic') else ''}"
-        f"Audit: {escape(str(data.get('audit') or 'none'))}. For research; no medical device.</p>",
-        f"<pre>{escape(json.dumps(spec['protocol'], indent=1))}</pre>",
-    ]
-    return "\n".join(lines)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def _result_digest(cell: StoredCell) -> str:

@@ -18,7 +18,7 @@ from reports.columns import BY_NAME, column
 from reports.grid import Condition, Row, conditions, rows
 from reports.markup import Entry, Grid, grid
 from reports.pairing import Match, match
-from reports.ranking import probability
+from reports.ranking import p_equals, probability
 from reports.source import Source, load
 
 TESTED = (
@@ -185,7 +185,7 @@ def _mcnemar_note(number: str, test: Mcnemar, entry: Versus) -> str:
     place = f"seed {cell.get('seed', '?')}, {cell.get('split', '')}"
     return (
         f"McNemar ({place}): only A right on {test.only_a} images, only B on {test.only_b}; "
-        f"p = {probability(test.p)} ({kind}, images taken as independent)."
+        f"{p_equals(test.p)} ({kind}, images taken as independent)."
     )
 
 

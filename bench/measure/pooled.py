@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure.quality import clusters, draws, quality, resampled_by
+from bench.measure.clusters import clusters, draws
+from bench.measure.quality import quality, resampled_by
 from bench.measure.statistics import (
     Difference,
     accuracy_difference,

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.core.errors import UserError
+from bench.measure.clusters import clusters, draws
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ECE_BINS = 15
-FEWEST_GROUPS = 10
 _CHUNK_ELEMENTS = 2_000_000
 # Predictions are stored as float32, whose softmax can reach an exact 0: the same floor as scikit-learn's for float32.
 _LOG_FLOOR = float(np.finfo(np.float32).eps)
@@ -94,34 +93,6 @@ def rarest_class(labels: ArrayLike, classes: Sequence[str]) -> str:
     support = np.bincount(np.asarray(labels, dtype=np.int64), minlength=len(classes))
     present = [index for index, count in enumerate(support) if count]
     return classes[min(present, key=lambda index: int(support[index]))]
-
-
-def clusters(groups: ArrayLike) -> tuple[Ints, str]:
-    """What the bootstrap draws: a cluster number an image [N], and "group" or "image".
-
-    With fewer than `FEWEST_GROUPS` groups (author's folds standing in for patients, say) a clustered bootstrap has
-    nothing to draw from; images are drawn then, and every table that uses the interval says so.
-    An empty name means that the image has no known group and stands for itself.
-    """
-    names = np.asarray(groups).astype(str)
-    alone = np.char.add("\x00", np.arange(names.size).astype(str))
-    _, codes = np.unique(np.where(names == "", alone, names), return_inverse=True)
-    if codes.size and codes.max() + 1 < FEWEST_GROUPS:
-        return np.arange(names.size, dtype=np.int64), "image"
-    return codes.astype(np.int64), "group"
-
-
-def draws(codes: Ints, resamples: int, seed: int) -> Floats:
-    """How often each cluster is drawn: [resamples, clusters], every row sums to the number of clusters. Read-only."""
-    return _draws(int(codes.max()) + 1, resamples, seed)
-
-
-@lru_cache(maxsize=8)
-def _draws(count: int, resamples: int, seed: int) -> Floats:
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
-    drawn.setflags(write=False)
-    return drawn
 
 
 def intervals(
@@ -294,11 +265,3 @@ def _calibration_error(given: Scores, weights: Floats) -> Floats:
     gaps = weights @ (_onehot(confidence_bins(given), ECE_BINS) * surplus[:, None])
     error: Floats = np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
     return error
-
-
-def unit_note(groups: ArrayLike) -> str:
-    """One sentence on what the interval draws, empty when it draws groups."""
-    count = len(set(np.asarray(groups).astype(str)))
-    if clusters(groups)[1] == "group":
-        return ""
-    return f"the test part has only {count} groups: intervals draw images and may be too narrow"

@@ -1,7 +1,7 @@
 """Paired statistics of two systems on the same images.
 
 Images of one patient are not independent, so whole groups are what is drawn or flipped wherever groups are known
-(`quality.clusters`). With one image a group every test here is its textbook form.
+(`bench.measure.clusters`). With one image a group every test here is its textbook form.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.measure.quality import clusters, scores
+from bench.measure.clusters import clusters
+from bench.measure.quality import scores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

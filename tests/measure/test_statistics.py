@@ -297,7 +297,7 @@ def test_clustered_delong_equals_a_loop_over_groups(seed: int) -> None:
 def test_paired_bootstrap_equals_scikit_learn_on_the_drawn_images(seed: int) -> None:
     from sklearn.metrics import accuracy_score, f1_score
 
-    from bench.measure.quality import clusters, draws
+    from bench.measure.clusters import clusters, draws
 
     part, names = two_systems(seed, 150, 3), ("a", "b", "c")
     found = paired_bootstrap([part], names, resamples=100, seed=seed)

@@ -53,6 +53,19 @@ def test_every_row_and_cell_is_in_the_payload(page: str) -> None:
     assert row["badges"] == ["synthetic"]
 
 
+def test_a_column_that_a_plugin_adds_is_shown(new_run: Callable[[], Any], spec: Callable[..., dict[str, Any]]) -> None:
+    run = new_run()
+    key = run.done(spec("deepmedix", "br35h", 0))
+    path = run.path / "cells" / key / "result.json"
+    result = json.loads(path.read_text())
+    result["metrics"]["kappa"] = 0.81
+    result["intervals"]["kappa"] = [0.7, 0.9]
+    path.write_text(json.dumps(result))
+    data = payload_of(Path(report(run.path, ("html",))["files"]["html"][0]).read_text())
+    assert data["columns"][-1]["name"] == "kappa"
+    assert data["rows"][0]["figures"]["kappa"] == [0.81, 0.7, 0.9, "images"]
+
+
 def test_confusion_counts_add_up_to_the_test_part(full_run: Path) -> None:
     source = load(full_run)
     cell = source.done[0]
