@@ -20,7 +20,9 @@ import statistics
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,15 @@ def enlarged(source: Path, target: Path) -> None:
         list(pool.map(enlarge, source.rglob("ISIC_*.jpg")))
 
 
+@contextmanager
+def timed(spent: list[float]) -> Iterator[None]:
+    """Add the block's wall-clock and processor seconds."""
+    clock, processor = time.perf_counter(), time.process_time()
+    yield
+    spent[0] += time.perf_counter() - clock
+    spent[1] += time.process_time() - processor
+
+
 def measure(folder: Path, size: int) -> None:
     from bench.core.config import Protocol
     from bench.core.paths import cache
@@ -60,14 +71,10 @@ def measure(folder: Path, size: int) -> None:
     for rows in np.array_split(np.arange(len(table)), SLICES):
         part = table.select(rows)
         files = [paths[str(name)] for name in part.ids]
-        for spent, work in (
-            (pure, lambda: deque(in_threads(decode, files, threads), 0)),
-            (whole, lambda: images(part, size)),
-        ):
-            clock, processor = time.perf_counter(), time.process_time()
-            work()
-            spent[0] += time.perf_counter() - clock
-            spent[1] += time.process_time() - processor
+        with timed(pure):
+            deque(in_threads(decode, files, threads), 0)
+        with timed(whole):
+            images(part, size)
     first, mean = table.images.read(0).shape, statistics.mean(path.stat().st_size for path in paths.values())
     print(f"{len(table)} images of {first[1]} x {first[0]}, {mean / 1000:.0f} kB a file, to {size} x {size}")
     for name, unit in (("wall clock", 0), ("processor time", 1)):

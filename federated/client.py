@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from bench.core.atomic import replacing
 from bench.core.identity import derive_seed
 from federated import compression, local, privacy
-from federated.local import ClientData, Correction, Work
+from federated.gradients import ClientData, Correction, control, proximal
+from federated.local import Work
 from federated.packing import Packing, Vector, pack, unpack
 
 Arrays = dict[str, NDArray[Any]]
@@ -173,10 +174,10 @@ class Client:
         order = [index[id(tensor)] for tensor in tensors]
         if work.proximal_mu > 0:
             anchor = [tensor.detach().clone() for tensor in tensors]
-            corrections.append(_on(order, local.proximal(tensors, anchor, work.proximal_mu)))
+            corrections.append(_on(order, proximal(tensors, anchor, work.proximal_mu)))
         if variate is not None:
             difference = _split(np.asarray(arrays["control"], np.float32) - variate, tensors)
-            corrections.append(_on(order, local.control(difference)))
+            corrections.append(_on(order, control(difference)))
         return corrections
 
     def _encode(self, work: Work, trained: Vector, known: Vector, memory: Arrays) -> tuple[Arrays, Arrays]:

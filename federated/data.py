@@ -14,7 +14,7 @@ from bench.core.atomic import write_json
 from bench.core.config import Federation
 from bench.core.identity import derive_seed
 from bench.data.loader import Part
-from federated.local import Batches
+from federated.gradients import Batches
 from federated.partition import Division, divide, divide_alike
 from models.batches import EVALUATION_BATCH, EvalBatches, Preparation, TrainBatches
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from federated.aggregate import Aggregator, Model, Update
 from federated.apps import PERSONAL
 from federated.checkpoint import Progress
 from federated.client import work_to_json
+from federated.columns import distance, quality_columns, training_columns
 from federated.local import Work
 from federated.packing import Vector
 from federated.roster import Roster
@@ -81,7 +81,6 @@ class Rounds:
     def __init__(self, grid: Grid, roster: Roster, aggregator: Aggregator, work: Work, course: Course) -> None:
         self._grid, self._roster, self._aggregator = grid, roster, aggregator
         self._work, self._course = work, course
-        self._scratch: Vector = np.empty(0, np.float32)
 
     def run(self, progress: Progress, hooks: Hooks) -> Progress:
         """Go on from `progress` to the end.
@@ -123,14 +122,14 @@ class Rounds:
             noise = np.random.default_rng(None if self._course.system_noise else self._seed("central-noise", number))
             model = self._aggregator.step(number, updates, model, noise)
         quality = self._evaluate(number, model, traffic)
-        row = {"round": number, **_training_columns(replies), **quality}
+        row = {"round": number, **training_columns(replies), **quality}
         row |= {
             "learning_rate": self._work.learning_rate,
             "clients_asked": len(asked),
             "clients_answered": len(replies),
             "answered": ",".join(str(int(reply["partition"])) for reply in replies),
         }
-        row |= {"update_norm": self._length(model.weights, progress.model.weights)}
+        row |= {"update_norm": distance(model.weights, progress.model.weights)}
         row |= self._cost_columns(traffic, started)
         return progress.advanced(model, row, self._aggregator.memory())
 
@@ -172,7 +171,7 @@ class Rounds:
         arrays = self._aggregator.arrays(model)
         content[wire.ARRAYS] = ArrayRecord({name: arrays[name] for name in ("weights", "buffers")})
         answers = self._ask(MessageType.EVALUATE, self._roster.with_validation(), content, traffic)
-        return _quality_columns([wire.metrics_of(message.content) for message in answers])
+        return quality_columns([wire.metrics_of(message.content) for message in answers])
 
     def _ask(self, kind: str, partitions: list[int], content: RecordDict, traffic: _Traffic) -> list[Message]:
         messages = [Message(content, node, kind) for node in self._roster.nodes(partitions)]
@@ -201,13 +200,6 @@ class Rounds:
             drawn = random.choice(everyone, max(1, round(share * everyone)), replace=False)
         available = set(self._roster.available())
         return sorted(int(p) for p in drawn if int(p) in available)
-
-    def _length(self, after: Vector, before: Vector) -> float:
-        """The update's Euclidean norm; in an array that is kept, since fresh pages cost more than the sum."""
-        if self._scratch.shape != after.shape:
-            self._scratch = np.empty_like(after)
-        np.subtract(after, before, out=self._scratch)
-        return math.sqrt(float(np.dot(self._scratch, self._scratch)))
 
     def _seed(self, purpose: str, number: int) -> int:
         return derive_seed(self._work.seed, purpose, number)
@@ -252,32 +244,3 @@ class _Metered:
         self.traffic.up += sum(wire.message_bytes(reply) for reply in replies)
         self.traffic.wall += time.perf_counter() - started
         return replies
-
-
-def _training_columns(metrics: list[dict[str, float]]) -> Row:
-    total = sum(m["num-examples"] for m in metrics)
-    if total == 0:
-        return {"train_loss": None, "train_accuracy": None, "drift": None}
-    means = {name: sum(m[name] * m["num-examples"] for m in metrics) / total for name in ("loss", "accuracy", "drift")}
-    cut = {"cut": sum(m["cut"] for m in metrics)} if "cut" in metrics[0] else {}
-    return {"train_loss": means["loss"], "train_accuracy": means["accuracy"], "drift": means["drift"], **cut}
-
-
-def _quality_columns(metrics: list[dict[str, float]]) -> Row:
-    """Of the pooled validation images, and over the clients (those with images count alike)."""
-    held = [m for m in metrics if m["num-examples"] > 0]
-    total = sum(m["num-examples"] for m in held)
-    accuracies = np.array([m["accuracy"] for m in held])
-    if total == 0:
-        names = ("val_loss", "val_accuracy", "client_mean", "client_worst", "client_p10", "client_spread")
-        return dict.fromkeys(names)
-    # Hits are whole numbers: summing them keeps the accuracy of one client's data equal to the centralized fit's.
-    hits = sum(round(m["accuracy"] * m["num-examples"]) for m in held)
-    return {
-        "val_loss": sum(m["loss"] * m["num-examples"] for m in held) / total,
-        "val_accuracy": hits / total,
-        "client_mean": float(accuracies.mean()),
-        "client_worst": float(accuracies.min()),
-        "client_p10": float(np.quantile(accuracies, 0.1)),
-        "client_spread": float(accuracies.std()),
-    }

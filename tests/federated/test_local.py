@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from federated import local
-from federated.local import Work, _Plain, _VarianceReduced
+from federated.gradients import Plain, VarianceReduced
+from federated.local import Work
 
 
 class Points:
@@ -87,13 +88,13 @@ def test_svrg_reduces_the_variance_with_dropout_and_batch_norm(convex: Points) -
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(10, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2)).double()
     parameters = list(model.parameters())
     model.train()
-    reduced = _VarianceReduced(model, parameters, convex, 0, seed=3)
+    reduced = VarianceReduced(model, parameters, convex, 0, seed=3)
     with torch.no_grad():  # a short way from the round's model
         for parameter in parameters:
             parameter.add_(torch.randn_like(parameter), alpha=1e-3)
-    plain = _Plain(model, parameters)
+    plain = Plain(model, parameters)
 
-    def deviation(gradient: _Plain) -> float:
+    def deviation(gradient: Plain) -> float:
         draws = []
         for epoch in range(10):
             for number, (inputs, labels) in enumerate(convex.train(epoch)):
@@ -109,7 +110,7 @@ def test_both_gradients_of_a_step_see_the_same_mask(convex: Points) -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(10, 2)).double()
     parameters = list(model.parameters())
     model.train()
-    reduced = _VarianceReduced(model, parameters, convex, 0, seed=3)
+    reduced = VarianceReduced(model, parameters, convex, 0, seed=3)
     inputs, labels = next(iter(convex.train(0)))
     found, _, _ = reduced(inputs, labels)  # at the anchor both cancel, and the full gradient is left
     for value, full in zip(found, reduced.full, strict=True):

@@ -1,0 +1,141 @@
+"""Gradients of a client's steps: plain and variance-reduced, with FedProx's and SCAFFOLD's corrections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from federated.packing import freeze_statistics
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+Gradients = list[Tensor]
+Correction = Callable[[Gradients], None]
+
+
+class ClientData(Protocol):
+    """A client's images as batches; `train(epoch)` is a function of the epoch's number alone."""
+
+    @property
+    def n_train(self) -> int:
+        """Training images."""
+        ...
+
+    @property
+    def n_val(self) -> int:
+        """Validation images."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        ...
+
+    def train(self, epoch: int) -> Batches:
+        """Shuffled, augmented batches of one epoch."""
+        ...
+
+    def whole(self, epoch: int) -> Batches:
+        """Every training image once, augmented, nothing dropped: what a full gradient is taken over."""
+        ...
+
+    def val(self) -> Batches:
+        """The client's own validation images."""
+        ...
+
+
+class Plain:
+    """The gradient of a batch's mean cross-entropy."""
+
+    def __init__(self, module: nn.Module, parameters: Sequence[Tensor]) -> None:
+        self.module, self.parameters = module, parameters
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Gradients, Tensor, Tensor]:
+        """A batch's gradients, its mean loss and its logits [B, k]."""
+        logits = self.module(inputs)
+        loss = F.cross_entropy(logits.float(), labels)
+        gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        return [g.detach() for g in gradients], loss, logits
+
+
+class VarianceReduced(Plain):
+    """SVRG: grad_i(w) - grad_i(w_t) + grad(w_t), where w_t is the round's model.
+
+    Both gradients of a step see the same network, or nothing is reduced: BatchNorm uses running statistics, which are
+    brought up to date by one forward pass before, and dropout draws the same mask twice.
+    """
+
+    def __init__(
+        self, module: nn.Module, parameters: Sequence[Tensor], data: ClientData, epoch: int, seed: int
+    ) -> None:
+        super().__init__(module, parameters)
+        torch.manual_seed(seed)
+        self._refresh_statistics(data.train(epoch))
+        freeze_statistics(module)
+        self.anchor = [p.detach().clone() for p in parameters]
+        self.full = self._full_gradient(data.whole(epoch))
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Gradients, Tensor, Tensor]:
+        """A batch's corrected gradients, and the loss and logits [B, k] at the current weights."""
+        state = _random_state(inputs.device)
+        here, loss, logits = super().__call__(inputs, labels)
+        _restore(state, inputs.device)
+        self._exchange()
+        there, _, _ = super().__call__(inputs, labels)
+        self._exchange()
+        return [a - b + c for a, b, c in zip(here, there, self.full, strict=True)], loss, logits
+
+    @torch.no_grad()
+    def _refresh_statistics(self, batches: Batches) -> None:
+        for inputs, _ in batches:
+            self.module(inputs)
+
+    def _full_gradient(self, batches: Batches) -> Gradients:
+        total, count = [torch.zeros_like(p) for p in self.parameters], 0
+        for inputs, labels in batches:
+            gradients, _, _ = super().__call__(inputs, labels)
+            torch._foreach_add_(total, gradients, alpha=len(labels))
+            count += len(labels)
+        torch._foreach_div_(total, count)
+        return total
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for parameter, kept in zip(self.parameters, self.anchor, strict=True):
+            parameter.data, kept.data = kept.data, parameter.data
+
+
+def proximal(parameters: Sequence[Tensor], anchor: Sequence[Tensor], mu: float) -> Correction:
+    """FedProx's term mu * (w - w_t) on the travelling parameters, which come first among the gradients asked for."""
+
+    @torch.no_grad()
+    def correct(gradients: Gradients) -> None:
+        for gradient, parameter, start in zip(gradients, parameters, anchor, strict=True):
+            gradient.add_(parameter - start, alpha=mu)
+
+    return correct
+
+
+def control(difference: Sequence[Tensor]) -> Correction:
+    """SCAFFOLD's term c - c_k."""
+
+    @torch.no_grad()
+    def correct(gradients: Gradients) -> None:
+        for gradient, value in zip(gradients, difference, strict=True):
+            gradient.add_(value)
+
+    return correct
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _restore(state: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
