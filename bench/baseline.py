@@ -69,8 +69,9 @@ class SideCell:
 
     def changed(self, other: SideCell) -> str:
         """Why two cells are not the same experiment; "" when they are."""
-        fields = [n for n in {**self.protocol, **other.protocol} if not n.startswith(_ASIDE)]
-        names = [n for n in fields if self.protocol.get(n) != other.protocol.get(n)]
+        # A field that only one side has was added or removed by a version; what it does shows in the figures.
+        fields = [name for name in self.protocol if name in other.protocol and not name.startswith(_ASIDE)]
+        names = [name for name in fields if self.protocol[name] != other.protocol[name]]
         if names:
             return f"the protocol differs in {', '.join(sorted(names))}"
         if self.classes != other.classes or self.data != other.data:
