@@ -20,6 +20,7 @@ from reports.grid import Row
 from reports.payload import class_recalls, payload, rounded
 from reports.ranking import Ranking, probability, with_interval
 from reports.source import Source
+from reports.sweeps import sweep_views
 
 
 def page(drawing: Drawing) -> str:
@@ -27,13 +28,14 @@ def page(drawing: Drawing) -> str:
     source = drawing.source
     data = payload(source, drawing.rows, drawing.rankings)
     data["ablations"] = [ablation_entry(found) for found in drawing.ablations]
+    searched = sweep_views(source)
     data["across"] = [across_entry(name, found) for name, found in drawing.across]
     return render(
         "page.html",
         name=source.name,
         lead=lead(source),
         command=source.plan.get("command", ""),
-        sections=sections(drawing),
+        sections=sections(drawing, bool(searched)),
         tiles=tiles(source),
         failures=failures(source),
         total=len(source.cells),
@@ -43,6 +45,7 @@ def page(drawing: Drawing) -> str:
         ablations=[table for found in drawing.ablations for table in ablation_tables(found)],
         across=drawing.across,
         federated=gap_table(drawing.gaps),
+        sweeps=searched,
         paper=drawing.paper,
         datasets=dataset_cards(source),
         environment=environment_fields(source.environment),
@@ -110,13 +113,14 @@ def unit_notes(source: Source) -> list[str]:
     ]
 
 
-def sections(drawing: Drawing) -> list[tuple[str, str]]:
+def sections(drawing: Drawing, searched: bool = False) -> list[tuple[str, str]]:
     """The page's sections, as they exist for this run."""
     found = [("summary", "Summary"), ("board-section", "Leaderboard"), ("pareto", "Quality and cost")]
     found += [("learning", "Learning"), ("classes", "By class"), ("closeup", "Close up")]
     found += [("ablation", "Ablation")] if drawing.ablations else []
     found += [("across", "Across datasets")] if drawing.across else []
     found += [("federated", "Federated")] if drawing.gaps else []
+    found += [("sweeps", "Sweeps")] if searched else []
     return [*found, ("paper", "Paper"), ("data", "Data"), ("environment", "Environment")]
 
 
