@@ -49,7 +49,8 @@ def describe(table: Table) -> dict[str, Any]:
 
 def _counts(column: Any) -> dict[str, int]:
     names, counts = np.unique(column, return_counts=True)
-    return {str(name) or "unknown": int(count) for name, count in zip(names, counts, strict=True)}
+    found = {str(name) or "unknown": int(count) for name, count in zip(names, counts, strict=True)}
+    return {} if set(found) == {"unknown"} else found
 
 
 def card(name: str) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def _word(value: object) -> str:
 def _print_card(found: dict[str, Any]) -> None:
     for field, value in found.items():
         if field in ("classes", "sites", "official") and isinstance(value, dict):
-            value = ", ".join(f"{name} {count}" for name, count in value.items())
+            value = ", ".join(f"{name} {count}" for name, count in value.items()) or None
         for index, line in enumerate(value if isinstance(value, list) else [value]):
             typer.echo(f"{'' if index else field:<12} {_word(line) if line is not None else '–'}")
 
