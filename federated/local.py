@@ -22,7 +22,7 @@ class Work:
 
     Attributes:
         round: from 1; `best_round` is the best so far, whose state a client does not forget.
-        method: `sgd` or `svrg`.
+        method: `sgd` or `svrg`; `svrg_clip` bounds the norm of SVRG's corrected gradients.
         epochs: local passes; `steps` steps in their place where given.
         straggler_rate: chance that the client gets through a random part of its steps only.
         clip_norm, noise_multiplier: local differential privacy; 0 noise and an infinite norm mean none.
@@ -32,6 +32,7 @@ class Work:
     seed: int
     best_round: int = 0
     method: str = "sgd"
+    svrg_clip: float = math.inf
     learning_rate: float = 0.1
     epochs: int = 1
     steps: int | None = None
@@ -55,7 +56,8 @@ class Work:
         known = {field.name for field in fields(cls)}
         if unknown := values.keys() - known:
             raise TypeError(f"this version knows no {', '.join(sorted(unknown))}; use one version at every site")
-        return cls(**{**values, "clip_norm": math.inf if values["clip_norm"] is None else values["clip_norm"]})
+        bounds = ("clip_norm", "svrg_clip")
+        return cls(**{name: math.inf if name in bounds and v is None else v for name, v in values.items()})
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def train(
     first_epoch = (work.round - 1) * _epochs_a_round(work, data)
     gradient: Plain = Plain(module, parameters)
     if work.method == "svrg":
-        gradient = VarianceReduced(module, parameters, data, first_epoch, derive_seed(seed, "svrg", work.round))
+        own = derive_seed(seed, "svrg", work.round)
+        gradient = VarianceReduced(module, parameters, data, first_epoch, own, work.svrg_clip)
     tally = _Tally()
     for inputs, labels in _stream(data, first_epoch, steps, seed):
         gradients, loss, logits = gradient(inputs, labels)

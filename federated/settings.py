@@ -20,6 +20,7 @@ def work_of(federation: Federation, chosen: Recipe, seed: int) -> Work:
         round=0,
         seed=seed,
         method=chosen.method,
+        svrg_clip=np.inf if federation.svrg_clip is None else federation.svrg_clip,
         learning_rate=federation.local_learning_rate,
         epochs=federation.local_epochs,
         steps=federation.local_steps,

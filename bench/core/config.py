@@ -37,6 +37,7 @@ class Federation(_Frozen):
     alpha: float = Field(0.5, gt=0, description="Dirichlet concentration of `dirichlet` and `quantity`")
     shards: int = Field(2, ge=1, description="label shards a client of `shards`")
     local_learning_rate: float = Field(0.1, gt=0, description="the clients' SGD step (section 3.4)")
+    svrg_clip: float | None = Field(1.0, gt=0, description="largest norm of a corrected gradient; none: as printed")
     straggler_rate: float = Field(0.0, ge=0, lt=1, description="chance that a client does a random part of its steps")
     batch_norm: BatchNormPolicy = Field(
         "average", description="running statistics: averaged, the client's own, unchanged"

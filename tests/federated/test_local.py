@@ -117,6 +117,16 @@ def test_both_gradients_of_a_step_see_the_same_mask(convex: Points) -> None:
         torch.testing.assert_close(value, full, rtol=0, atol=1e-15)
 
 
+def test_a_bound_keeps_the_direction_and_shortens_the_step(convex: Points) -> None:
+    model = logistic()
+    parameters = list(model.parameters())
+    inputs, labels = next(iter(convex.train(0)))
+    free, held = (VarianceReduced(model, parameters, convex, 0, 3, bound)(inputs, labels)[0] for bound in (1e9, 0.01))
+    flat, short = (torch.cat([g.reshape(-1) for g in gradients]) for gradients in (free, held))
+    assert float(short.norm()) == pytest.approx(0.01)
+    torch.testing.assert_close(short / short.norm(), flat / flat.norm())
+
+
 def test_stragglers_do_a_part_of_their_steps(convex: Points) -> None:
     work = Work(round=1, seed=4, epochs=2, straggler_rate=0.5)
     steps = [local.steps_of(work, convex, partition) for partition in range(200)]
