@@ -64,6 +64,9 @@ def test_a_trial_is_a_cell_with_the_same_seeds(make_asked: Any, silent: Any) -> 
     best = int(columns["best_epoch"])
     assert stored[trial["cell"]].history()["val_accuracy"].to_pylist()[best] == pytest.approx(columns["accuracy"])
     assert set(stored) == {*outcome["cells"]["default"], *outcome["cells"]["tuned"]}
+    page = Path(outcome["report"]).read_text()
+    assert "What tuning brought on the test part" in page
+    assert "Sweeps</a>" in page
 
 
 def test_started_again_it_goes_on_and_may_grow(make_asked: Any, silent: Any) -> None:
