@@ -217,6 +217,15 @@ def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
         Run.open(tmp_path / "nowhere")
 
 
+def test_a_start_that_was_killed_before_its_plan_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".plan.lock").touch()
+    assert Run.create(tmp_path / "run").plan() == []
+    (tmp_path / "run" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="is no run"):
+        Run.create(tmp_path / "run")
+
+
 def test_two_seeds_differ_and_one_seed_repeats(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
     def predictions(plan: Plan, name: str) -> list[Any]:
         run_plan(plan, name)
