@@ -18,7 +18,7 @@ from bench.measure.quality import quality
 from bench.networks import initial_network, model_cost, model_timing, pick_device
 from bench.store import CELL, HISTORY, now, read_json, write_table
 from models.batches import EvalBatches
-from models.callbacks import BEST, LAST
+from models.callbacks import BEST, LAST, Interrupted
 from models.training import FitContext, FitOutcome, probabilities
 
 TRIAL = "trial.json"
@@ -38,7 +38,7 @@ def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder / ".lock"):
         if not (job.folder / TRIAL).is_file():
-            _fit_and_write(job)
+            _fit_unless_ended(job)
     columns: dict[str, float | None] = read_json(job.folder / TRIAL)["columns"]
     planned, classes = job.planned, len(job.table.classes)
     found = dict(model_cost(planned.model, classes, planned.image_size))
@@ -47,6 +47,22 @@ def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
         device = pick_device(job.runtime)
         found |= model_timing(planned.model, classes, planned.image_size, job.protocol, device)
     return columns | {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
+
+
+def _fit_unless_ended(job: CellJob) -> None:
+    """Fit; a fit that ends for good (pruned, failed) leaves no state to go on from, a stopped or killed one does."""
+    try:
+        _fit_and_write(job)
+    except Interrupted:
+        raise
+    except Exception:
+        _clear(job)
+        raise
+
+
+def _clear(job: CellJob) -> None:
+    for leftover in (BEST, LAST):
+        (job.folder / leftover).unlink(missing_ok=True)
 
 
 def _fit_and_write(job: CellJob) -> None:
@@ -61,8 +77,7 @@ def _fit_and_write(job: CellJob) -> None:
     cell: dict[str, Any] = {"key": job.planned.key, "cell": job.spec.as_dict(), "started": started}
     write_json(job.folder / TRIAL, {**cell, "columns": columns, "notes": outcome.notes})
     # The chosen protocol is fitted again as an ordinary cell; a sweep's weights would only fill the disk.
-    for leftover in (BEST, LAST):
-        (job.folder / leftover).unlink(missing_ok=True)
+    _clear(job)
     del network
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -74,8 +74,11 @@ def sweep_command(
     outcome = run_sweep(asked, Console(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(outcome, indent=1, ensure_ascii=False))
-    elif outcome["protocol"]:
+        raise typer.Exit(0 if outcome["complete"] else 1)
+    if outcome["protocol"]:
         typer.echo(f"best protocol: {outcome['protocol']}")
+    if not outcome["complete"]:
+        typer.echo("not everything has ended; the same command goes on where this one stopped")
     raise typer.Exit(0 if outcome["complete"] else 1)
 
 

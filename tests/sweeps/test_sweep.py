@@ -150,6 +150,7 @@ def test_pruning_ends_a_hopeless_trial_by_epoch_and_by_round(
     assert (good["state"], hopeless["state"]) == ("complete", "pruned")
     assert [step for step, _ in good["steps"]] == [1, 2, 3]
     assert [step for step, _ in hopeless["steps"]] == [1]
+    assert not list(asked.folder.glob(f"trials/*/{LAST}"))
 
 
 def test_a_stopped_trial_goes_on_from_its_last_epoch(
