@@ -69,8 +69,9 @@ class VarianceReduced(Plain):
     brought up to date by one forward pass before, and dropout draws the same mask twice.
 
     Args:
-        bound: largest norm of a corrected gradient. With fixed statistics a BatchNorm whose running variance is near zero
-            multiplies by hundreds as soon as its units wake; at the paper's rate of 0.1 real images diverged without it.
+        bound: largest norm of a corrected gradient. With fixed statistics a BatchNorm whose running variance is near
+            zero multiplies by hundreds as soon as its units wake; at the paper's rate of 0.1 training on real images
+            diverged without it.
     """
 
     def __init__(

@@ -56,8 +56,8 @@ class Work:
         known = {field.name for field in fields(cls)}
         if unknown := values.keys() - known:
             raise TypeError(f"this version knows no {', '.join(sorted(unknown))}; use one version at every site")
-        bounds = ("clip_norm", "svrg_clip")
-        return cls(**{name: math.inf if name in bounds and v is None else v for name, v in values.items()})
+        bounds = {name: math.inf for name in ("clip_norm", "svrg_clip") if values[name] is None}
+        return cls(**{**values, **bounds})
 
 
 @dataclass(frozen=True)
