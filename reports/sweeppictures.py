@@ -40,11 +40,17 @@ def pictures(record: dict[str, Any]) -> list[tuple[str, str]]:
         if shares:
             found.append((f"What the spread of {name} depends on (fANOVA)", importances(shares)))
         found += [(f"{field} against {name}", cut(record, complete, field, place)) for field in record["space"]]
-    if len(record["space"]) > 1:
-        found.append(("Parallel coordinates; the best are coloured", parallel(record, complete)))
     if len(record["objectives"]) > 1:
         found.append(("The front: trials that none beats in everything", front(record, complete)))
     return found
+
+
+def wide_pictures(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(caption, SVG) of what needs the page's whole width."""
+    complete = [trial for trial in record["trials"] if trial["state"] == "complete"]
+    if not complete or len(record["space"]) < 2:
+        return []
+    return [("Parallel coordinates: a line a trial, the best coloured", parallel(record, complete))]
 
 
 def _about(trial: Trial) -> str:

@@ -16,7 +16,7 @@ from reports.markup import Entry, Grid, grid
 from reports.pairing import accuracy_contrast, match
 from reports.ranking import probability, with_interval
 from reports.source import Source
-from reports.sweeppictures import pictures
+from reports.sweeppictures import pictures, wide_pictures
 
 SCHEMA = 1
 _PARTS = {"study", "model", "dataset", "regime", "seed", "objectives", "space", "trials", "front", "best", "cells"}
@@ -27,7 +27,7 @@ class SweepView:
     """One sweep as the page shows it.
 
     Attributes:
-        pictures: (caption, inline SVG).
+        pictures, wide: (caption, inline SVG).
         brought: tuned against default on the test part; None before they were run.
     """
 
@@ -35,6 +35,7 @@ class SweepView:
     about: str
     tables: tuple[Grid, ...]
     pictures: tuple[tuple[str, str], ...]
+    wide: tuple[tuple[str, str], ...]
     brought: Grid | None
 
 
@@ -61,7 +62,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _view(source: Source, record: dict[str, Any]) -> SweepView:
     title = f"{record['model']} on {record['dataset']}, {record['regime']}"
     tables = (_best_table(record),) if record["best"] is not None else ()
-    return SweepView(title, _about(record), tables, tuple(pictures(record)), brought(source, record))
+    drawn = tuple(pictures(record)), tuple(wide_pictures(record))
+    return SweepView(title, _about(record), tables, *drawn, brought(source, record))
 
 
 def _about(record: dict[str, Any]) -> str:

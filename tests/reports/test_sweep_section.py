@@ -12,7 +12,7 @@ import pytest
 
 from reports.source import Source
 from reports.svg import number_axis
-from reports.sweeppictures import history, pictures
+from reports.sweeppictures import history, pictures, wide_pictures
 from reports.sweeps import sweep_views
 
 
@@ -51,9 +51,11 @@ def record(**changes: Any) -> dict[str, Any]:
 def test_every_picture_is_there_and_is_well_formed() -> None:
     found = dict(pictures(record()))
     assert [caption.split(" ")[0] for caption in found] == [
-        "History", "What", "learning_rate", "optimizer", "History", "learning_rate", "optimizer", "Parallel", "The"
+        "History", "What", "learning_rate", "optimizer", "History", "learning_rate", "optimizer", "The"
     ]  # fmt: skip
-    for drawn in found.values():
+    wide = dict(wide_pictures(record()))
+    assert len(wide) == 1
+    for drawn in [*found.values(), *wide.values()]:
         assert ET.fromstring(str(drawn)).tag == "svg"
     assert pictures(record(trials=[])) == []
 
