@@ -97,7 +97,6 @@ class Runtime(_Frozen):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: torch's own choice")
-    executor: Literal["local"] = Field("local", description="where cells run")
     progress: Literal["auto", "rich", "plain", "none"] = Field("auto", description="display")
     wandb: Literal["off", "offline", "online"] = Field("off", description="Weights & Biases")
 

@@ -18,7 +18,7 @@ IDENTITY = {
     "augmentation", "feature_views", "refit", "channels_last", "synthetic_images", "bootstrap_resamples", "timing_batches", "timing_warmup",
     "timing_batch_size", "federated",
 }  # fmt: skip
-RUNTIME = {"device", "threads", "executor", "progress", "wandb"}
+RUNTIME = {"device", "threads", "progress", "wandb"}
 
 
 def cell(protocol: Protocol, regime: str = "centralized") -> CellSpec:
