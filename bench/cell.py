@@ -110,6 +110,8 @@ def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDAr
     """Write the history and the predictions on the test part."""
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
     columns: dict[str, Any] = {"image_id": test.ids, "group": test.groups, "site": test.sites, "label": test.labels}
+    if outcome.holders is not None:
+        columns["client"] = outcome.holders(test)
     columns |= {f"p_{name}": predicted[:, index] for index, name in enumerate(job.table.classes)}
     write_table(job.folder / PREDICTIONS, pa.table({name: pa.array(values) for name, values in columns.items()}))
 

@@ -49,7 +49,7 @@ def fit(context: FitContext) -> FitOutcome:
     for partition in range(len(rows)):
         (context.folder / f"alone-{partition}.safetensors").unlink(missing_ok=True)
     (context.folder / _DONE).unlink(missing_ok=True)
-    return FitOutcome(rows, _columns(rows, median), _notes(shares, median))
+    return FitOutcome(rows, _columns(rows, median), _notes(shares, median), shares.holders)
 
 
 def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.atomic import write_json
@@ -85,6 +86,16 @@ class Shares:
     names: tuple[str, ...]
     train: tuple[Part, ...]
     val: tuple[Part, ...]
+    division: Division
+    seed: int
+
+    def holders(self, part: Part) -> NDArray[np.str_]:
+        """The client that each image of another part, the test part, belongs to; dealt in the training part's shares."""
+        alike = divide_alike(self.division, part.labels, part.groups, part.sites, seed=self.seed)
+        names = np.empty(len(part), dtype=object)
+        for name, images in zip(alike.names, alike.clients, strict=True):
+            names[images] = name
+        return names.astype(np.str_)
 
 
 def share_out(train: Part, val: Part, federation: Federation, classes: int, seed: int) -> Shares:
@@ -101,7 +112,7 @@ def share_out(train: Part, val: Part, federation: Federation, classes: int, seed
         seed=seed,
     )
     alike = divide_alike(division, val.labels, val.groups, val.sites, seed=seed)
-    return Shares(division.names, _subsets(train, division), _subsets(val, alike))
+    return Shares(division.names, _subsets(train, division), _subsets(val, alike), division, seed)
 
 
 def write_partition(folder: Path, shares: Shares, classes: int, kind: str) -> None:

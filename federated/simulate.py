@@ -203,7 +203,8 @@ def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
     if federation.privacy != "none":
         columns |= {"epsilon": spent(federation, progress.round), "delta": federation.delta}
     numbers = {name: float("nan") if value is None else float(value) for name, value in columns.items()}
-    return FitOutcome(history, numbers, [*_notes(simulation), *_secure_note(history)])
+    notes = [*_notes(simulation), *_secure_note(history)]
+    return FitOutcome(history, numbers, notes, simulation.shares.holders)
 
 
 def _secure_note(history: list[Row]) -> list[str]:

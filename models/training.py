@@ -84,11 +84,13 @@ class FitOutcome:
         history: a row an epoch or round.
         columns: figures for the result's row.
         notes: what a reader of the row must know.
+        holders: which client each image of a part belongs to; None where there are no clients.
     """
 
     history: list[dict[str, Any]]
     columns: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    holders: Callable[[Part], NDArray[np.str_]] | None = None
 
 
 def fit(context: FitContext) -> FitOutcome:

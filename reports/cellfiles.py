@@ -15,7 +15,10 @@ from bench.store import HISTORY, PREDICTIONS, StoredCell
 
 @dataclass(frozen=True)
 class Predictions:
-    """The stored predictions of a cell by rising id: ids, groups, sites [N] text, labels [N], probabilities [N, k]."""
+    """The stored predictions of a cell by rising id: ids, groups, sites [N] text, labels [N], probabilities [N, k].
+
+    The sites of a federated cell are its clients.
+    """
 
     ids: NDArray[np.str_]
     groups: NDArray[np.str_]
@@ -56,7 +59,8 @@ def read_predictions(cell: StoredCell) -> Predictions:
     lacking = [name for name in wanted if name not in table.column_names]
     if lacking:
         raise UserError(f"{cell.folder / PREDICTIONS} lacks the columns {', '.join(lacking)}")
-    text = [np.asarray(table.column(name).to_pylist(), dtype=str) for name in wanted[:3]]
+    place = "client" if "client" in table.column_names else "site"
+    text = [np.asarray(table.column(name).to_pylist(), dtype=str) for name in ("image_id", "group", place)]
     labels = table.column("label").to_numpy()
     shares = np.stack([table.column(name).to_numpy() for name in wanted[4:]], axis=1)
     given = scores(labels, shares, classes)

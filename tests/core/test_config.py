@@ -14,9 +14,8 @@ from bench.core.errors import UserError
 IDENTITY = {
     "image_size", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule",
     "schedule_factor", "schedule_patience", "early_stopping_patience", "tuning", "weights", "normalization",
-    "precision",
-    "augmentation", "feature_views", "refit", "channels_last", "synthetic_images", "bootstrap_resamples", "timing_batches", "timing_warmup",
-    "timing_batch_size", "federated",
+    "precision", "augmentation", "feature_views", "refit", "channels_last", "synthetic_images",
+    "bootstrap_resamples", "timing_batches", "timing_warmup", "timing_batch_size", "federated",
 }  # fmt: skip
 RUNTIME = {"device", "threads", "progress", "wandb"}
 

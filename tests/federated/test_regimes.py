@@ -12,8 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from bench.core.config import Federation
 from bench.core.errors import UserError
+from bench.data.loader import Part
 from federated import alone
+from federated.data import share_out
 from federated.simulate import fit
 from federated.strategies import RECIPES
 from models.callbacks import Interrupted
@@ -170,3 +173,21 @@ def test_contradicting_settings_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         fit(make_context(regime, **fields))
+
+
+def test_the_test_part_is_dealt_to_clients_whole_groups_at_a_time() -> None:
+    """Each test image belongs to one client, a group's images to the same one, whatever the partition's seed."""
+    part = _part_of_groups(count=120, groups=24)
+    shares = share_out(part.subset(np.arange(60)), part.subset(np.arange(60, 90)), Federation(clients=3), 2, seed=4)
+    test = part.subset(np.arange(90, 120))
+    holders = shares.holders(test)
+    assert set(holders) <= set(shares.names)
+    assert all(len(set(holders[test.groups == group])) == 1 for group in np.unique(test.groups))
+    assert np.array_equal(holders, shares.holders(test))
+
+
+def _part_of_groups(count: int, groups: int) -> Part:
+    numbers = np.arange(count)
+    names = np.array([f"i{number:03}" for number in numbers])
+    owners = np.array([f"g{number * groups // count:02}" for number in numbers])
+    return Part(numbers[:, None].astype(np.float32), numbers, numbers % 2, names, owners, np.full(count, ""))

@@ -235,3 +235,13 @@ def test_two_seeds_differ_and_one_seed_repeats(small_plan: Any, run_plan: Any, t
     again, _ = predictions(small_plan(seeds="2"), "second")
     assert zero.equals(again)
     assert not zero.equals(one)
+
+
+def test_a_federated_cell_says_which_client_each_test_image_is_of(
+    small_plan: Any, run_plan: Any, tmp_path: Path
+) -> None:
+    plan = small_plan(regimes="fedavg,centralized", overrides=("federated.clients=2",))
+    assert run_plan(plan).done == 2
+    by_regime = {cell.spec["regime"]: cell for cell in Run.open(tmp_path / "run").cells()}
+    assert set(by_regime["fedavg"].predictions()["client"].to_pylist()) == {"client 1", "client 2"}
+    assert "client" not in by_regime["centralized"].predictions().column_names
