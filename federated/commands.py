@@ -180,8 +180,16 @@ def gaps(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    header = list(rows[0]) if rows else ["model"]
-    _table(f"{metric} against the centralized twin", header, [list(row.values()) for row in rows])
+    # The columns that fit a terminal; --json has them all.
+    header = ["dataset", "model", "regime", metric, "twin", "gap [95 %]", "p", "rounds to 95 %", "MB to 95 %"]
+    _table("against the centralized twin", header, [_gap_line(row, metric) for row in rows])
+
+
+def _gap_line(row: dict[str, Any], metric: str) -> list[Any]:
+    interval = f"{100 * row['gap']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    shares = [f"{100 * row[name]:.1f}" for name in (metric, "twin")]
+    p = "–" if row["p"] is None else f"{row['p']:.3f}"
+    return [row["dataset"], row["model"], row["regime"], *shares, interval, p, row["rounds_95"], row["mb_95"]]
 
 
 def _print_findings(findings: list[Any]) -> None:
