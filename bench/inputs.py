@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,6 @@ def fitting_parts(job: CellJob, stock: Stock) -> FitData:
     """The parts that a fit may see."""
     train = part(job.table, stock.inputs, stock.split.train, stock.views)
     val = part(job.table, stock.inputs, stock.split.val)
-    if job.spec.split == "image":
-        # This split takes an image for a patient; federated clients are dealt the same units.
-        train, val = (replace(one, groups=one.ids) for one in (train, val))
     return FitData(train, val)
 
 
