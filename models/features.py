@@ -12,6 +12,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import nn
 from torch.fx.experimental.optimization import fuse
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core.atomic import replacing
 from bench.core.identity import derive_seed, digest
@@ -86,10 +87,12 @@ def folded(backbone: nn.Module) -> nn.Module:
     On a CPU this computes the same map, to rounding, 1.7 times as fast (MobileNetV2 at 224 pixels).
     """
     backbone.eval()
+    if not any(isinstance(module, _BatchNorm) for module in backbone.modules()):
+        return backbone
     try:
         return fuse(backbone)
-    except torch.fx.proxy.TraceError:
-        # Control flow on values, as in some transformers, which have no BatchNorm to fold anyway.
+    except (torch.fx.proxy.TraceError, RuntimeError, TypeError, NotImplementedError):
+        # What branches on values or on Python's own functions cannot be traced; it computes the same without.
         return backbone
 
 

@@ -14,11 +14,14 @@ from torch import nn
 
 from bench.core.config import Protocol
 from bench.data.loader import Part
+from models.backbones import BACKBONES, effective_size
+from models.baselines import BASELINES
 from models.batches import EvalBatches, Preparation, TrainBatches
 from models.callbacks import BEST, LAST, Interrupted
 from models.features import folded
 from models.heads import HeadConfig, LinearHead
 from models.network import Network, Normalization
+from models.registry import MODELS
 from models.training import FitContext, FitData, FitOutcome, fit, probabilities
 
 CPU = torch.device("cpu")
@@ -185,8 +188,12 @@ def test_folding_keeps_the_map_and_gives_up_quietly_on_what_cannot_be_traced() -
         torch.testing.assert_close(whole(images), backbone.eval()(images))
 
     class Fickle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images if images.sum() > 0 else -images
+            return self.norm(images) if images.sum() > 0 else -images
 
     fickle = Fickle()
     assert folded(fickle) is fickle
@@ -210,3 +217,15 @@ def test_a_refit_sees_validation_images_too_and_goes_on_bit_for_bit(tmp_path: Pa
         fit(context(tmp_path / "stopped", **fields))
         resumed = load_file(tmp_path / "stopped" / BEST)
         assert all(torch.equal(state[name], tensor) for name, tensor in resumed.items())
+
+
+@pytest.mark.parametrize("name", list(BASELINES))
+def test_every_backbones_map_is_the_same_when_it_is_folded(name: str) -> None:
+    torch.manual_seed(3)
+    network = MODELS.get(name).build(2).eval()
+    size, _ = effective_size(BACKBONES.get(MODELS.get(name).backbone), 32)
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        plain = network.backbone(images)
+        difference = folded(network.backbone)(images) - plain
+    assert difference.norm() <= 1e-5 * plain.norm()
