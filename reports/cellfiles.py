@@ -77,11 +77,17 @@ def _agree(cell: StoredCell, found: Predictions) -> None:
 
 
 def read_history(cell: StoredCell) -> list[dict[str, Any]]:
-    """A row an epoch or round. Raises UserError naming the file and what is wrong with it."""
+    """A row an epoch or round; none for clients that train alone, whose rows are clients, no course of one fit.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
     path = cell.folder / HISTORY
     if not path.is_file():
         raise UserError(f"{path} is missing: its learning curves are left out")
     table = cell.history()
+    if table.column_names[:1] == ["client"]:
+        return []
     if "epoch" not in table.column_names and "round" not in table.column_names:
         raise UserError(f"{path} has neither epochs nor rounds")
     rows: list[dict[str, Any]] = table.to_pylist()

@@ -17,6 +17,7 @@ from reports.datasets import across_entry
 from reports.drawing import Drawing
 from reports.federated import gap_table
 from reports.grid import Row
+from reports.partition import partitions
 from reports.payload import class_recalls, payload, rounded
 from reports.ranking import Ranking, probability, with_interval
 from reports.source import Source
@@ -45,6 +46,7 @@ def page(drawing: Drawing) -> str:
         ablations=[table for found in drawing.ablations for table in ablation_tables(found)],
         across=drawing.across,
         federated=gap_table(drawing.gaps),
+        partitions=partitions([gap.row for gap in drawing.gaps]),
         sweeps=searched,
         paper=drawing.paper,
         datasets=dataset_cards(source),

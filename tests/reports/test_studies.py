@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.measure.statistics import accuracy_difference, holm
-from reports import ablation, datasets, federated, grid, paper, versus
+from reports import ablation, datasets, federated, grid, paper, partition, versus
 from reports.commands import compare
 from reports.source import Source, load
 
@@ -197,3 +198,22 @@ def test_federated_rows_find_their_centralized_twin(source: Source, table: list[
     assert drawn is not None
     assert "Sent up MB" in drawn.head
     assert federated.gap_table([]) is None
+
+
+def test_a_partition_is_drawn_once_and_a_damaged_one_is_left_out(
+    new_run: Callable[[], Any], spec: Callable[..., dict[str, Any]]
+) -> None:
+    run = new_run()
+    about = {"partition": "iid", "clients": ["a", "b<c>"], "train": [[3, 1], [0, 4]], "val": [[1, 0], [0, 1]]}
+    for seed, damaged in ((0, False), (1, True)):
+        run.done(spec("deepmedix", "br35h", seed, regime="fedavg"))
+        newest = max(run.path.glob("cells/*"), key=lambda folder: folder.stat().st_ctime_ns)
+        (newest / "partition.json").write_text("{" if damaged else json.dumps(about))
+    found = partition.partitions(grid.rows(load(run.path).cells))
+    assert len(found) == 1
+    assert [[cell.text for cell in row] for row in found[0].table.body] == [
+        ["a", "3", "1", "4"],
+        ["b<c>", "0", "4", "4"],
+    ]
+    assert "b&lt;c&gt;" in found[0].drawn
+    assert "b<c>" not in found[0].drawn
