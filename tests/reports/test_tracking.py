@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,8 @@ def records(path: Path) -> list[Any]:
         checksum, length = int.from_bytes(data[at : at + 4], "little"), int.from_bytes(data[at + 4 : at + 6], "little")
         kind = data[at + 6]
         piece = data[at + 7 : at + 7 + length]
+        if len(piece) < length:  # still being written
+            break
         assert zlib.crc32(piece, zlib.crc32(bytes([kind]))) == checksum
         parts += piece
         if kind in (1, 4):
@@ -79,7 +82,20 @@ def sent(new_run: Callable[[], Any], spec: Callable[..., dict[str, Any]], monkey
     run.done(spec("deepmedix", "phantom-skin", 0, "fedavg"))
     run.failed(spec("resnet18", "br35h", 0))
     subject.send(run.path, "offline")
+    await_written(run.path)
     return run.path
+
+
+def await_written(run: Path, seconds: float = 60) -> None:
+    """W&B's own service writes the end of a file after `finish` has returned, later where cores are busy."""
+    until = time.monotonic() + seconds
+    files = list(run.glob("wandb/offline-run-*/run-*.wandb"))
+    while not all(map(_ended, files)) and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+def _ended(path: Path) -> bool:
+    return any(record.WhichOneof("record_type") == "exit" for record in records(path))
 
 
 def test_one_run_a_cell_with_config_history_summary_and_pictures(sent: Path) -> None:
@@ -152,6 +168,7 @@ def test_a_resumed_cell_goes_on_under_its_id_after_the_last_sent_epoch(
         for row in rows[3:]:
             tracker.event({"event": "epoch", **row})
         tracker.finished(stored)
+    await_written(fake.path)
     [entry] = read_back(fake.path).values()
     epochs = [row["epoch"] for row in entry["history"] if "val_accuracy" in row]
     assert epochs == [row["epoch"] for row in rows]
