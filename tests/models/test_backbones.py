@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from bench.core.errors import UnknownName, UserError
 from models import backbones
 from models.backbones import BACKBONES, Backbone, effective_size
+from models.baselines import BASELINES
 from models.probe import build_without_memory, probe
 from models.trunks import TransformerTrunk
 
 
-@pytest.mark.parametrize("name", BACKBONES.names())
+@pytest.mark.parametrize("name", list(BASELINES))
 def test_the_listed_facts_hold(name: str) -> None:
     backbone = BACKBONES.get(name)
     trunk = build_without_memory(backbone.build)
