@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -40,10 +40,7 @@ class Preparation:
         pixels = tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         if generator is not None and self.kind:
             pixels = augment(pixels, self.kind, generator)
-        mean, std = (
-            torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in astuple(self.normalization)
-        )
-        pixels = pixels.sub_(mean).div_(std)
+        pixels = self.normalization(pixels)
         return pixels.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
 
