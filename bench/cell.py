@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from bench.core.atomic import write_json
 from bench.core.identity import derive_seed, digest
 from bench.core.regimes import REGIMES
 from bench.data.auditstore import audit_verdict
 from bench.data.loader import Part
+from bench.environment import machine
 from bench.inputs import CellData, CellJob, cell_data, preparation
 from bench.measure import quality
 from bench.measure.extra import extra_intervals, extra_quality
@@ -35,6 +38,13 @@ def run_cell(job: CellJob) -> None:
     Raises:
         Interrupted: when asked to stop; the next start goes on from the last epoch.
     """
+    # A product of NumPy's differs in the last bits with the number of its threads, which another machine or another
+    # executor would choose otherwise. Torch's threads are not meant here.
+    with threadpool_limits(1, user_api="blas"):
+        _run_cell(job)
+
+
+def _run_cell(job: CellJob) -> None:
     started, clock = now(), time.perf_counter()
     write_json(job.folder / CELL, {"key": job.planned.key, **job.spec.as_dict()})
     device = pick_device(job.runtime)
@@ -51,14 +61,20 @@ def run_cell(job: CellJob) -> None:
         **measure_quality(job, data, predicted, outcome),
         **measure_cost(job, device),
         "data": describe_data(job, data),
+        "machine": {**machine(), "threads": torch.get_num_threads(), "beside": job.beside},
         "notes": [note for note in (*data.notes, job.planned.size_note, *outcome.notes) if note],
         "started": started,
         "seconds": time.perf_counter() - clock,
     }
     write_json(job.folder / RESULT, result)
-    (job.folder / FAILURE).unlink(missing_ok=True)
-    (job.folder / LAST).unlink(missing_ok=True)
-    shutil.rmtree(job.folder / REFIT, ignore_errors=True)
+    clear_leftovers(job.folder)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a done cell needs no more: the record of a failure, and the state to resume from."""
+    for leftover in (FAILURE, LAST):
+        (folder / leftover).unlink(missing_ok=True)
+    shutil.rmtree(folder / REFIT, ignore_errors=True)
 
 
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
@@ -77,6 +93,7 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         on_event=job.on_event,
         should_stop=job.should_stop,
         micro_batches=job.micro_batches,
+        devices=job.runtime.devices,
     )
 
 

@@ -85,6 +85,13 @@ def run(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: torch's own choice.")] = 0,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     wandb: Annotated[str, typer.Option(help="off, offline or online.")] = "off",
+    executor: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
+    jobs: Annotated[int, typer.Option(min=1, help="local: cells side by side, a process each.")] = 1,
+    address: Annotated[
+        str | None, typer.Option(help="ray: HOST:PORT of the cluster; without it, this machine.")
+    ] = None,
+    per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that train one centralized cell together (DDP).")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
     plugin: Plugin = None,
@@ -98,7 +105,8 @@ def run(
     if weights is not None:
         overrides = [*(overrides or []), f"weights={json.dumps(weights)}"]
     recipe = load_protocol(protocol, overrides)
-    runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb)
+    placement = {"executor": executor, "jobs": jobs, "address": address, "per_gpu": per_gpu, "devices": devices}
+    runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 
     from bench.plan import Request, make_plan

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.plan import PlannedCell
 
 RECENT = 8
+MOST_SHOWN = 6
 
 
 def clock(seconds: float) -> str:
@@ -71,35 +72,53 @@ class PlainDisplay:
         self._console = console
         self._pace = pace
         self._said = 0.0
-        self._name = ""
+        self._running: dict[str, str] = {}
 
     def started(self, cell: PlannedCell, folder: Path) -> None:
         """Name the cell."""
-        self._name = cell.spec.name
-        self._line(f"[{self._pace.done + 1}/{self._pace.total}] {self._name}")
+        self._running[cell.key] = cell.spec.name
+        self._line(f"[{self._pace.done + len(self._running)}/{self._pace.total}] {cell.spec.name}")
 
-    def event(self, event: dict[str, Any]) -> None:
-        """Say an epoch's figures now and then."""
-        if event["event"] in {"epoch", "round"} and time.monotonic() - self._said > 10:
-            self._line("    " + _figures(event))
+    def event(self, key: str, event: dict[str, Any]) -> None:
+        """Say an epoch's figures now and then, and at once that a worker was lost."""
+        if event["event"] == "lost":
+            self._line(f"    {self._whose(key)}{_lost(event)}")
+            self._running.pop(key, None)
+        elif event["event"] in {"epoch", "round"} and time.monotonic() - self._said > 10:
+            self._line(f"    {self._whose(key)}{_figures(event)}")
 
     def finished(self, stored: StoredCell) -> None:
         """Say how it ended."""
         self._pace.count()
-        self._line(f"    {outcome(stored)}  ({self._pace.left()})")
+        self._line(f"    {self._whose(stored.key)}{outcome(stored)}  ({self._pace.left()})")
+        self._running.pop(stored.key, None)
 
     def waiting(self, count: int) -> None:
         """Say who works on the rest."""
         if time.monotonic() - self._said > 30:
             self._line(f"{count} cells are being run by another process; waiting for it")
 
+    def _whose(self, key: str) -> str:
+        """The cell's name, where more than one is running."""
+        return f"{self._running.get(key, key)}: " if len(self._running) > 1 else ""
+
     def _line(self, text: str) -> None:
         self._said = time.monotonic()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+@dataclass
+class _Shown:
+    """A running cell as the live display has it."""
+
+    name: str
+    bar: TaskID
+    figures: str = ""
+    speed: Speed = field(default_factory=lambda: Speed())
+
+
 class RichDisplay:
-    """The grid's progress, the current cell's, and the last cells that ended. Use as a context manager."""
+    """The grid's progress, the running cells', and the last cells that ended. Use as a context manager."""
 
     def __init__(self, console: Console, pace: Pace) -> None:
         self._pace = pace
@@ -109,54 +128,62 @@ class RichDisplay:
             *columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console, expand=True
         )
         self._grid = self._bars.add_task("[bold]grid", total=pace.total, completed=pace.done, note="")
-        self._step = self._bars.add_task("cell", total=None, visible=False, note="")
-        self._name = ""
-        self._figures = ""
+        self._running: dict[str, _Shown] = {}
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=5)
-        self._speed = Speed()
 
     def __enter__(self) -> RichDisplay:
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.update(self._step, visible=False)
-        self._name = self._figures = ""
+        self._running.clear()
         self._live.stop()
 
     def started(self, cell: PlannedCell, folder: Path) -> None:
         """Show the new cell."""
-        self._name, self._figures = cell.spec.name, ""
-        self._speed = Speed()
-        self._bars.reset(self._step, total=None, visible=True, description="prepare", note="")
+        self._forget(cell.key)
+        self._running[cell.key] = _Shown(cell.spec.name, self._bars.add_task("prepare", total=None, note=""))
+        self._bars.update(self._grid, note=self._pace.left())
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, key: str, event: dict[str, Any]) -> None:
         """Move the cell's bar."""
+        shown = self._running.get(key)
+        if shown is None:
+            return
         kind = event["event"]
         if kind == "batch":
-            self._speed.add(event["images"])
-            note = f"{self._speed.rate():,.0f} images/s"
-            self._show(f"epoch {event['epoch'] + 1}", event["batch"], event["batches"], note)
+            shown.speed.add(event["images"])
+            note = f"{shown.speed.rate():,.0f} images/s"
+            self._move(shown, f"epoch {event['epoch'] + 1}", event["batch"], event["batches"], note)
         elif kind == "features":
-            self._show("features", event["done"], event["total"], "of the frozen backbone")
+            self._move(shown, "features", event["done"], event["total"], "of the frozen backbone")
         elif kind in {"epoch", "round"}:
-            self._figures = _figures(event)
+            shown.figures = _figures(event)
+        elif kind == "lost":
+            self._recent.append((shown.name, _lost(event), False))
+            self._forget(key)
         else:
-            self._show(kind, None, None, "")
+            self._move(shown, kind, None, None, "")
 
     def finished(self, stored: StoredCell) -> None:
         """Keep the cell's line, and move the grid's bar."""
         self._pace.count()
-        self._recent.append((self._name, outcome(stored), stored.result is not None))
+        shown = self._running.get(stored.key)
+        self._recent.append((shown.name if shown else stored.key, outcome(stored), stored.result is not None))
+        self._forget(stored.key)
         self._bars.update(self._grid, completed=self._pace.done, note=self._pace.left())
-        self._name = self._figures = ""
 
     def waiting(self, count: int) -> None:
         """Say who works on the rest."""
-        self._show("waiting", None, None, f"{count} cells are with another process")
+        self._bars.update(self._grid, note=f"{count} cells are with another process")
 
-    def _show(self, what: str, done: int | None, total: int | None, note: str) -> None:
-        self._bars.update(self._step, description=what, completed=done or 0, total=total, note=note, visible=True)
+    def _move(self, shown: _Shown, what: str, done: int | None, total: int | None, note: str) -> None:
+        self._bars.update(shown.bar, description=what, completed=done or 0, total=total, note=note)
+
+    def _forget(self, key: str) -> None:
+        shown = self._running.pop(key, None)
+        if shown is not None:
+            self._bars.remove_task(shown.bar)
 
     def _render(self) -> RenderableType:
         table = Table.grid(padding=(0, 2), expand=True)
@@ -164,8 +191,16 @@ class RichDisplay:
         table.add_column(no_wrap=True, justify="right")
         for name, figures, good in self._recent:
             table.add_row(Text(name, style="dim"), Text(figures, style="" if good else "red"))
-        current = Text.assemble((self._name, "bold cyan"), "  ", self._figures)
-        return Group(table, current, self._bars)
+        tasks = {task.id: task for task in self._bars.tasks}
+        lines: list[RenderableType] = [table]
+        running = list(self._running.values())
+        for shown in running[:MOST_SHOWN]:
+            lines.append(Text.assemble((shown.name, "bold cyan"), "  ", shown.figures))
+            if shown.bar in tasks:
+                lines.append(self._bars.make_tasks_table([tasks[shown.bar]]))
+        if len(running) > MOST_SHOWN:
+            lines.append(Text(f"and {len(running) - MOST_SHOWN} more cells", style="dim"))
+        return Group(*lines, self._bars.make_tasks_table([tasks[self._grid]]))
 
 
 @dataclass
@@ -191,3 +226,7 @@ def _figures(event: dict[str, Any]) -> str:
     shown = {"train_loss": "loss", "val_loss": "val loss", "val_accuracy": "val accuracy", "learning_rate": "rate"}
     figures = [f"{label} {event[name]:.4g}" for name, label in shown.items() if event.get(name) is not None]
     return f"{event['event']} {number + 1}  " + "  ".join(figures)
+
+
+def _lost(event: dict[str, Any]) -> str:
+    return f"lost its worker ({event['reason']}); another one takes it"

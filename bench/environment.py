@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -42,6 +43,13 @@ def environment() -> dict[str, Any]:
         **_torch(),
     }
     return {**found, "digest": digest(found)}
+
+
+@lru_cache(maxsize=1)
+def machine() -> dict[str, Any]:
+    """What a cell's times depend on: processor, cores and GPUs, and the digest of the whole environment."""
+    found = environment()
+    return {**{name: found[name] for name in ("processor", "cores", "gpus")}, "environment": found["digest"]}
 
 
 def _version(package: str) -> str | None:

@@ -38,6 +38,7 @@ class CellJob:
     Attributes:
         folder: the cell's folder in the run.
         micro_batches: in how many pieces a batch is computed.
+        beside: how many cells may be running on this machine.
     """
 
     planned: PlannedCell
@@ -47,6 +48,7 @@ class CellJob:
     on_event: OnEvent = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
+    beside: int = 1
 
     @property
     def spec(self) -> CellSpec:

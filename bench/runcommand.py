@@ -9,20 +9,22 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.core.cellspec import CENTRALIZED
 from bench.core.config import Runtime
+from bench.core.errors import UserError
 from bench.display import Pace, PlainDisplay, RichDisplay, clock
 from bench.estimate import estimate_seconds
+from bench.executors.desk import Listener
 from bench.networks import check_runtime
 from bench.plan import Plan, PlannedCell
-from bench.run import Listener, Summary, execute
+from bench.run import Summary, execute
 from bench.store import Run, is_done
 
 
 def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool) -> int:
     """Show the plan, execute it unless it is a dry run, draw the report; returns the exit code."""
     console = Console(stderr=as_json)
-    for cell in plan.cells:
-        check_runtime(cell.spec.protocol, runtime)
+    refuse_contradictions(plan, runtime)
     stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
     pending = show_plan(console, plan, stored)
     if dry_run:
@@ -32,6 +34,29 @@ def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json:
         return 0
     summary = execute_shown(console, plan, stored, runtime, len(pending))
     return _conclude(console, stored, summary, as_json)
+
+
+def refuse_contradictions(plan: Plan, runtime: Runtime) -> None:
+    """Refuse options that do not go together, and a device that is not there.
+
+    Raises:
+        UserError: in one sentence.
+    """
+    if runtime.executor == "ray" and runtime.jobs > 1:
+        raise UserError("--jobs is for --executor local; on Ray the cluster's size decides how many cells run at once")
+    if runtime.executor == "local" and (runtime.address or runtime.per_gpu > 1):
+        option = "--address" if runtime.address else "--per-gpu"
+        raise UserError(f"{option} needs --executor ray; on this machine alone, --jobs N runs N cells side by side")
+    if runtime.devices > 1:
+        if runtime.jobs > 1 or runtime.per_gpu > 1:
+            raise UserError("--devices gives one cell several devices; take away --jobs and --per-gpu")
+        federated = sorted({cell.spec.regime for cell in plan.cells} - {CENTRALIZED})
+        if federated:
+            raise UserError(f"--devices is for centralized cells, not {federated[0]}; use --regimes centralized")
+    # On a cluster the devices are the workers'; it is looked at when it is joined.
+    if runtime.executor == "local":
+        for protocol in {cell.spec.protocol for cell in plan.cells}:
+            check_runtime(protocol, runtime)
 
 
 def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
@@ -50,7 +75,7 @@ def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
         console.print(f"  [dim]not at hand: {name} ({hint})[/]", highlight=False)
     for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
         console.print(f"  [dim]{note}[/]", highlight=False)
-    rough = f"; about {clock(estimate_seconds(plan, pending, stored))} at most" if pending else ""
+    rough = f"; about {clock(estimate_seconds(plan, pending, stored))} at most, one after the other" if pending else ""
     console.print(f"  {len(specs) - len(pending)} done already, {len(pending)} to run{rough}", highlight=False)
     return pending
 

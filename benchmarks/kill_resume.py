@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from bench.store import Run
 
-CLOCKS = ("seconds",)
 GRID = ["--models", "deepmedix,shufflenet_v2_x1_0", "--datasets", "phantom-brain,phantom-skin", "--seeds", "1"]
 RECIPE = ["tuning=full", "image_size=32", "synthetic_images=90", "batch_size=8", "timing_batch_size=2"]
 
@@ -68,7 +67,7 @@ def contents(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cell in Run.open(out).cells():
         assert cell.result is not None, f"{cell.key}: {cell.problem}"
-        metrics = {name: value for name, value in cell.result["metrics"].items() if name != "train_images_per_s"}
+        metrics = {name: value for name, value in cell.result["metrics"].items() if not is_clock(name)}
         found[cell.key] = {
             "metrics": metrics,
             **{part: cell.result[part] for part in ("cell", "intervals", "cost", "data", "notes")},
@@ -82,9 +81,14 @@ def contents(out: Path) -> dict[str, Any]:
 def without_clocks(table: pa.Table) -> dict[str, list[Any]]:
     """A table's columns, less the clocks'."""
     columns: dict[str, list[Any]] = table.drop_columns(
-        [name for name in CLOCKS if name in table.column_names]
+        [name for name in table.column_names if is_clock(name)]
     ).to_pydict()
     return columns
+
+
+def is_clock(column: str) -> bool:
+    """Whether a column is a time, which no two runs share."""
+    return column.startswith("seconds") or column == "train_images_per_s"
 
 
 def main() -> int:

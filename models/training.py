@@ -45,6 +45,7 @@ class FitContext:
         data_seed, fit_seed: of the batches, and of dropout.
         folder: where the state to resume from and the best weights are written.
         micro_batches: in how many pieces a batch is computed (more than 1 after running out of memory).
+        devices: how many devices share each batch of a centralized fit.
     """
 
     network: Network
@@ -60,6 +61,7 @@ class FitContext:
     on_event: OnEvent = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
+    devices: int = 1
 
     @property
     def module(self) -> nn.Module:

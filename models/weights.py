@@ -127,16 +127,36 @@ def load(network: Network, resolved: ResolvedWeights) -> None:
         UserError: the download fails, or the file changed since it was resolved.
     """
     network.set_normalization(resolved.normalization)
-    if resolved.path is None:
+    if not resolved.pretrained:
         return
+    path = bring(resolved)
+    backbone = BACKBONES.get(resolved.backbone)
+    found = _refuse_misfit(path, backbone.name, backbone)
+    if not resolved.url and resolved.identity != _identity(found):
+        raise UserError(f"{path} changed since this command started; start it again")
+    tensors, _ = read(path)
+    network.backbone.load_state_dict(for_backbone(tensors, backbone), strict=False)
+
+
+def bring(resolved: ResolvedWeights) -> Path:
+    """The file of pretrained weights, downloaded if it is not there yet.
+
+    Raises:
+        UserError: the download fails.
+    """
+    assert resolved.path is not None
     if resolved.url and not resolved.path.is_file():
         _download(resolved.url, resolved.path)
-    backbone = BACKBONES.get(resolved.backbone)
-    found = _refuse_misfit(resolved.path, backbone.name, backbone)
-    if not resolved.url and resolved.identity != _identity(found):
-        raise UserError(f"{resolved.path} changed since this command started; start it again")
-    tensors, _ = read(resolved.path)
-    network.backbone.load_state_dict(for_backbone(tensors, backbone), strict=False)
+    return resolved.path
+
+
+def is_copy(path: Path, resolved: ResolvedWeights) -> bool:
+    """Whether a file holds the very weights that were resolved, perhaps on another machine."""
+    if not path.is_file():
+        return False
+    if resolved.url:
+        return checksum(path).startswith(_expected_checksum(path))
+    return resolved.identity == f"file:{checksum(path)[:16]}"
 
 
 def normalization(kind: Literal["weights", "unit"], resolved: ResolvedWeights) -> Normalization:

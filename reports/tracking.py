@@ -82,31 +82,33 @@ class Tracker:
     def __init__(self, run: Run, mode: str) -> None:
         check_mode(mode)
         self._run, self._mode = run, mode
-        self._cell: CellTracker | None = None
+        self._cells: dict[str, CellTracker] = {}
 
     def __enter__(self) -> Tracker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._cell is not None:
-            self._cell.leave()
+        for tracker in self._cells.values():
+            tracker.leave()
 
     def started(self, cell: Any, folder: Path) -> None:
-        """A cell begins or goes on."""
-        self._cell = CellTracker(self._run, cell.key, cell.spec.as_dict(), self._mode, self._run.environment())
+        """A cell begins or goes on; after its worker was lost it goes on under the same W&B run."""
+        if cell.key not in self._cells:
+            environment = self._run.environment()
+            self._cells[cell.key] = CellTracker(self._run, cell.key, cell.spec.as_dict(), self._mode, environment)
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, key: str, event: dict[str, Any]) -> None:
         """Log the rows of epochs and rounds; other events are for the display."""
-        if event.get("event") == "epoch" and self._cell is not None:
-            self._cell.row(event)
+        if event.get("event") == "epoch" and key in self._cells:
+            self._cells[key].row(event)
 
     def finished(self, stored: StoredCell) -> None:
         """Send a cell's result."""
-        if self._cell is None:
+        tracker = self._cells.pop(stored.key, None)
+        if tracker is None:
             return
         source = Source(self._run.path, [stored], self._run.environment(), {}) if stored.result else None
-        self._cell.end(source, stored)
-        self._cell = None
+        tracker.end(source, stored)
 
     def waiting(self, count: int) -> None:
         """Nothing to tell."""

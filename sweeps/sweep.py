@@ -20,8 +20,9 @@ from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.data.split import expand
+from bench.executors.desk import Stop
 from bench.plan import Plan, Request, make_plan
-from bench.run import Stop, prepare_folder
+from bench.run import prepare_folder
 from bench.runcommand import execute_shown, show_plan
 from bench.store import Run
 from models.registry import MODELS

@@ -28,7 +28,9 @@ def ensure(folder: Path) -> Path:
     venv.create(folder, with_pip=True, clear=False)
     python = str(programs / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--upgrade", "pip"], check=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev]"], check=True, cwd=ROOT)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev,ray,postgresql]"], check=True, cwd=ROOT
+    )
     stamp.write_text(state)
     return programs
 

@@ -99,6 +99,11 @@ class Runtime(_Frozen):
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: torch's own choice")
     progress: Literal["auto", "rich", "plain", "none"] = Field("auto", description="display")
     wandb: Literal["off", "offline", "online"] = Field("off", description="Weights & Biases")
+    executor: Literal["local", "ray"] = Field("local", description="this machine's processes, or a Ray cluster")
+    jobs: int = Field(1, ge=1, le=256, description="local: cells that run side by side, in a process each")
+    address: str | None = Field(None, description="ray: the cluster's address; none: a cluster of this machine alone")
+    per_gpu: int = Field(1, ge=1, le=64, description="ray: cells that share one GPU")
+    devices: int = Field(1, ge=1, le=64, description="devices that one centralized cell is trained on")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
+import types
 from pathlib import Path
 
 from bench.core.errors import UserError
+
+PLUGINS: dict[str, str] = {}
+"""The source text of every plugin file that this process executed, by its path."""
 
 
 def load_plugin(path: Path) -> None:
@@ -16,10 +20,23 @@ def load_plugin(path: Path) -> None:
     """
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"--plugin {path}: there is no such Python file")
-    spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
+    load_source(str(path.resolve()), path.read_text())
+
+
+def load_source(path: str, text: str) -> None:
+    """Execute a plugin's text, unless this process did before; the file itself may be on another machine.
+
+    Raises:
+        UserError: it fails when it is executed.
+    """
+    if PLUGINS.get(path) == text:
+        return
+    module = types.ModuleType(f"bench_plugin_{Path(path).stem}")
+    module.__file__ = path
+    # Dataclasses and pickle look a class's module up by its name.
+    sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        exec(compile(text, path, "exec"), module.__dict__)
     except Exception as error:
         raise UserError(f"--plugin {path} failed: {type(error).__name__}: {error}") from error
+    PLUGINS[path] = text

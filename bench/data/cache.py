@@ -10,12 +10,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.core.atomic import replacing
+from bench.core.atomic import replacing, write_bytes
 from bench.core.paths import cache
 from bench.data.table import Pixels, Table, read_at
 
@@ -40,21 +41,55 @@ def images(
     Raises:
         UserError: when an image cannot be decoded or the disk is full.
     """
+    pixels, _ = _files(table, size)
+    with _filling(table, size) as missing:
+        if missing:
+            _write_pixels(table, size, pixels, progress, workers or os.cpu_count() or 1)
+    return np.memmap(pixels, dtype=np.uint8, mode="r", shape=_shape(table, size))
+
+
+def are_cached(table: Table, size: int) -> bool:
+    """Whether the table's images were decoded at this size before."""
+    pixels, index = _files(table, size)
+    return index.is_file() and pixels.is_file() and pixels.stat().st_size == int(np.prod(_shape(table, size)))
+
+
+def keep(table: Table, size: int, pixels: Pixels) -> None:
+    """Put images that were decoded elsewhere, uint8 [N, size, size, 3], into this cache.
+
+    Raises:
+        ValueError: they are of another shape.
+    """
+    if pixels.shape != _shape(table, size) or pixels.dtype != np.uint8:
+        raise ValueError(
+            f"{table.name}: images {pixels.dtype}{list(pixels.shape)}, not uint8{list(_shape(table, size))}"
+        )
+    with _filling(table, size) as missing:
+        if missing:
+            write_bytes(_files(table, size)[0], np.ascontiguousarray(pixels).data)
+
+
+def _files(table: Table, size: int) -> tuple[Path, Path]:
+    folder = cache() / "images" / f"{table.fingerprint()}-{size}"
+    return folder / f"pixels-v{_VERSION}.u8", folder / "index.parquet"
+
+
+def _shape(table: Table, size: int) -> tuple[int, ...]:
+    return (len(table), size, size, 3)
+
+
+@contextmanager
+def _filling(table: Table, size: int) -> Iterator[bool]:
+    """Hold an entry's lock; yields whether its pixels are missing, and adds the index once the block wrote them."""
     from filelock import FileLock
 
-    folder = cache() / "images" / f"{table.fingerprint()}-{size}"
-    pixels, index = folder / f"pixels-v{_VERSION}.u8", folder / "index.parquet"
-    shape = (len(table), size, size, 3)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        if not _whole(pixels, index, shape):
-            _write_pixels(table, size, pixels, progress, workers or os.cpu_count() or 1)
+    pixels, index = _files(table, size)
+    pixels.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(pixels.parent / "lock"):
+        missing = not are_cached(table, size)
+        yield missing
+        if missing:
             _write_index(table, index)
-    return np.memmap(pixels, dtype=np.uint8, mode="r", shape=shape)
-
-
-def _whole(pixels: Path, index: Path, shape: tuple[int, ...]) -> bool:
-    return index.is_file() and pixels.is_file() and pixels.stat().st_size == int(np.prod(shape))
 
 
 def _write_pixels(

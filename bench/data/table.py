@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -124,6 +125,11 @@ class Table:
 
     def fingerprint(self) -> str:
         """24 hexadecimal digits that name ids, classes, labels, groups, sites, official parts and pictures."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        # A cell asks for it several times, and a table does not change.
         hasher = hashlib.sha256("\x1f".join(self.classes).encode())
         columns = (self.ids, self.labels.astype(np.str_), self.groups, self.sites, self.official, self.checksums)
         for row in zip(*columns, strict=True):

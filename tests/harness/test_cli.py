@@ -102,7 +102,7 @@ def test_a_failed_cell_makes_exit_code_1(tmp_path: Path, monkeypatch: pytest.Mon
     def failing(job: object) -> None:
         raise ValueError("no such luck")
 
-    monkeypatch.setattr("bench.run.run_cell", failing)
+    monkeypatch.setattr("bench.executors.serial.run_cell", failing)
     result = CliRunner().invoke(app, [*SMALL_RUN, "--progress", "plain", "--out", str(tmp_path / "run")])
     assert result.exit_code == 1
     assert "ValueError: no such luck" in result.stdout

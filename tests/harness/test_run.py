@@ -12,13 +12,15 @@ import torch
 from filelock import FileLock
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+import bench.executors.desk
+import bench.executors.serial
 import bench.run
 from bench.cell import run_cell
 from bench.core.config import Runtime
 from bench.core.errors import UserError
+from bench.executors.desk import Stop
 from bench.inputs import CellJob
 from bench.plan import Plan
-from bench.run import Stop
 from bench.store import FAILURE, RESULT, Run
 from models.callbacks import Interrupted
 from models.training import FitContext, FitOutcome, fit
@@ -74,7 +76,7 @@ def test_a_second_start_runs_nothing_again(small_plan: Any, run_plan: Any, monke
     def never(job: CellJob) -> None:
         raise AssertionError("ran again")
 
-    monkeypatch.setattr(bench.run, "run_cell", never)
+    monkeypatch.setattr(bench.executors.serial, "run_cell", never)
     assert run_plan(plan).done == 2
 
 
@@ -101,7 +103,7 @@ def test_a_failure_is_a_row_and_is_tried_again(
             raise ValueError("no such luck")
         run_cell(job)
 
-    monkeypatch.setattr(bench.run, "run_cell", failing)
+    monkeypatch.setattr(bench.executors.serial, "run_cell", failing)
     summary = run_plan(plan)
     assert (summary.done, summary.failed) == (1, 1)
     run = Run.open(tmp_path / "run")
@@ -109,7 +111,7 @@ def test_a_failure_is_a_row_and_is_tried_again(
     assert (stored.status, stored.problem) == ("failed", "ValueError: no such luck")
     assert "Traceback" in json.loads((stored.folder / FAILURE).read_text())["traceback"]
     assert run.frame().loc[0, "problem"] == "ValueError: no such luck"
-    monkeypatch.setattr(bench.run, "run_cell", run_cell)
+    monkeypatch.setattr(bench.executors.serial, "run_cell", run_cell)
     assert run_plan(plan).done == 2
     assert not (stored.folder / FAILURE).exists()
 
@@ -171,7 +173,7 @@ def test_stopping_keeps_what_is_done(small_plan: Any, monkeypatch: pytest.Monkey
         run_cell(job)
         done.append(job.planned.key)
 
-    monkeypatch.setattr(bench.run, "run_cell", stopping)
+    monkeypatch.setattr(bench.executors.serial, "run_cell", stopping)
     summary = bench.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [])
     assert (summary.done, summary.failed, summary.stopped) == (1, 1, True)
     states = [cell.status for cell in Run.open(tmp_path / "run").cells()]
@@ -203,8 +205,8 @@ def test_a_full_disk_stops_the_run_with_one_sentence(
     def failing(job: CellJob) -> None:
         raise RuntimeError("PytorchStreamWriter failed writing file")
 
-    monkeypatch.setattr(bench.run, "run_cell", failing)
-    monkeypatch.setattr(bench.run, "LOW_DISK_BYTES", 2**80)
+    monkeypatch.setattr(bench.executors.serial, "run_cell", failing)
+    monkeypatch.setattr(bench.executors.desk, "LOW_DISK_BYTES", 2**80)
     with pytest.raises(UserError, match="is full; free some space and start again"):
         run_plan(small_plan())
 

@@ -161,12 +161,12 @@ def test_a_resumed_cell_goes_on_under_its_id_after_the_last_sent_epoch(
     with subject.Tracker(run, "offline") as tracker:
         tracker.started(Cell(key, stored.spec), stored.folder)
         for row in rows[:5]:
-            tracker.event({"event": "epoch", **row})
-        tracker.event({"event": "batch", "batch": 1})
+            tracker.event(key, {"event": "epoch", **row})
+        tracker.event(key, {"event": "batch", "batch": 1})
     with subject.Tracker(run, "offline") as tracker:
         tracker.started(Cell(key, stored.spec), stored.folder)
         for row in rows[3:]:
-            tracker.event({"event": "epoch", **row})
+            tracker.event(key, {"event": "epoch", **row})
         tracker.finished(stored)
     await_written(fake.path)
     [entry] = read_back(fake.path).values()
@@ -190,7 +190,7 @@ def test_losing_wandb_is_told_and_fails_nothing(
     stored = run.cells()[0]
     with subject.Tracker(run, "offline") as tracker:
         tracker.started(Cell(key, stored.spec), stored.folder)
-        tracker.event({"event": "epoch", "epoch": 1, "val_accuracy": 0.5})
+        tracker.event(key, {"event": "epoch", "epoch": 1, "val_accuracy": 0.5})
         tracker.finished(stored)
     assert [r.message for r in caplog.records] == [
         "W&B is lost for this cell (ConnectionError: no route); its results are kept"

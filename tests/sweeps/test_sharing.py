@@ -29,7 +29,8 @@ def tiny():
     return nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU())
 BACKBONES.register("tiny", Backbone("tiny", 8, tiny))
 """
-FIELDS = ["image_size=32", "epochs=2", "synthetic_images=60"]
+# Long enough that a process which starts a little later still finds trials to share.
+FIELDS = ["image_size=32", "epochs=12", "synthetic_images=60"]
 SPACE = "[protocol]\nlearning_rate = { low = 1e-4, high = 1e-1, log = true }\n"
 
 
@@ -127,9 +128,9 @@ def test_two_processes_share_a_postgresql_study_without_a_common_folder(tmp_path
 def test_a_kill_loses_at_most_the_running_trial(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     storage = f"sqlite:///{tmp_path / 'study.db'}" if kind == "sqlite" else request.getfixturevalue("postgres")
     victim, last_words = start(tmp_path, storage, "victim")
-    await_trials(last_words, 3, victim)
     survivor, said = start(tmp_path, storage, "survivor")
     await_trials(said, 1, survivor)
+    await_trials(last_words, 3, victim)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     assert survivor.wait(timeout=400) == 0, said.read_text()

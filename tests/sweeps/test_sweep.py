@@ -19,7 +19,7 @@ from bench.cli import app
 from bench.core.config import load_protocol
 from bench.core.errors import UserError
 from bench.data.split import split
-from bench.run import Stop
+from bench.executors.desk import Stop
 from bench.store import Run
 from bench.trial import TRIAL
 from models.callbacks import LAST, Interrupted
