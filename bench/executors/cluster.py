@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import socket
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from bench.executors.task import Mailbox, work
 from bench.plan import PlannedCell
 
 _LOOK_SECONDS = 1.0
+_KNOCK_SECONDS = 10.0
 
 
 @dataclass
@@ -206,15 +208,24 @@ def _connect(address: str | None) -> bool:
 
     if ray.is_initialized():
         return False
+    where = address or os.environ.get("RAY_ADDRESS") or ""
     try:
+        _knock(where)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"--executor ray: no cluster at {where} can be used ({str(error).strip().splitlines()[0]}); start one with "
-            "`ray start --head`, or leave --address away to use this machine alone"
+            f"--executor ray: no cluster at {where or 'this machine'} can be used "
+            f"({str(error).strip().splitlines()[0]}); start one with `ray start --head`, or leave --address away "
+            "to use this machine alone"
         ) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT; Ray itself would wait for it for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _disconnect(ours: bool) -> None:
