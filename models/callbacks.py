@@ -89,7 +89,7 @@ class History(Callback):
         if self._should_stop():
             raise Interrupted
         step = {"epoch": trainer.current_epoch, "batch": batch_idx + 1, "batches": trainer.num_training_batches}
-        self._on_event({"event": "batch", "images": len(batch[1]), **step})
+        self._on_event({"event": "batch", "images": len(batch[1]) * trainer.world_size, **step})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row."""
@@ -134,9 +134,14 @@ class Keeper(Checkpoint):
         accuracy = pl_module.val_tally.means()[1]
         if self.is_better(accuracy):
             self.best_accuracy, self.best_epoch = accuracy, trainer.current_epoch
-            self._save_best(pl_module)
-        with replacing(self._folder / LAST) as temporary:
-            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                self._save_best(pl_module)
+        if trainer.is_global_zero:
+            with replacing(self._folder / LAST) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:
+            # Every process must call it; only the first one writes.
+            trainer.save_checkpoint(self._folder / LAST)
 
     def is_better(self, accuracy: float) -> bool:
         """Whether an epoch's validation accuracy is the best so far."""

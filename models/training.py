@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bench.core.config import Protocol
 from bench.data.loader import Part
+from models import ddp
 from models.batches import EvalBatches, Preparation, TrainBatches
 from models.callbacks import BEST, LAST, History, Keeper, OnEvent, Schedule
 from models.classifier import Classifier
@@ -102,29 +103,43 @@ def fit(context: FitContext) -> FitOutcome:
 
     Raises:
         Interrupted: when asked to stop; the last finished epoch is saved.
+        UserError: there are several devices, and they are not there or cannot share the batches.
     """
-    _quiet()
+    quiet()
     start = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
     keeper = Keeper(context.folder)
     chosen = [Schedule(context.protocol), _early_stopping(context.protocol), keeper]
     history = _train(context, chosen)
     columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
-    outcome = FitOutcome(history.rows, columns)
+    outcome = FitOutcome(history.rows, columns, ddp.notes(context))
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
 
 
 def _train(context: FitContext, callbacks: list[Callback]) -> History:
     """Run the epochs that are left, then put the kept weights into the context's module and into its folder."""
     history = History(context.on_event, context.should_stop)
-    classifier = Classifier(
-        context.module, context.protocol, context.train_batches, context.val_batches, context.fit_seed
-    )
-    last = context.folder / LAST
-    with cpu_threads(context):
-        trainer = _trainer(context, [history, *callbacks])
-        trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
+    if context.devices == 1:
+        classifier = Classifier(
+            context.module, context.protocol, context.train_batches, context.val_batches, context.fit_seed
+        )
+        run_epochs(context, classifier, [history, *callbacks])
+    else:
+        for callback, state in zip([history, *callbacks], ddp.train(context, callbacks), strict=True):
+            callback.load_state_dict(state)
     context.module.load_state_dict(load_file(context.folder / BEST))
     return history
+
+
+def run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Callback], **placing: Any) -> None:
+    """Have Lightning run the epochs that are left, from `last.ckpt` where the folder holds one.
+
+    Args:
+        placing: arguments of the Trainer that say where it computes, in place of the context's device.
+    """
+    last = context.folder / LAST
+    with cpu_threads(context):
+        trainer = _trainer(context, callbacks, **placing)
+        trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
 
 
 @contextmanager
@@ -159,12 +174,12 @@ def _early_stopping(protocol: Protocol) -> EarlyStopping:
     return _Patience("val_accuracy", mode="max", patience=patience, check_on_train_epoch_end=True)
 
 
-def _trainer(context: FitContext, callbacks: list[Callback]) -> pl.Trainer:
+def _trainer(context: FitContext, callbacks: list[Callback], **placing: Any) -> pl.Trainer:
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[context.protocol.precision]
     device = context.device
+    placing = {"devices": [device.index or 0] if device.type == "cuda" else 1, **placing}
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=[device.index or 0] if device.type == "cuda" else 1,
         precision=precision,
         max_epochs=context.protocol.epochs,
         accumulate_grad_batches=context.micro_batches,
@@ -175,10 +190,12 @@ def _trainer(context: FitContext, callbacks: list[Callback]) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=context.folder,
+        **placing,
     )
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """Keep Lightning's advice off the terminal."""
     for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Both are advice to whoever writes a training script, and neither applies: batches come ready-made from memory.
