@@ -195,7 +195,9 @@ class RichDisplay:
         lines: list[RenderableType] = [table]
         running = list(self._running.values())
         for shown in running[:MOST_SHOWN]:
-            lines.append(Text.assemble((shown.name, "bold cyan"), "  ", shown.figures))
+            # One line each: the display would jump with a line that is broken now and not then.
+            line = Text.assemble((shown.name, "bold cyan"), "  ", shown.figures, no_wrap=True, overflow="ellipsis")
+            lines.append(line)
             if shown.bar in tasks:
                 lines.append(self._bars.make_tasks_table([tasks[shown.bar]]))
         if len(running) > MOST_SHOWN:

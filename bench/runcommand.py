@@ -75,7 +75,7 @@ def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
         console.print(f"  [dim]not at hand: {name} ({hint})[/]", highlight=False)
     for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
         console.print(f"  [dim]{note}[/]", highlight=False)
-    rough = f"; about {clock(estimate_seconds(plan, pending, stored))} at most, one after the other" if pending else ""
+    rough = f"; roughly {clock(estimate_seconds(plan, pending, stored))} one after the other" if pending else ""
     console.print(f"  {len(specs) - len(pending)} done already, {len(pending)} to run{rough}", highlight=False)
     return pending
 

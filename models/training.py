@@ -201,4 +201,3 @@ def quiet() -> None:
     # Both are advice to whoever writes a training script, and neither applies: batches come ready-made from memory.
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,10 @@ def cost(network: nn.Module, image_size: int) -> Cost:
 
     Weights, buffers, the random state and each module's training flag are as before.
     """
-    from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
+    with warnings.catch_warnings():
+        # fvcore compiles a loss function that is not used here when it is imported, in a way that torch will drop.
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+        from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 
     first = next(network.parameters())
     image = torch.zeros(1, 3, image_size, image_size, device=first.device, dtype=first.dtype)
