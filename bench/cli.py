@@ -13,6 +13,7 @@ import typer
 
 import bench
 from bench.core.errors import UserError
+from bench.core.output import print_json
 
 HELP = """Honest, fast benchmarking of compact medical-image classifiers.
 
@@ -116,10 +117,6 @@ def run(
     raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json))
 
 
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
-
-
 @models_app.command("list")
 def models_list(as_json: Json = False, plugin: Plugin = None) -> None:
     """List the registered models.
@@ -146,7 +143,7 @@ def models_show(
 
     card = model_card(name, classes)
     if as_json:
-        _print_json(card)
+        print_json(card)
         return
     width = max(len(field) for field in card)
     for field, value in card.items():
@@ -198,7 +195,7 @@ def doctor(as_json: Json = False) -> None:
 
     found = diagnosis()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for field, value in found.items():
         typer.echo(f"{field:<12} {value}")
@@ -206,7 +203,7 @@ def doctor(as_json: Json = False) -> None:
 
 def _listing(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> None:
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 from bench.core.cellspec import CENTRALIZED
 from bench.core.config import Runtime
 from bench.core.errors import UserError
+from bench.core.output import counted, print_json
 from bench.display import Pace, PlainDisplay, RichDisplay, clock
 from bench.estimate import estimate_seconds
 from bench.executors.desk import Listener
@@ -80,11 +80,6 @@ def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
     return pending
 
 
-def counted(number: int, noun: str) -> str:
-    """ "1 model", "2 models"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def execute_shown(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
     """Execute a plan before the user's eyes."""
     pace = Pace(len(plan.cells), len(plan.cells) - pending)
@@ -114,8 +109,3 @@ def _conclude(console: Console, stored: Run, summary: Summary, as_json: bool) ->
     if summary.stopped:
         console.print("stopped as asked; the same command goes on from the last epoch", style="yellow")
     return 0 if summary.done == total else 1
-
-
-def print_json(value: object) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))

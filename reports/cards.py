@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bench.core.output import counted
 from reports.grid import badges
 from reports.source import Source
 
@@ -46,6 +47,30 @@ def environment_fields(environment: dict[str, Any]) -> list[tuple[str, str]]:
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
         for name, value in plain + versions
     ]
+
+
+def machine_notes(source: Source) -> list[str]:
+    """What a reader must know before times are compared; nothing where all cells ran alone on one machine."""
+    machines = [machine for cell in source.done if (machine := (cell.result or {}).get("machine"))]
+    kinds: dict[tuple[Any, ...], str] = {}
+    for machine in machines:
+        gpus = ", ".join(machine["gpus"]) or f"{machine['cores']} cores"
+        told = f"{machine['processor']}, {gpus}, {counted(machine['threads'], 'thread')}"
+        kinds[(machine["environment"], told)] = told
+    notes = []
+    if len(kinds) > 1:
+        named = "; ".join(sorted(set(kinds.values())))
+        notes.append(
+            f"The cells ran in {len(kinds)} environments ({named}): compare times of one environment only, and take "
+            "differences in the last digits of a quality for what they may be."
+        )
+    beside = [machine["beside"] for machine in machines if machine["beside"] > 1]
+    if beside:
+        notes.append(
+            f"{counted(len(beside), 'cell')} of {len(source.done)} shared the machine with up to "
+            f"{counted(max(beside) - 1, 'other')}: their times are upper bounds."
+        )
+    return notes
 
 
 def protocol_fields(source: Source) -> list[tuple[str, str]]:

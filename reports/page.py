@@ -8,10 +8,11 @@ from importlib.resources import files
 from typing import Any
 
 import bench
+from bench.core.output import counted
 from bench.measure.clusters import FEWEST_GROUPS
 from reports.ablation import Ablation
 from reports.ablation import tables as ablation_tables
-from reports.cards import dataset_cards, environment_fields, protocol_fields
+from reports.cards import dataset_cards, environment_fields, machine_notes, protocol_fields
 from reports.columns import COLUMNS, column
 from reports.datasets import across_entry
 from reports.drawing import Drawing
@@ -42,6 +43,7 @@ def page(drawing: Drawing) -> str:
         total=len(source.cells),
         problems=source.problems,
         units=unit_notes(source),
+        machines=machine_notes(source),
         bests=[best_entry(source, ranking) for ranking in drawing.rankings],
         ablations=[table for found in drawing.ablations for table in ablation_tables(found)],
         across=drawing.across,
@@ -94,11 +96,6 @@ def lead(source: Source) -> str:
     ]
     written = str(source.plan.get("written", "")).replace("T", " ").replace("+00:00", " UTC")
     return ", ".join([counted(len(source.cells), "cell"), *counts]) + (f"; planned {written}" if written else "")
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: 1 seed, 3 seeds."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def unit_notes(source: Source) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.core.errors import UserError
+from bench.core.output import print_json
 
 if TYPE_CHECKING:
     from bench.data.table import Kind
@@ -32,7 +32,7 @@ def list_command(as_json: Json = False) -> None:
 
     rows = listing()
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     _print_table(rows, ("name", "title", "at hand", "where", "licence"))
 
@@ -53,7 +53,7 @@ def show(
     if sheet is not None:
         found["sheet"] = str(write_sheet(name, sheet))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     _print_card(found)
 
@@ -100,7 +100,7 @@ def add(
     columns = {"image": image, "label": label, "group": group, "site": site, "split": split}
     found = describe(add_dataset(name, path, columns, _kind(kind), licence))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     typer.echo(f"added {name}: {found['images']} images, {found['groups']} groups, {len(found['classes'])} classes")
     for note in found["notes"]:
@@ -167,7 +167,7 @@ def audit(
     if html is not None:
         found["html"] = str(write_html(found, html))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _print_audit(found)
     if strict and any(part["verdict"].startswith("leaks") for part in found["splits"].values()):
@@ -181,13 +181,9 @@ def _kind(text: str) -> Kind:
     return kinds[text]
 
 
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
-
-
 def _done(found: dict[str, Any], sentence: str, as_json: bool) -> None:
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         typer.echo(sentence)
 

@@ -142,3 +142,20 @@ def test_a_thousand_cells_are_quick(new_run: Callable[[], Any], spec: Callable[.
     assert outcome["cells"] == outcome["done"] == 1000
     # Ten seconds of two cores, as much as a busy machine may have spent.
     assert time.process_time() - start < 20
+
+
+def test_times_of_several_machines_or_of_cells_side_by_side_are_told(
+    new_run: Callable[[], Any], spec: Callable[..., dict[str, Any]]
+) -> None:
+    from reports.cards import machine_notes
+    from reports.source import load
+
+    here = {"processor": "AMD EPYC", "cores": 2, "gpus": [], "environment": "a1", "threads": 1, "beside": 1}
+    fake = new_run()
+    fake.done(spec("deepmedix", "br35h", 0), machine=here)
+    assert machine_notes(load(fake.path)) == []
+    fake.done(spec("deepmedix", "br35h", 1), machine={**here, "beside": 3})
+    fake.done(spec("deepmedix", "br35h", 2), machine={**here, "gpus": ["H200"], "environment": "b2", "threads": 4})
+    told = machine_notes(load(fake.path))
+    assert told[0].startswith("The cells ran in 2 environments (AMD EPYC, 2 cores, 1 thread; AMD EPYC, H200, 4 threads)")
+    assert told[1] == "1 cell of 3 shared the machine with up to 2 others: their times are upper bounds."
