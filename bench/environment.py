@@ -19,6 +19,7 @@ PACKAGES = (
     "fvcore",
     "flwr",
     "optuna",
+    "ray",
     "wandb",
     "timm",
     "numpy",

@@ -28,14 +28,16 @@ class Recipe:
     """A regime.
 
     Attributes:
+        flower: the Flower strategy that gets the trainable vectors.
+        options: its own arguments, from the federation's fields.
         method: local method, `sgd` or `svrg`.
-        strategy: makes the Flower strategy that gets the trainable vectors.
         averages: whether the server takes a weighted mean first, which compressed, private and secret sums rest on.
         robust: whether the buffers are aggregated by the strategy's own rule, since a hostile client sends those too.
     """
 
     name: str
-    strategy: Callable[[Federation], FedAvg]
+    flower: Callable[..., FedAvg] = FedAvg
+    options: Callable[[Federation], dict[str, float]] = lambda federation: {}
     method: str = "sgd"
     batch_norm: str | None = None
     averages: bool = True
@@ -43,87 +45,42 @@ class Recipe:
     scaffold: bool = False
     normalized: bool = False
 
-
-def _plain(_: Federation) -> FedAvg:
-    return FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
-
-
-def _proximal(federation: Federation) -> FedAvg:
-    return FedProx(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, proximal_mu=federation.proximal_mu)
+    def strategy(self, federation: Federation) -> FedAvg:
+        """The strategy, which goes on with however few clients answer."""
+        few = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+        return self.flower(**few, **self.options(federation))
 
 
-def _momentum(federation: Federation) -> FedAvg:
-    return FedAvgM(
-        min_train_nodes=1,
-        min_evaluate_nodes=1,
-        min_available_nodes=1,
-        server_learning_rate=federation.server_learning_rate or 1.0,
-        server_momentum=federation.server_momentum,
-    )
+def _momentum(federation: Federation) -> dict[str, float]:
+    rate = federation.server_learning_rate or 1.0
+    return {"server_learning_rate": rate, "server_momentum": federation.server_momentum}
 
 
-def _adam(federation: Federation) -> FedAvg:
-    return FedAdam(
-        min_train_nodes=1,
-        min_evaluate_nodes=1,
-        min_available_nodes=1,
-        eta=federation.server_learning_rate or _ADAPTIVE_RATE,
-        beta_1=federation.server_beta_1,
-        beta_2=federation.server_beta_2,
-        tau=federation.server_tau,
-    )
+def _adaptive(federation: Federation) -> dict[str, float]:
+    return {"eta": federation.server_learning_rate or _ADAPTIVE_RATE, "tau": federation.server_tau}
 
 
-def _yogi(federation: Federation) -> FedAvg:
-    return FedYogi(
-        min_train_nodes=1,
-        min_evaluate_nodes=1,
-        min_available_nodes=1,
-        eta=federation.server_learning_rate or _ADAPTIVE_RATE,
-        beta_1=federation.server_beta_1,
-        beta_2=federation.server_beta_2,
-        tau=federation.server_tau,
-    )
-
-
-def _adagrad(federation: Federation) -> FedAvg:
-    return FedAdagrad(
-        min_train_nodes=1,
-        min_evaluate_nodes=1,
-        min_available_nodes=1,
-        eta=federation.server_learning_rate or _ADAPTIVE_RATE,
-        tau=federation.server_tau,
-    )
-
-
-def _median(_: Federation) -> FedAvg:
-    return FedMedian(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
-
-
-def _trimmed(federation: Federation) -> FedAvg:
-    return FedTrimmedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, beta=federation.trimmed)
-
-
-def _krum(federation: Federation) -> FedAvg:
-    return Krum(
-        min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, num_malicious_nodes=federation.malicious
-    )
+def _with_moments(federation: Federation) -> dict[str, float]:
+    moments = {"beta_1": federation.server_beta_1, "beta_2": federation.server_beta_2}
+    return {**_adaptive(federation), **moments}
 
 
 _RECIPES = (
-    Recipe("fedavg", _plain),
-    Recipe("fedavg-svrg", _plain, method="svrg"),
-    Recipe("fedprox", _proximal),
-    Recipe("fedavgm", _momentum),
-    Recipe("fedadam", _adam),
-    Recipe("fedyogi", _yogi),
-    Recipe("fedadagrad", _adagrad),
-    Recipe("scaffold", _plain, scaffold=True),
-    Recipe("fednova", _plain, normalized=True),
-    Recipe("fedbn", _plain, batch_norm="local"),
-    Recipe("fedmedian", _median, averages=False, robust=True),
-    Recipe("fedtrimmedavg", _trimmed, averages=False, robust=True),
-    Recipe("krum", _krum, averages=False, robust=True),
+    Recipe("fedavg"),
+    Recipe("fedavg-svrg", method="svrg"),
+    Recipe("fedprox", FedProx, lambda federation: {"proximal_mu": federation.proximal_mu}),
+    Recipe("fedavgm", FedAvgM, _momentum),
+    Recipe("fedadam", FedAdam, _with_moments),
+    Recipe("fedyogi", FedYogi, _with_moments),
+    Recipe("fedadagrad", FedAdagrad, _adaptive),
+    Recipe("scaffold", scaffold=True),
+    Recipe("fednova", normalized=True),
+    Recipe("fedbn", batch_norm="local"),
+    Recipe("fedmedian", FedMedian, averages=False, robust=True),
+    Recipe(
+        "fedtrimmedavg", FedTrimmedAvg, lambda federation: {"beta": federation.trimmed}, averages=False, robust=True
+    ),
+    Recipe("krum", Krum, lambda federation: {"num_malicious_nodes": federation.malicious}, averages=False, robust=True),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 

@@ -159,7 +159,8 @@ class Cluster:
             self.asks[key] = self.asks[key].with_more_memory()
             return Lost(key, f"out of memory on its machine; it asks for {self.asks[key]} now")
         except RayError as error:
-            return Lost(key, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+            said = str(error).strip().splitlines()[0].split(". ")[0]
+            return Lost(key, f"{type(error).__name__}: {said}")
 
     def _goods(self, cell: PlannedCell) -> Any:
         """The reference to the dataset's facts, put into the object store once."""
@@ -216,7 +217,7 @@ def _connect(address: str | None) -> bool:
         raise UserError(
             f"--executor ray: no cluster at {where or 'this machine'} can be used "
             f"({str(error).strip().splitlines()[0]}); start one with `ray start --head`, or leave --address away "
-            "to use this machine alone"
+            "to use this machine alone (a cluster with a token needs RAY_AUTH_MODE=token and its token here too)"
         ) from error
     return True
 

@@ -90,7 +90,7 @@ def test_what_cannot_run_on_a_cluster_is_said_before_the_first_cell(grid: Any, t
         execute(plan, run, Runtime(executor="ray", address="127.0.0.1:1"), [])
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        with pytest.raises(UserError, match=r"asks for 64 CPU and 1\.0 GiB, and no machine of the"):
+        with pytest.raises(UserError, match=r"asks for 64 CPU and 1\.2 GiB, and no machine of the"):
             execute(plan, run, Runtime(executor="ray", threads=64), [])
         with pytest.raises(UserError, match=r"asks for 1 CPU, 1 GPU and .* 0 GPU"):
             execute(plan, run, Runtime(executor="ray", device="cuda"), [])

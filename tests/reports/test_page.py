@@ -157,5 +157,7 @@ def test_times_of_several_machines_or_of_cells_side_by_side_are_told(
     fake.done(spec("deepmedix", "br35h", 1), machine={**here, "beside": 3})
     fake.done(spec("deepmedix", "br35h", 2), machine={**here, "gpus": ["H200"], "environment": "b2", "threads": 4})
     told = machine_notes(load(fake.path))
-    assert told[0].startswith("The cells ran in 2 environments (AMD EPYC, 2 cores, 1 thread; AMD EPYC, H200, 4 threads)")
+    assert told[0].startswith(
+        "The cells ran in 2 environments (AMD EPYC, 2 cores, 1 thread; AMD EPYC, H200, 4 threads)"
+    )
     assert told[1] == "1 cell of 3 shared the machine with up to 2 others: their times are upper bounds."
