@@ -7,6 +7,8 @@ import itertools
 import logging
 import os
 import socket
+import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,7 @@ from bench.plan import PlannedCell
 
 _LOOK_SECONDS = 1.0
 _KNOCK_SECONDS = 10.0
+_RAYS_THREAD = "ray_listen_error_messages"
 
 
 @dataclass
@@ -60,6 +63,7 @@ class Cluster:
         self._sent: dict[tuple[str, Any], Any] = {}
         self._work: Any = ray.remote(work)
         self._mailbox: Any = _beside_the_driver(Mailbox)
+        self._output: Any = sys.stdout
 
     @classmethod
     def join(cls, desk: Desk) -> Cluster:
@@ -78,11 +82,14 @@ class Cluster:
             raise
 
     def __enter__(self) -> Cluster:
+        self._output = sys.stdout
+        sys.stdout = _WithoutRaylets(self._output)
         return self
 
     def __exit__(self, *_: object) -> None:
         import ray
 
+        sys.stdout = self._output
         for attempt in self._attempts.values():
             ray.cancel(attempt.reference, force=True)
         _disconnect(self._ours)
@@ -192,6 +199,26 @@ class Cluster:
                 )
         if not self.gpu and any(cell.spec.protocol.precision != "32" for cell in self._desk.plan.cells):
             raise UserError("16-bit precision runs on GPUs only, and the Ray cluster has none; use --set precision=32")
+
+
+class _WithoutRaylets:
+    """Standard output, less what Ray's own thread prints there in many lines when a machine is lost.
+
+    The run tells of it by itself, and with `--json` standard output is one document.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write, unless it is Ray's thread that does."""
+        if threading.current_thread().name == _RAYS_THREAD:
+            return len(text)
+        written: int = self._file.write(text)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _images(cell: PlannedCell) -> tuple[str, Any]:

@@ -10,7 +10,8 @@ from bench.networks import model_cost
 from bench.plan import PlannedCell
 
 GIB = 2**30
-# The interpreter with torch and Lightning, measured at 0.9 to 1.2; a decoded dataset is mapped from its file and counts as cache.
+# The interpreter with torch and Lightning, measured at 0.9 to 1.2; a decoded dataset is mapped from its file and counts
+# as cache.
 _BASE_BYTES = 1.2 * GIB
 # Weights, gradients and Adam's two moments.
 _COPIES_OF_PARAMETERS = 4

@@ -55,8 +55,9 @@ def few_images(tmp_path: Path) -> str:
 
 
 def test_a_killed_machine_changes_nothing(
-    machines: Any, few_images: str, grid: Callable[..., Any], alone: Any, contents: Any, heard: Any, tmp_path: Path
-) -> None:
+    machines: Any, few_images: str, grid: Callable[..., Any], alone: Any, contents: Any, heard: Any, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     plan = grid(
         "linear@tiny,deepmedix@tiny",
         datasets=f"{few_images},phantom-brain",
@@ -75,6 +76,7 @@ def test_a_killed_machine_changes_nothing(
     summary = execute(plan, Run.create(tmp_path / "run"), runtime, [listener])
     assert len(machines.workers) == 1, "no machine was killed: the cells were never three at once"
     assert listener.lost()
+    assert capsys.readouterr().out == ""
     assert (summary.done, summary.failed) == (8, 0)
     assert contents(tmp_path / "run") == alone(plan)
     caches = [tmp_path / name / "cache" / "images" for name in ("head", "worker0", "worker1")]
