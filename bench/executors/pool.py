@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.executors.desk import WAIT_SECONDS, Desk
+from bench.executors.desk import WAIT_SECONDS, Desk, failure_of
 from bench.executors.shipment import BEGUN, Delivery, commit
 from bench.executors.supplies import Missing
 from bench.plan import PlannedCell
@@ -79,6 +79,7 @@ class _Drive:
         self._running: dict[str, PlannedCell] = {}
         self._losses: Counter[str] = Counter()
         self._begun: set[str] = set()
+        self._supplied: set[tuple[str, Missing]] = set()
         self._look_again = 0.0
 
     def run(self) -> None:
@@ -140,14 +141,17 @@ class _Drive:
         self._let_go(cell)
 
     def _supply(self, cell: PlannedCell, missing: tuple[Missing, ...]) -> None:
+        asked = {(cell.key, what) for what in missing}
+        if asked & self._supplied:
+            self._fail(cell, failure(cell, f"a worker still lacks the cell's {' and '.join(missing)} that it was sent"))
+            return
+        self._supplied |= asked
         try:
             self._pool.supply(cell, missing)
         except Exception as error:  # noqa: BLE001 - an image that cannot be read fails its cells, not the run
-            self._begin(cell)
-            self._desk.ended(cell, self._failure(cell, f"{type(error).__name__}: {error}"))
-            self._let_go(cell)
-            return
-        self._pool.submit(cell)
+            self._fail(cell, failure_of(cell.key, cell.spec.as_dict(), error))
+        else:
+            self._pool.submit(cell)
 
     def _lose(self, cell: PlannedCell, reason: str) -> None:
         self._losses[cell.key] += 1
@@ -160,12 +164,17 @@ class _Drive:
             self._running.pop(cell.key)
             self._desk.put_back(cell)
         else:
-            self._begin(cell)
-            self._desk.ended(cell, self._failure(cell, f"its worker died {MAX_LOSSES} times, at last: {reason}"))
-            self._let_go(cell)
+            self._fail(cell, failure(cell, f"its worker died {MAX_LOSSES} times, at last: {reason}"))
 
-    def _failure(self, cell: PlannedCell, error: str) -> dict[str, Any]:
-        return {"key": cell.key, "cell": cell.spec.as_dict(), "error": error, "traceback": "", "when": now()}
+    def _fail(self, cell: PlannedCell, record: dict[str, Any]) -> None:
+        self._begin(cell)
+        self._desk.ended(cell, record)
+        self._let_go(cell)
 
     def _let_go(self, cell: PlannedCell) -> None:
         self._desk.release(self._running.pop(cell.key))
+
+
+def failure(cell: PlannedCell, error: str) -> dict[str, Any]:
+    """The record of a cell that no worker could end."""
+    return {"key": cell.key, "cell": cell.spec.as_dict(), "error": error, "traceback": "", "when": now()}
