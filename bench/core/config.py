@@ -96,7 +96,9 @@ class Runtime(_Frozen):
     """How a run is carried out; none of it changes a result's identity."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: int = Field(0, ge=0, description="CPU threads of torch; 0: torch's own choice")
+    threads: int = Field(
+        0, ge=0, description="CPU threads of torch a cell; 0: all cores, shared by the jobs; one on Ray"
+    )
     progress: Literal["auto", "rich", "plain", "none"] = Field("auto", description="display")
     wandb: Literal["off", "offline", "online"] = Field("off", description="Weights & Biases")
     executor: Literal["local", "ray"] = Field("local", description="this machine's processes, or a Ray cluster")
