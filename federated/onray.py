@@ -22,7 +22,7 @@ from bench.core.errors import UserError
 from federated.apps import client_app
 from federated.checkpoint import Progress
 from federated.client import Client
-from federated.simulate import Simulation, drive
+from federated.simulate import ENGINE, Simulation, drive
 from models.training import FitContext
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -33,10 +33,14 @@ def run_on_ray(context: FitContext) -> Progress:
     """Run a federated fit whose clients are Ray actors, one a CPU.
 
     Raises:
-        UserError: when the extra is not installed.
+        UserError: when the extra is not installed, or the cell itself runs on Ray.
     """
     if importlib.util.find_spec("ray") is None:
         raise UserError("the Ray engine needs its extra: pip install 'deepmedix-bench[ray]'")
+    import ray
+
+    if ray.is_initialized():
+        raise UserError(f"{ENGINE}=ray starts a Ray of its own, which a cell of --executor ray cannot; unset it there")
     from flwr.simulation import run_simulation
 
     shipped = context.folder / _SHIPPED

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ from bench.core.config import Protocol
 from bench.data.loader import Part
 from models import ddp
 from models.batches import EvalBatches, Preparation, TrainBatches
-from models.callbacks import BEST, LAST, History, Keeper, OnEvent, Schedule
+from models.callbacks import BEST, LAST, History, Interrupted, Keeper, OnEvent, Schedule
 from models.classifier import Classifier
 from models.network import Network
 from models.refit import refit
@@ -139,7 +140,11 @@ def run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Call
     last = context.folder / LAST
     with cpu_threads(context):
         trainer = _trainer(context, callbacks, **placing)
-        trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
+        try:
+            trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
+        except SIGTERMException as error:
+            # Lightning's own handler hears SIGTERM beside ours, and would end the process.
+            raise Interrupted from error
 
 
 @contextmanager

@@ -132,6 +132,9 @@ class _Drive:
         if delivery.status == "missing" and not self._desk.stop():
             self._supply(cell, delivery.missing)
             return
+        if delivery.status == "interrupted" and not self._desk.stop():
+            self._lose(cell, "it was told to stop on its machine")
+            return
         if delivery.status == "failed":
             self._desk.refuse_full_disk()
         if delivery.status in {"done", "failed"}:

@@ -138,8 +138,9 @@ def ending(code: int | None) -> str:
 
 def serve(connection: Connection[Any, Any], stop: Event) -> None:
     """A worker process: run what comes until the driver closes the connection or is gone."""
-    # Ctrl-C in a terminal reaches every process; the driver alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C in a terminal and a scheduler's SIGTERM reach every process; the driver alone decides what they mean.
+    # Blocked, not ignored: Lightning sets a handler of its own for SIGTERM, whatever is there.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     driver = parent_process()
 
     def should_stop() -> bool:

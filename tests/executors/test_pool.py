@@ -112,6 +112,13 @@ def test_a_stop_asks_the_workers_and_hands_out_nothing_more(desk: Desk) -> None:
     assert (desk.run.folder(cell.key) / "last.ckpt").read_bytes() == b"state"
 
 
+def test_a_worker_that_was_told_to_stop_by_others_has_lost_its_cell(desk: Desk) -> None:
+    drive(desk, Script((Brought, Delivery("interrupted")), FAILED))
+    (listener,) = desk.listeners
+    assert len(listener.lost()) == 1  # type: ignore[attr-defined]
+    assert problem(desk) == "ValueError: no such luck"
+
+
 def test_a_full_disk_ends_the_run_and_lets_go_of_its_cells(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.executors.desk.LOW_DISK_BYTES", 2**80)
     with pytest.raises(UserError, match="is full; free some space and start again"):

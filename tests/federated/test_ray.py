@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from bench.core.errors import UserError
 from federated.simulate import ENGINE, fit
 from models.training import FitContext
 
@@ -25,3 +26,14 @@ def test_ray_and_in_process_agree_bit_for_bit(
     for name, tensor in here.module.state_dict().items():
         if "tracked" not in name:
             assert torch.equal(tensor, there.module.state_dict()[name]), name
+
+
+@pytest.mark.ray
+def test_a_cell_on_ray_cannot_start_a_ray_of_its_own(
+    make_context: Callable[..., FitContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="needs the ray extra")
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setenv(ENGINE, "ray")
+    with pytest.raises(UserError, match="BENCH_FEDERATED_ENGINE=ray starts a Ray of its own"):
+        fit(make_context("fedavg", clients=2, rounds=1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,31 @@ def test_stopping_keeps_what_is_done(small_plan: Any, monkeypatch: pytest.Monkey
     assert (summary.done, summary.failed, summary.stopped) == (1, 1, True)
     states = [cell.status for cell in Run.open(tmp_path / "run").cells()]
     assert states == ["done", "missing"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_fit_after_its_step_and_the_run_goes_on_later(
+    small_plan: Any, tmp_path: Path, number: signal.Signals
+) -> None:
+    plan = small_plan(overrides=("tuning=full", "epochs=4"))
+    epochs: list[int] = []
+
+    class Sender:
+        """Sends the signal at the end of the second epoch, once."""
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *about: None
+
+        def event(self, key: str, event: dict[str, Any]) -> None:
+            if event["event"] == "epoch":
+                epochs.append(event["epoch"])
+                if epochs == [0, 1]:
+                    os.kill(os.getpid(), number)
+
+    summary = bench.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [Sender()])
+    assert (summary.done, summary.stopped) == (0, True)
+    assert bench.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [Sender()]).done == 1
+    assert epochs == [0, 1, 2, 3]
 
 
 def test_out_of_memory_gets_one_more_try_in_halves(
