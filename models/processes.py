@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -24,12 +23,12 @@ import torch
 
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_source
+from bench.core.signals import children_hear_no_signals
 from models.callbacks import Interrupted, OnEvent
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 30.0
 _END_SECONDS = 5.0
-_UNHEARD = {signal.SIGINT, signal.SIGTERM}
 
 
 @dataclass
@@ -142,28 +141,21 @@ def _started(work: Callable[[Seat, Any], Any], count: int) -> Iterator[list[_Mem
 
 @contextmanager
 def _inheritance(threads: int) -> Iterator[None]:
-    """What processes started in the block take over from this one, and what is put back after it.
-
-    They never hear Ctrl-C and SIGTERM, which often go to a whole group of processes. Handlers would not do: Lightning
-    sets its own, which talks to the other processes.
-    """
+    """What processes started in the block take over from this one, and what is put back after it."""
     # Both are read once, when the libraries are loaded. Lightning sets the number of threads where this does not, and
     # torch's distributed parts give advice on the standard error that no filter of Python's holds back.
     wanted = {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}
     variables = {name: os.environ.get(name) for name in wanted}
-    # Started inside the block it would unblock the signals.
-    resource_tracker.ensure_running()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
     os.environ.update(wanted)
     try:
-        yield
+        with children_hear_no_signals():
+            yield
     finally:
         for name, value in variables.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _attend(members: list[_Member], on_event: OnEvent, should_stop: Callable[[], bool]) -> Any:

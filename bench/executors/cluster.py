@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import itertools
 import logging
 import os
@@ -10,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,10 +91,10 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         import ray
 
-        sys.stdout = self._output
         for attempt in self._attempts.values():
             ray.cancel(attempt.reference, force=True)
         _disconnect(self._ours)
+        sys.stdout = self._output
 
     def has_room(self) -> bool:
         """Whether a machine has resources left for one more cell, or will soon: one waits in line."""
@@ -260,7 +262,9 @@ def _disconnect(ours: bool) -> None:
     import ray
 
     if ours:
-        ray.shutdown()
+        # It prints what it held back of its messages, see `_WithoutRaylets`.
+        with redirect_stdout(io.StringIO()):
+            ray.shutdown()
 
 
 def _beside_the_driver(actor: type) -> Any:

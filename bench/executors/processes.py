@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock
 
 from bench.core.config import Runtime
+from bench.core.signals import children_hear_no_signals
 from bench.executors.desk import Desk
 from bench.executors.pool import Brought, Lost, News, Told
 from bench.executors.shipment import Shipment, carry_out, pack, throttled
@@ -112,7 +113,8 @@ class Processes:
     def _start(self) -> _Slot:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=serve, args=(theirs, self._stop), daemon=False)
-        process.start()
+        with children_hear_no_signals():
+            process.start()
         theirs.close()
         number = min(set(range(self._desk.runtime.jobs)) - {slot.number for slot in self._slots})
         slot = _Slot(number, process, ours, runtime_of(self._desk.runtime, number))
@@ -138,9 +140,6 @@ def ending(code: int | None) -> str:
 
 def serve(connection: Connection[Any, Any], stop: Event) -> None:
     """A worker process: run what comes until the driver closes the connection or is gone."""
-    # Ctrl-C in a terminal and a scheduler's SIGTERM reach every process; the driver alone decides what they mean.
-    # Blocked, not ignored: Lightning sets a handler of its own for SIGTERM, whatever is there.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     driver = parent_process()
 
     def should_stop() -> bool:

@@ -62,7 +62,8 @@ def test_a_killed_machine_changes_nothing(
         "linear@tiny,deepmedix@tiny",
         datasets=f"{few_images},phantom-brain",
         regimes="centralized,fedavg",
-        overrides=("tuning=full", "epochs=6"),
+        # Long enough that a cell is still running when the word of its begin has come and its machine is killed.
+        overrides=("tuning=full", "epochs=60", "early_stopping_patience=60"),
     )
     listener = heard()
 
