@@ -24,10 +24,11 @@ GRID = ["--models", "deepmedix,shufflenet_v2_x1_0", "--datasets", "phantom-brain
 RECIPE = ["tuning=full", "image_size=32", "synthetic_images=90", "batch_size=8", "timing_batch_size=2"]
 
 
-def command(out: Path, epochs: int) -> list[str]:
+def command(out: Path, epochs: int, jobs: int = 1) -> list[str]:
     """The small run: two models fully tuned on both embedded datasets."""
     recipe = [word for field in [*RECIPE, f"epochs={epochs}"] for word in ("--set", field)]
     fixed = ["--protocol", "demo", "--regimes", "centralized", "--progress", "plain", "--threads", "1"]
+    fixed += ["--jobs", str(jobs)]
     return [sys.executable, "-m", "bench", "run", *GRID, *fixed, *recipe, "--out", str(out)]
 
 
@@ -44,22 +45,22 @@ def kill_once(arguments: list[str], moment: float, while_starting: bool) -> bool
     return process.wait() == -signal.SIGKILL
 
 
-def run_with_kills(out: Path, epochs: int, kills: int, seed: int, spread: float) -> tuple[int, int]:
+def run_with_kills(out: Path, epochs: int, kills: int, seed: int, spread: float, jobs: int = 1) -> tuple[int, int]:
     """Kill so many times, then let the run end; how many kills met it alive, and at how many done cells."""
     draw = random.Random(seed)
     alive = 0
     for number in range(kills):
-        hit = kill_once(command(out, epochs), draw.uniform(0, spread), while_starting=draw.random() < 0.2)
+        hit = kill_once(command(out, epochs, jobs), draw.uniform(0, spread), while_starting=draw.random() < 0.2)
         alive += hit
         done = len(list(out.glob("cells/*/result.json")))
         print(f"kill {number + 1}: {'alive' if hit else 'the run had ended'}, {done} cells done", flush=True)
-    finish(out, epochs)
+    finish(out, epochs, jobs)
     return alive, len(list(out.glob("cells/*/result.json")))
 
 
-def finish(out: Path, epochs: int) -> None:
+def finish(out: Path, epochs: int, jobs: int = 1) -> None:
     """Let the run end by itself."""
-    subprocess.run(command(out, epochs), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command(out, epochs, jobs), check=True, stdout=subprocess.DEVNULL)
 
 
 def contents(out: Path) -> dict[str, Any]:
@@ -98,9 +99,10 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--spread", type=float, default=6.0, help="seconds after the first cell's start")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; the kill meets the driver, not its workers")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    alive, cells = run_with_kills(asked.out / "killed", asked.epochs, asked.kills, asked.seed, asked.spread)
+    alive, cells = run_with_kills(asked.out / "killed", asked.epochs, asked.kills, asked.seed, asked.spread, asked.jobs)
     finish(asked.out / "whole", asked.epochs)
     equal = contents(asked.out / "killed") == contents(asked.out / "whole")
     print(f"{alive} of {asked.kills} kills met the run alive; {cells} cells; equal bit for bit: {equal}")

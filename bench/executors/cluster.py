@@ -24,6 +24,7 @@ from bench.executors.shipment import BEGUN, Delivery, pack, unfinished
 from bench.executors.supplies import Missing, goods_of, send_images, send_weights
 from bench.executors.task import Mailbox, work
 from bench.plan import PlannedCell
+from bench.store import is_done
 
 _LOOK_SECONDS = 1.0
 _KNOCK_SECONDS = 10.0
@@ -45,7 +46,7 @@ class Cluster:
 
     Attributes:
         gpu: whether cells run on GPUs.
-        asks: what each cell of the plan asks for, by key.
+        asks: what each cell that is left asks for, by key.
     """
 
     def __init__(self, desk: Desk, ours: bool) -> None:
@@ -58,7 +59,7 @@ class Cluster:
         self._look()
         self.gpu = _wants_gpu(desk.runtime, self._machines)
         self._runtime = _runtime_of(desk.runtime, self.gpu)
-        self.asks = {cell.key: self._ask(cell) for cell in desk.plan.cells}
+        self.asks = {cell.key: self._ask(cell) for cell in desk.plan.cells if not is_done(desk.run.folder(cell.key))}
         self._refuse_what_fits_nowhere()
         self._numbers = itertools.count()
         self._attempts: dict[int, _Attempt] = {}
@@ -99,6 +100,8 @@ class Cluster:
     def has_room(self) -> bool:
         """Whether a machine has resources left for one more cell, or will soon: one waits in line."""
         self._look()
+        if not self.asks:
+            return True
         smallest = min(self.asks.values(), key=lambda ask: (ask.gpus, ask.cpus, ask.memory))
         return len(self._attempts) <= sum(smallest.fits(machine) for machine in self._machines)
 
@@ -193,8 +196,8 @@ class Cluster:
 
     def _refuse_what_fits_nowhere(self) -> None:
         for cell in self._desk.plan.cells:
-            ask = self.asks[cell.key]
-            if not most_on_one_machine(ask, self._machines):
+            ask = self.asks.get(cell.key)
+            if ask is not None and not most_on_one_machine(ask, self._machines):
                 raise UserError(
                     f"{cell.spec.name} asks for {ask}, and no machine of the Ray cluster has that "
                     f"({_described(self._machines)}); use a larger machine, or a smaller batch, --threads or --devices"
