@@ -10,7 +10,8 @@ last one's end, less the cells' own time, is the executor's. `speedup` runs cell
 workers of one thread each. `loss` kills one of three Ray machines on loopback in the middle and compares the results
 with those of one process. Every run must leave the same figures, bit for bit. `devices` trains one cell on one device
 and on `--count` of them (`--device cuda`: GPUs; on a CPU that many processes share the cores that one had), which is
-the same to rounding but for dropout and, on CPUs, BatchNorm. With `--device cuda` the workers of `speedup` share one GPU.
+the same to rounding but for dropout and, on CPUs, BatchNorm. With `--device cuda` the workers of `speedup` share one
+GPU.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from filelock import FileLock
 
 from bench.core.config import Runtime
 from bench.core.signals import children_hear_no_signals
+from bench.environment import machine
 from bench.executors.desk import Desk
 from bench.executors.pool import Brought, Lost, News, Told
 from bench.executors.shipment import Shipment, carry_out, pack, throttled
@@ -127,7 +127,7 @@ def runtime_of(runtime: Runtime, number: int) -> Runtime:
     device = runtime.device
     if device in {"auto", "cuda"} and pick_device(runtime).type == "cuda":
         device = f"cuda:{number % torch.cuda.device_count()}"
-    threads = runtime.threads or max(1, len(os.sched_getaffinity(0)) // runtime.jobs)
+    threads = runtime.threads or max(1, machine()["cores"] // runtime.jobs)
     return runtime.model_copy(update={"device": device, "threads": threads})
 
 
