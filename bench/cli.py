@@ -90,9 +90,7 @@ def run(
     wandb: Annotated[str, typer.Option(help="off, offline or online.")] = "off",
     executor: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
     jobs: Annotated[int, typer.Option(min=1, help="local: cells side by side, a process each.")] = 1,
-    address: Annotated[
-        str | None, typer.Option(help="ray: HOST:PORT of the cluster; without it, this machine.")
-    ] = None,
+    address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
     devices: Annotated[int, typer.Option(min=1, help="Devices that train one centralized cell together (DDP).")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,

@@ -244,7 +244,9 @@ def _connect(address: str | None) -> bool:
     where = address or os.environ.get("RAY_ADDRESS") or ""
     try:
         _knock(where)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        # Ray's client hands what it is given on to its server, which fails over a level.
+        level = {} if where.startswith("ray://") else {"logging_level": logging.ERROR}
+        ray.init(address=address, log_to_driver=False, **level)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--executor ray: no cluster at {where or 'this machine'} can be used "
