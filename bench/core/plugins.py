@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from importlib.util import decode_source
 from pathlib import Path
 
 from bench.core.errors import UserError
@@ -20,7 +21,11 @@ def load_plugin(path: Path) -> None:
     """
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"--plugin {path}: there is no such Python file")
-    load_source(str(path.resolve()), path.read_text())
+    try:
+        text = decode_source(path.read_bytes())
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise _failed(path, error) from error
+    load_source(str(path.resolve()), text)
 
 
 def load_source(path: str, text: str) -> None:
@@ -38,5 +43,9 @@ def load_source(path: str, text: str) -> None:
     try:
         exec(compile(text, path, "exec"), module.__dict__)
     except Exception as error:
-        raise UserError(f"--plugin {path} failed: {type(error).__name__}: {error}") from error
+        raise _failed(path, error) from error
     PLUGINS[path] = text
+
+
+def _failed(path: Path | str, error: Exception) -> UserError:
+    return UserError(f"--plugin {path} failed: {type(error).__name__}: {error}")

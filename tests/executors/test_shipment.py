@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from bench.core.config import Runtime, load_protocol
 from bench.core.errors import UserError
-from bench.core.plugins import PLUGINS, load_source
+from bench.core.plugins import PLUGINS, load_plugin, load_source
 from bench.data import registry as datasets
 from bench.data.cache import images, keep
 from bench.executors import supplies
@@ -60,6 +60,16 @@ def test_a_plugins_text_is_executed_once_a_process() -> None:
     with pytest.raises(UserError, match=r"--plugin /elsewhere/bad\.py failed: NameError"):
         load_source("/elsewhere/bad.py", "nonsense")
     assert "/elsewhere/bad.py" not in PLUGINS
+
+
+def test_a_plugin_says_its_own_encoding_and_one_that_is_no_text_gets_a_sentence(tmp_path: Path) -> None:
+    latin, broken = tmp_path / "latin.py", tmp_path / "broken.py"
+    latin.write_bytes("# -*- coding: latin-1 -*-\nname = 'é'\n".encode("latin-1"))
+    load_plugin(latin)
+    assert "name = 'é'" in PLUGINS[str(latin.resolve())]
+    broken.write_bytes("name = 'é'\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"--plugin .*broken\.py failed: SyntaxError"):
+        load_plugin(broken)
 
 
 def add_dataset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
