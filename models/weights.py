@@ -207,6 +207,11 @@ def _resolve_published(model: str, backbone: Backbone) -> ResolvedWeights:
 
 def _local_copy(published: Published) -> Path:
     name = published.file_name or Path(urllib.parse.urlparse(published.url).path).name
+    return hub_copy(name)
+
+
+def hub_copy(name: str) -> Path:
+    """Where torchvision keeps a published file on this machine."""
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 

@@ -19,7 +19,7 @@ from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.executors.desk import Desk, failure_of
 from bench.executors.pool import Brought, Lost, News, Told
-from bench.executors.resources import Ask, ask_of, most_on_one_machine
+from bench.executors.resources import GIB, Ask, ask_of, most_on_one_machine
 from bench.executors.shipment import BEGUN, Delivery, pack, unfinished
 from bench.executors.supplies import Missing, goods_of, send_images, send_weights
 from bench.executors.task import Mailbox, work
@@ -85,7 +85,6 @@ class Cluster:
             raise
 
     def __enter__(self) -> Cluster:
-        self._output = sys.stdout
         sys.stdout = _WithoutRaylets(self._output)
         return self
 
@@ -294,7 +293,7 @@ def _runtime_of(runtime: Runtime, gpu: bool) -> Runtime:
 
 def _described(machines: list[dict[str, float]]) -> str:
     each = [
-        f"{machine.get('CPU', 0):g} CPU, {machine.get('GPU', 0):g} GPU, {machine.get('memory', 0) / 2**30:.1f} GiB"
+        f"{machine.get('CPU', 0):g} CPU, {machine.get('GPU', 0):g} GPU, {machine.get('memory', 0) / GIB:.1f} GiB"
         for machine in machines
     ]
     return "; ".join(sorted(set(each))) or "it has no machine"

@@ -7,11 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.executors.desk import WAIT_SECONDS, Desk, failure_of
+from bench.executors.desk import WAIT_SECONDS, Desk, failure_of, failure_record
 from bench.executors.shipment import BEGUN, Delivery, commit
 from bench.executors.supplies import Missing
 from bench.plan import PlannedCell
-from bench.store import now
 
 POLL_SECONDS = 0.1
 MAX_LOSSES = 3
@@ -138,21 +137,20 @@ class _Drive:
         if delivery.status == "failed":
             self._desk.refuse_full_disk()
         if delivery.status in {"done", "failed"}:
-            # The word that it began may be slower than the result, or was never said by one that failed at once.
-            self._begin(cell)
-            self._desk.ended(cell, delivery.failure)
-        self._let_go(cell)
+            self._end(cell, delivery.failure)
+        else:
+            self._let_go(cell)
 
     def _supply(self, cell: PlannedCell, missing: tuple[Missing, ...]) -> None:
         asked = {(cell.key, what) for what in missing}
         if asked & self._supplied:
-            self._fail(cell, failure(cell, f"a worker still lacks the cell's {' and '.join(missing)} that it was sent"))
+            self._fail(cell, f"a worker still lacks the cell's {' and '.join(missing)} that it was sent")
             return
         self._supplied |= asked
         try:
             self._pool.supply(cell, missing)
         except Exception as error:  # noqa: BLE001 - an image that cannot be read fails its cells, not the run
-            self._fail(cell, failure_of(cell.key, cell.spec.as_dict(), error))
+            self._end(cell, failure_of(cell.key, cell.spec.as_dict(), error))
         else:
             self._pool.submit(cell)
 
@@ -167,17 +165,16 @@ class _Drive:
             self._running.pop(cell.key)
             self._desk.put_back(cell)
         else:
-            self._fail(cell, failure(cell, f"its worker died {MAX_LOSSES} times, at last: {reason}"))
+            self._fail(cell, f"its worker died {MAX_LOSSES} times, at last: {reason}")
 
-    def _fail(self, cell: PlannedCell, record: dict[str, Any]) -> None:
+    def _fail(self, cell: PlannedCell, error: str) -> None:
+        self._end(cell, failure_record(cell.key, cell.spec.as_dict(), error))
+
+    def _end(self, cell: PlannedCell, failure: dict[str, Any] | None) -> None:
+        # The word that it began may be slower than the result, or was never said by one that failed at once.
         self._begin(cell)
-        self._desk.ended(cell, record)
+        self._desk.ended(cell, failure)
         self._let_go(cell)
 
     def _let_go(self, cell: PlannedCell) -> None:
         self._desk.release(self._running.pop(cell.key))
-
-
-def failure(cell: PlannedCell, error: str) -> dict[str, Any]:
-    """The record of a cell that no worker could end."""
-    return {"key": cell.key, "cell": cell.spec.as_dict(), "error": error, "traceback": "", "when": now()}

@@ -1,8 +1,8 @@
 """A cell as it travels to a worker and back.
 
-Plain values only: nothing in a shipment has to be importable before the plugins are loaded, and the worker makes the
-cell anew from what it was called. That the worker's own code then arrives at the same key is what proves that both mean
-the same cell.
+Names and values only: nothing in a shipment has to be importable before the plugins are loaded, and the worker makes
+the cell anew from what it was called. That the worker's own code then arrives at the same key is what proves that both
+mean the same cell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import bench
 from bench.cell import clear_leftovers, run_cell
 from bench.core.atomic import write_bytes
 from bench.core.cellspec import CellSpec
-from bench.core.config import Protocol, Runtime
+from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_source
 from bench.executors.desk import failure_of
@@ -42,13 +42,12 @@ class Shipment:
 
     Attributes:
         plugins: the source text of every plugin file that the driver loaded, by path.
-        spec: the fields of the cell's `CellSpec`, its protocol as plain values.
         beside: how many cells may be running on the worker's machine.
         files: the state of an earlier, stopped attempt, by path in the cell's folder.
     """
 
     key: str
-    spec: dict[str, Any]
+    spec: CellSpec
     weights: ResolvedWeights
     runtime: Runtime
     beside: int
@@ -75,9 +74,7 @@ class Delivery:
 
 def pack(cell: PlannedCell, runtime: Runtime, beside: int, files: dict[str, bytes] | None = None) -> Shipment:
     """Make a cell ready to travel."""
-    spec = {name: getattr(cell.spec, name) for name in ("model", "dataset", "split", "regime", "seed")}
-    spec["protocol"] = cell.spec.protocol.model_dump()
-    return Shipment(cell.key, spec, cell.weights, runtime, beside, files or {})
+    return Shipment(cell.key, cell.spec, cell.weights, runtime, beside, files or {})
 
 
 def carry_out(
@@ -90,25 +87,19 @@ def carry_out(
         _same_version(shipment)
         for path, text in shipment.plugins.items():
             load_source(path, text)
-        spec = spec_of(shipment)
-        table, weights = find_table(spec, goods), find_weights(shipment.weights)
+        table, weights = find_table(shipment.spec, goods), find_weights(shipment.weights)
         if table is None or weights is None:
             found: dict[Missing, object] = {"images": table, "weights": weights}
             return Delivery("missing", missing=tuple(name for name, thing in found.items() if thing is None))
-        planned = plan_cell(spec, table, weights)
+        planned = plan_cell(shipment.spec, table, weights)
         _same_cell(shipment, planned)
         on_event(BEGUN)
         run_cell(CellJob(planned, table, folder, shipment.runtime, on_event, should_stop, beside=shipment.beside))
     except Interrupted:
         return Delivery("interrupted")
     except Exception as error:  # noqa: BLE001 - one cell's failure must not stop the others; it is stored with its traceback
-        return Delivery("failed", failure=failure_of(shipment.key, _stored_spec(shipment), error))
+        return Delivery("failed", failure=failure_of(shipment.key, shipment.spec.as_dict(), error))
     return Delivery("done")
-
-
-def spec_of(shipment: Shipment) -> CellSpec:
-    """The cell that a shipment names."""
-    return CellSpec(**{**shipment.spec, "protocol": Protocol.model_validate(shipment.spec["protocol"])})
 
 
 def unfinished(folder: Path) -> dict[str, bytes]:
@@ -142,10 +133,6 @@ def throttled(on_event: OnEvent) -> OnEvent:
         on_event(event)
 
     return tell
-
-
-def _stored_spec(shipment: Shipment) -> dict[str, Any]:
-    return spec_of(shipment).as_dict()
 
 
 def _same_version(shipment: Shipment) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bench.core.atomic import write_bytes
@@ -23,7 +22,7 @@ from bench.data.auditstore import store_audit, stored_audit
 from bench.data.cache import are_cached, images, keep
 from bench.data.table import Pixels, Table
 from bench.plan import PlannedCell
-from models.weights import ResolvedWeights, bring, is_copy
+from models.weights import ResolvedWeights, bring, hub_copy, is_copy
 
 Missing = Literal["images", "weights"]
 
@@ -62,8 +61,9 @@ class Goods:
     audit: dict[str, Any] | None
 
 
+@functools.lru_cache(maxsize=64)
 def goods_of(table: Table, size: int) -> Goods:
-    """What travels of a dataset."""
+    """What travels of a dataset; every cell of it carries the same."""
     return Goods(replace(table, images=Remembered(table.name, table.checksums)), size, stored_audit(table))
 
 
@@ -90,8 +90,7 @@ def find_weights(resolved: ResolvedWeights) -> ResolvedWeights | None:
     """The cell's weights with a path on this machine; None where the file must be sent."""
     if resolved.path is None:
         return resolved
-    published = Path(torch.hub.get_dir()) / "checkpoints" / resolved.path.name
-    for path in (resolved.path, published, _sent_weights(resolved)):
+    for path in (resolved.path, hub_copy(resolved.path.name), _sent_weights(resolved)):
         if is_copy(path, resolved):
             return replace(resolved, path=path)
     return None
