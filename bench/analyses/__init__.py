@@ -1,0 +1,1 @@
+"""Analyses: questions put to a finished cell, one file a question."""
