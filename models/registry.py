@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from bench.core.errors import UnknownName, UserError
-from bench.core.identity import derive_seed
+from bench.core.identity import derive_seed, without_defaults
 from bench.core.registry import Registry, near_matches
 from models import deepmedix
 from models.backbones import BACKBONES
@@ -63,8 +63,9 @@ class ModelSpec:
         return Network(trunk, head)
 
     def identity(self) -> dict[str, Any]:
-        """What a cell's key depends on, as plain values; names and summaries that only people read are left out."""
-        head = {"type": type(self.head).__qualname__, **dataclasses.asdict(self.head)}
+        """What a cell's key depends on, as plain values; summaries that only people read are left out."""
+        fields = without_defaults(dataclasses.asdict(self.head), self.head.added)
+        head = {"type": type(self.head).__qualname__, **fields}
         return {"name": self.name, "backbone": self.backbone, "head": head}
 
 
