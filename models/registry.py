@@ -122,7 +122,10 @@ def _from_torchvision(name: str) -> ModelSpec:
 def _from_timm(name: str) -> ModelSpec:
     full_name = f"timm:{name}"
     BACKBONES.get(full_name)
-    departure = "a global average and one linear layer stand in place of timm's own classifier"
+    departure = (
+        "one linear layer on the average of its map, or on a transformer's own pooled features, stands in place of "
+        "timm's own classifier"
+    )
     return ModelSpec(
         full_name, full_name, LinearHeadConfig(), f"{full_name} with a plain linear head", "baseline", "", departure
     )
