@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from bench.core.atomic import write_json
 from bench.core.identity import derive_seed, digest
 from bench.core.regimes import REGIMES
+from bench.core.sealed import Sealed
 from bench.data.auditstore import audit_verdict
 from bench.data.loader import Part
 from bench.environment import machine
@@ -47,6 +48,8 @@ def run_cell(job: CellJob) -> None:
 def _run_cell(job: CellJob) -> None:
     started, clock = now(), time.perf_counter()
     write_json(job.folder / CELL, {"key": job.planned.key, **job.spec.as_dict()})
+    # An earlier attempt that was killed after it had predicted; the fit is handed this folder, and must not find them.
+    (job.folder / PREDICTIONS).unlink(missing_ok=True)
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = cell_data(job, network, preparation(job, device))
@@ -90,8 +93,9 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         fit_seed=job.spec.fit_seed,
         folder=job.folder,
         device=device,
-        on_event=job.on_event,
-        should_stop=job.should_stop,
+        # Through what hears and stops a cell, its table and those of other cells could be reached.
+        on_event=Sealed(job.on_event),
+        should_stop=Sealed(job.should_stop),
         micro_batches=job.micro_batches,
         devices=job.runtime.devices,
     )

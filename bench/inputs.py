@@ -126,7 +126,8 @@ def take_stock(job: CellJob, network: Network, prepare: Preparation) -> Stock:
 def fitting_parts(job: CellJob, stock: Stock) -> FitData:
     """The parts that a fit may see."""
     train = part(job.table, stock.inputs, stock.split.train, stock.views)
-    val = part(job.table, stock.inputs, stock.split.val)
+    # Validation itself never sees the views; they are there for a refit, which learns from these images too.
+    val = part(job.table, stock.inputs, stock.split.val, stock.views)
     return FitData(train, val)
 
 

@@ -41,7 +41,11 @@ def model_card(name: str, classes: int) -> dict[str, Any]:
     size, note = effective_size(BACKBONES.get(spec.backbone), 224)
     about = {"name": spec.name, "paper": spec.paper_name, "summary": spec.summary, "family": spec.family}
     counted = model_cost(spec, classes, size)
-    return {**about, "backbone": spec.backbone, "head": spec.head.summary, "classes": classes, "note": note, **counted}
+    head = {"head": spec.head.summary, "departs from the published network": spec.departure or "no"}
+    trained = {"tuning = head trains": "the whole head, on the frozen backbone's feature maps"}
+    if spec.family != "baseline":
+        del head["departs from the published network"]
+    return {**about, "backbone": spec.backbone, **head, **trained, "classes": classes, "note": note, **counted}
 
 
 def profile_rows(

@@ -16,7 +16,7 @@ bench data list --json | python3 -c '
 import json, sys
 sys.exit(not any(d["name"] == "figshare-brain" and d["at hand"] for d in json.load(sys.stdin)))
 ' || bench data add figshare-brain "$data"
-bench run --models "${MODELS:-deepmedix,mobilenet_v2}" --datasets figshare-brain \
+bench run --models "${MODELS:-deepmedix,linear@mobilenet_v2}" --datasets figshare-brain \
     --regimes "${REGIMES:-centralized,twin,local,fedavg,fedavg-svrg,fedprox,scaffold,fedbn}" \
     --split "${SPLIT:-image}" --protocol demo --weights "$weights" --seeds 1 --out "$out" --progress plain \
     --set image_size=128 --set epochs=10 --set early_stopping_patience=10 \

@@ -19,7 +19,7 @@ from bench.core.errors import UnknownName, UserError
 from bench.core.registry import Registry, near_matches
 from models.network import IMAGENET, Normalization
 from models.probe import build_without_memory, probe
-from models.trunks import CLASSIFIER_PARTS, TimmTrunk, TransformerTrunk, Trunk
+from models.trunks import CLASSIFIER_PARTS, TimmTrunk, TransformerTrunk, Trunk, torchvision_model
 
 _SMALLEST = 32
 
@@ -96,9 +96,7 @@ def _bounds(backbone: Backbone) -> str:
 
 def _torchvision_trunk(name: str) -> nn.Module:
     """Build a torchvision model with random weights and take its classifier away."""
-    # These two would warn about their slow initialization, and add auxiliary classifiers that the features do not need.
-    options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    model = torchvision.models.get_model(name, weights=None, **options)
+    model = torchvision_model(name)
     if isinstance(model, torchvision.models.VisionTransformer):
         return TransformerTrunk(model)
     return Trunk(model, final_relu=isinstance(model, torchvision.models.DenseNet))

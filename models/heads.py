@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +21,14 @@ from models.dropout import Pooling, draw_mask, masked_pool
 
 @dataclass(frozen=True)
 class HeadSpec(ABC):
-    """A head's configuration: a frozen dataclass, whose fields are part of a cell's identity."""
+    """A head's configuration: a frozen dataclass, whose fields are part of a cell's identity.
+
+    Attributes:
+        added: fields that a class got after cells were stored with it, each with its default of that day: at this value
+            a field is left out of the identity, so that those cells keep their keys.
+    """
+
+    added: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def build(self, channels: int, num_classes: int) -> nn.Module:

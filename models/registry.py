@@ -16,13 +16,14 @@ import torch
 from torch import nn
 
 from bench.core.errors import UnknownName, UserError
-from bench.core.identity import derive_seed
+from bench.core.identity import derive_seed, without_defaults
 from bench.core.registry import Registry, near_matches
 from models import deepmedix
 from models.backbones import BACKBONES
-from models.baselines import BASELINES
+from models.baselines import BASELINES, OWN_CLASSIFIER
 from models.heads import HeadSpec, LinearHeadConfig
 from models.network import Network
+from models.published import DEPARTURES, PublishedHeadConfig, published_head
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ModelSpec:
         summary: one line for the listing: what it is, or what it changes.
         family: "deepmedix", "baseline", "combination", or a third party's own word.
         paper_name: what the DeepMediX paper calls it ("Model-3"), if it does.
+        departure: how a baseline differs from the published network, beyond its new last layer.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ModelSpec:
     summary: str = ""
     family: str = "other"
     paper_name: str = ""
+    departure: str = ""
 
     def build(self, num_classes: int) -> Network:
         """Build the network with random weights, which depend on the state of torch's default generator alone.
@@ -63,8 +66,9 @@ class ModelSpec:
         return Network(trunk, head)
 
     def identity(self) -> dict[str, Any]:
-        """What a cell's key depends on, as plain values; names and summaries that only people read are left out."""
-        head = {"type": type(self.head).__qualname__, **dataclasses.asdict(self.head)}
+        """What a cell's key depends on, as plain values; summaries that only people read are left out."""
+        fields = without_defaults(dataclasses.asdict(self.head), self.head.added)
+        head = {"type": type(self.head).__qualname__, **fields}
         return {"name": self.name, "backbone": self.backbone, "head": head}
 
 
@@ -91,10 +95,12 @@ def _register_all() -> None:
         )
         MODELS.register(spec.name, spec)
     for name, summary in BASELINES.items():
-        MODELS.register(name, ModelSpec(name, name, LinearHeadConfig(), summary, "baseline"))
+        head = PublishedHeadConfig(name) if name in OWN_CLASSIFIER else LinearHeadConfig()
+        spec = ModelSpec(name, name, head, summary, "baseline", departure=DEPARTURES.get(name, ""))
+        MODELS.register(name, spec)
     MODELS.resolver("@", _combination)
-    for library in ("torchvision", "timm"):
-        MODELS.resolver(library, lambda rest, library=library: _from_library(f"{library}:{rest}"))  # type: ignore[misc]
+    MODELS.resolver("torchvision", _from_torchvision)
+    MODELS.resolver("timm", _from_timm)
 
 
 def _combination(name: str) -> ModelSpec:
@@ -106,9 +112,23 @@ def _combination(name: str) -> ModelSpec:
     return ModelSpec(name, backbone, HEADS.get(head), f"the head of {head} on {backbone}", "combination")
 
 
-def _from_library(name: str) -> ModelSpec:
-    BACKBONES.get(name)
-    return ModelSpec(name, name, LinearHeadConfig(), f"{name} with a plain linear head", "baseline")
+def _from_torchvision(name: str) -> ModelSpec:
+    full_name = f"torchvision:{name}"
+    BACKBONES.get(full_name)
+    summary = f"{full_name} with a new last layer"
+    return ModelSpec(full_name, full_name, published_head(name), summary, "baseline", "", DEPARTURES.get(name, ""))
+
+
+def _from_timm(name: str) -> ModelSpec:
+    full_name = f"timm:{name}"
+    BACKBONES.get(full_name)
+    departure = (
+        "one linear layer on the average of its map, or on a transformer's own pooled features, stands in place of "
+        "timm's own classifier"
+    )
+    return ModelSpec(
+        full_name, full_name, LinearHeadConfig(), f"{full_name} with a plain linear head", "baseline", "", departure
+    )
 
 
 _register_all()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 # What torchvision's classification models call the parts behind the feature map, and the auxiliary classifiers.
@@ -26,10 +27,18 @@ CLASSIFIER_PARTS = (
 )
 
 
+def torchvision_model(name: str, **options: Any) -> nn.Module:
+    """A classification model of torchvision with random weights, without auxiliary classifiers."""
+    # These two would warn about their slow initialization.
+    quiet = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    model: nn.Module = torchvision.models.get_model(name, weights=None, **quiet, **options)
+    return model
+
+
 class Trunk(nn.Module):
     """The children of a torchvision model, run one after another up to the classifier.
 
-    ConvNeXt loses the LayerNorm behind its pooling with the classifier, VGG its two hidden layers.
+    What stands behind the map is `models.published.PublishedHead`.
 
     Args:
         model: a torchvision classification model other than a vision transformer.

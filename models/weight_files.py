@@ -176,6 +176,15 @@ def misfit(shapes: Shapes, backbone: Backbone) -> str:
     given = {name: shape for name, shape in shapes.items() if not _is_classifier(name, backbone)}
     expected = _expected(backbone)
     given = {name.removeprefix(backbone.key_prefix): shape for name, shape in given.items()}
+    return _difference(given, expected)
+
+
+def classifier_misfit(shapes: Shapes, published: Shapes) -> str:
+    """Say in what a file lacks the tensors that a published classifier keeps, or "" when it has them all."""
+    return _difference({name: shape for name, shape in shapes.items() if name in published}, published)
+
+
+def _difference(given: Shapes, expected: Shapes) -> str:
     # Files of older training scripts do not count batches, and nothing reads the count.
     missing = [name for name in expected if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in expected]

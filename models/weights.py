@@ -18,8 +18,9 @@ import torchvision
 from bench.core.errors import UserError
 from models.backbones import BACKBONES, Backbone, Published
 from models.network import IMAGENET, UNIT, Network, Normalization
+from models.published import PublishedHead, PublishedHeadConfig
 from models.registry import ModelSpec
-from models.weight_files import WeightFile, checksum, describe, for_backbone, misfit, read
+from models.weight_files import Shapes, WeightFile, checksum, classifier_misfit, describe, for_backbone, misfit, read
 
 __all__ = ["Normalization", "ResolvedWeights", "WeightsError", "load", "normalization", "resolve", "resolve_all"]
 
@@ -96,7 +97,8 @@ def resolve(weights: str, spec: ModelSpec) -> ResolvedWeights:
         return ResolvedWeights(backbone.name, "none", IMAGENET)
     if weights == "imagenet":
         return _resolve_published(spec.name, backbone)
-    return _resolve_file(Path(weights).expanduser(), spec.name, backbone)
+    head = spec.head.published if isinstance(spec.head, PublishedHeadConfig) else {}
+    return _resolve_file(Path(weights).expanduser(), spec.name, backbone, head)
 
 
 def resolve_all(weights: str, specs: Iterable[ModelSpec]) -> dict[str, ResolvedWeights]:
@@ -121,7 +123,9 @@ def resolve_all(weights: str, specs: Iterable[ModelSpec]) -> dict[str, ResolvedW
 
 
 def load(network: Network, resolved: ResolvedWeights) -> None:
-    """Put the weights into the network's backbone, downloading them if need be, and set its normalization.
+    """Put the weights into the network, downloading them if need be, and set its normalization.
+
+    They go into the backbone, and into a published classifier but for its last layer; any other head stays as it is.
 
     Raises:
         UserError: the download fails, or the file changed since it was resolved.
@@ -131,11 +135,14 @@ def load(network: Network, resolved: ResolvedWeights) -> None:
         return
     path = bring(resolved)
     backbone = BACKBONES.get(resolved.backbone)
-    found = _refuse_misfit(path, backbone.name, backbone)
+    head = network.head if isinstance(network.head, PublishedHead) else None
+    found = _refuse_misfit(path, backbone.name, backbone, head.published if head else {})
     if not resolved.url and resolved.identity != _identity(found):
         raise UserError(f"{path} changed since this command started; start it again")
     tensors, _ = read(path)
     network.backbone.load_state_dict(for_backbone(tensors, backbone), strict=False)
+    if head:
+        head.load_published(tensors)
 
 
 def bring(resolved: ResolvedWeights) -> Path:
@@ -175,8 +182,8 @@ def published_weights(backbone: Backbone) -> Published | None:
     return Published(entry.url, Normalization(tuple(preset.mean), tuple(preset.std)))
 
 
-def _resolve_file(path: Path, model: str, backbone: Backbone) -> ResolvedWeights:
-    found = _refuse_misfit(path, model, backbone)
+def _resolve_file(path: Path, model: str, backbone: Backbone, head: Shapes) -> ResolvedWeights:
+    found = _refuse_misfit(path, model, backbone, head)
     return ResolvedWeights(backbone.name, _identity(found), found.normalization or IMAGENET, found.path)
 
 
@@ -184,12 +191,18 @@ def _identity(found: WeightFile) -> str:
     return f"file:{found.digest[:16]}"
 
 
-def _refuse_misfit(path: Path, model: str, backbone: Backbone) -> WeightFile:
+def _refuse_misfit(path: Path, model: str, backbone: Backbone, head: Shapes) -> WeightFile:
+    """Describe a file that holds the backbone's tensors, and a published head's of these shapes."""
     found = describe(path)
     difference = misfit(found.shapes, backbone)
     if difference:
         remedy = "choose models that it fits, or --weights none"
         raise WeightsError([model], "misfit", f"{path} does not fit {backbone.name} ({difference})", remedy)
+    difference = classifier_misfit(found.shapes, head)
+    if difference:
+        remedy = f"choose linear@{backbone.name}, which needs none of it, or --weights none"
+        told = f"{path} lacks layers of the published classifier ({difference})"
+        raise WeightsError([model], "classifier misfit", told, remedy)
     return found
 
 

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core.config import Protocol
-from bench.core.identity import derive_seed, digest
+from bench.core.identity import derive_seed, digest, without_defaults
 
 IDENTITY_VERSION = 1
 CENTRALIZED = "centralized"
+# Fields of a cell that came after identity version 1, by dotted name ("protocol.federated.name"), each with its default
+# of the day it came. A field that stands at it is left out of the key, so that it orphans no cell stored before. A line
+# is frozen: it stays as it is even when the field's own default changes.
+ADDED: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class CellSpec:
     def key(self, model: dict[str, Any], dataset: str, weights: str) -> str:
         """The cell's key: a versioned digest of everything that its result depends on.
 
+        Fields that came later (`ADDED`) are left out where they stand at their defaults.
+
         Args:
             model: the registered model's own parameters, so that a changed model is a new cell.
             dataset: the dataset's fingerprint.
@@ -50,6 +56,7 @@ class CellSpec:
         """
         identity = self.as_dict()
         identity["protocol"] = {**identity["protocol"], "weights": weights}
+        identity = without_defaults(identity, ADDED)
         return digest({"version": IDENTITY_VERSION, "cell": identity, "model": model, "data": dataset}, length=20)
 
     @property

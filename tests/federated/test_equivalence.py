@@ -47,7 +47,7 @@ def test_full_batches_of_many_clients_make_one_centralized_step(make_context: Ma
     context = make_context("fedavg", kind="linear", clients=4, rounds=1, local_steps=1, protocol={"batch_size": 64})
     start = [p.detach().clone().requires_grad_() for p in context.module.parameters()]
     train = context.data.train
-    logits = F.linear(torch.from_numpy(train.inputs[:, :, 0, 0]), *start)
+    logits = F.linear(torch.from_numpy(np.asarray(train.inputs)[:, :, 0, 0]), *start)
     gradients = torch.autograd.grad(F.cross_entropy(logits, torch.from_numpy(train.labels)), start)
     fit(context)
     for after, before, gradient in zip(context.module.parameters(), start, gradients, strict=True):

@@ -37,6 +37,12 @@ def maps_part(count: int, seed: int, noise: float = 1.0) -> Part:
     return Part(maps.astype(np.float16), np.arange(count), labels, names, names, np.full(count, ""))
 
 
+def of_one_array(first: Part, second: Part) -> FitData:
+    """Two parts as the harness hands them out: rows of the same inputs."""
+    both = np.concatenate([np.asarray(first.inputs), np.asarray(second.inputs)])
+    return FitData(replace(first, inputs=both), replace(second, inputs=both, rows=second.rows + len(first)))
+
+
 def context(folder: Path, **changes: Any) -> FitContext:
     """A head with dropout on maps; everything seeded."""
     fields = {"epochs": 4, "batch_size": 16, "tuning": "head", "early_stopping_patience": 4} | changes
@@ -47,7 +53,7 @@ def context(folder: Path, **changes: Any) -> FitContext:
         num_classes=2,
         protocol=Protocol(**fields),
         regime="centralized",
-        data=FitData(maps_part(70, 1), maps_part(40, 2)),
+        data=of_one_array(maps_part(70, 1), maps_part(40, 2)),
         prepare=PREPARE,
         data_seed=5,
         fit_seed=6,
@@ -174,7 +180,7 @@ def test_training_draws_from_every_view_and_validation_from_none() -> None:
     assert all(0.1 < share < 0.4 for share in shares)
     assert 0.1 < 1 - sum(shares) < 0.4
     plain = torch.cat([inputs for inputs, _ in EvalBatches(replace(part, views=views), PREPARE)])
-    assert torch.equal(plain, torch.from_numpy(part.inputs))
+    assert torch.equal(plain, torch.from_numpy(np.asarray(part.inputs)))
 
 
 def test_folding_keeps_the_map_and_gives_up_quietly_on_what_cannot_be_traced() -> None:

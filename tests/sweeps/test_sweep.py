@@ -112,7 +112,7 @@ def test_a_protocol_survives_its_file(tmp_path: Path, overrides: list[str]) -> N
 def test_values_become_a_cell() -> None:
     base = Target("deepmedix", "fedavg", load_protocol("demo"))
     chosen = settle(base, {"epochs": 3, "federated.clients": 2, "model.head": "linear", "regime.name": "fedprox"})
-    assert (chosen.model, chosen.regime) == ("mobilenet_v2", "fedprox")
+    assert (chosen.model, chosen.regime) == ("linear@mobilenet_v2", "fedprox")
     assert (chosen.protocol.epochs, chosen.protocol.federated.clients, chosen.protocol.batch_size) == (3, 2, 16)
     assert settle(base, {"model.backbone": "resnet18"}).model == "deepmedix@resnet18"
     assert settle(base, {"model.head": "deepmedix-wide"}).model == "deepmedix-wide"
