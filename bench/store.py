@@ -213,7 +213,8 @@ def _read_result(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
     if missing or result.get("schema") != SCHEMA:
         what = f"lacks {', '.join(missing)}" if missing else f"has layout {result.get('schema')}, not {SCHEMA}"
         return StoredCell(key, folder, spec, "corrupt", None, f"{folder / RESULT} {what}; delete it and run again")
-    result["metrics"] = _of_validation(result["metrics"])
+    if isinstance(result["metrics"], dict):
+        result["metrics"] = _of_validation(result["metrics"])
     return StoredCell(key, folder, spec or result["cell"], "done", result, "")
 
 

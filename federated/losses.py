@@ -102,7 +102,8 @@ def _why(reply: Message | None, network: bool, timeout: float) -> str:
 
 def written(found: Iterable[Loss]) -> str:
     """Losses by partition as a history row holds them; "" for none."""
-    return "; ".join(str(loss).replace(";", ",") for loss in sorted(found, key=lambda loss: loss.partition))
+    ordered = sorted(found, key=lambda loss: loss.partition)
+    return "; ".join(" ".join(str(loss).replace(";", ",").split()) for loss in ordered)
 
 
 def history_notes(history: Sequence[Mapping[str, Any]]) -> list[str]:
