@@ -202,7 +202,10 @@ def _print_findings(findings: list[Any]) -> None:
 
 def _print_round(row: dict[str, Any]) -> None:
     accuracy = "–" if row["val_accuracy"] is None else f"{row['val_accuracy']:.4f}"
-    answered, lost = f"{row['clients_answered']}/{row['clients_asked']}", f"; lost {row['lost']}" if row["lost"] else ""
+    answered, lost = (
+        f"{row['clients_answered']}/{row['clients_asked']}",
+        f"; lost {row['lost']}" if row.get("lost") else "",
+    )
     typer.echo(f"round {row['round']}: {answered} sites, accuracy {accuracy}, {row['seconds']:.0f} s{lost}")
 
 

@@ -14,7 +14,9 @@ from federated import wire
 from federated.apps import HELLO
 from federated.losses import losses
 
-_POLL_SECONDS, _HELLO_SECONDS = 1.0, 120.0
+_POLL_SECONDS = 1.0
+# A site that is silent is asked again; simulated clients share few processes and are waited for, as in a round.
+_HELLO_SECONDS, _SIMULATED_SECONDS = 120.0, 3600.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class Roster:
         strangers = self._alive - {member.node for member in self._members.values()}
         content = RecordDict({wire.CONFIG: self._hello})
         messages = [Message(content, node, HELLO) for node in sorted(strangers)]
-        replies = list(grid.send_and_receive(messages, timeout=_HELLO_SECONDS)) if messages else []
-        losses(messages, replies, lambda node: node, self.network, _HELLO_SECONDS)  # whom it lost is asked again
+        seconds = _HELLO_SECONDS if self.network else _SIMULATED_SECONDS
+        replies = list(grid.send_and_receive(messages, timeout=seconds)) if messages else []
+        losses(messages, replies, lambda node: node, self.network, seconds)
         for reply in replies:
             if reply.has_content():
                 self._welcome(reply)
