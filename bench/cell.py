@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bench.data.loader import Part
 from bench.environment import machine
 from bench.inputs import CellData, CellJob, cell_data, preparation
 from bench.measure import quality
+from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
 from bench.measure.extra import extra_intervals, extra_quality
 from bench.networks import initial_network, model_cost, model_timing, pick_device
 from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
@@ -57,15 +59,17 @@ def _run_cell(job: CellJob) -> None:
     job.on_event({"event": "measuring"})
     predicted = probabilities(fitted.module, EvalBatches(data.test, fitted.prepare))
     write_outputs(job, outcome, data.test, predicted)
+    measured = measure_quality(job, data, predicted, outcome)
+    notes = [*data.notes, job.planned.size_note, *outcome.notes, untested_clients(measured["metrics"])]
     result = {
         "schema": SCHEMA,
         "key": job.planned.key,
         "cell": job.spec.as_dict(),
-        **measure_quality(job, data, predicted, outcome),
+        **measured,
         **measure_cost(job, device),
         "data": describe_data(job, data),
         "machine": {**machine(), "threads": torch.get_num_threads(), "beside": job.beside},
-        "notes": [note for note in (*data.notes, job.planned.size_note, *outcome.notes) if note],
+        "notes": [note for note in notes if note],
         "started": started,
         "seconds": time.perf_counter() - clock,
     }
@@ -140,19 +144,31 @@ def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDAr
 def measure_quality(
     job: CellJob, data: CellData, predicted: NDArray[np.float32], outcome: FitOutcome
 ) -> dict[str, dict[str, Any]]:
-    """The quality of the predictions with its intervals, and the fit's own columns."""
+    """The quality of the predictions with its intervals, over clients too if there are any, and the fit's columns."""
     labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
     seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
     resamples = job.protocol.bootstrap_resamples
     intervals = quality.intervals(labels, predicted, groups, classes, resamples, seed)
     intervals |= extra_intervals(labels, predicted, groups, resamples, seed)
     found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
+    if outcome.holders is not None:
+        holders = outcome.holders(data.test)
+        found |= client_accuracy(labels, predicted, holders)
+        intervals |= mean_client_interval(labels, predicted, holders, groups, resamples, seed)
     metrics = {name: json_number(value) for name, value in {**found, **outcome.columns}.items()}
     seconds = [row["seconds"] for row in outcome.history if row.get("seconds")]
     if seconds:
         metrics["train_images_per_s"] = len(data.fit.train) / float(np.median(seconds))
     bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}
     return {"metrics": metrics, "intervals": bounds}
+
+
+def untested_clients(metrics: Mapping[str, float | None]) -> str:
+    """The note that figures over clients leave some out; "" when every client has test images."""
+    clients, tested = metrics.get("clients"), metrics.get(CLIENTS_TESTED)
+    if clients is None or tested is None or tested == clients:
+        return ""
+    return f"figures over clients are of {tested:.0f} of {clients:.0f} clients: the others hold no test images"
 
 
 def measure_cost(job: CellJob, device: torch.device) -> dict[str, dict[str, Any]]:

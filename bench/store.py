@@ -26,6 +26,13 @@ CELL, RESULT, FAILURE = "cell.json", "result.json", "failure.json"
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
 
 Status = Literal["done", "failed", "missing", "corrupt"]
+# What rounds called the figures over their clients' validation images before the names said so.
+_EARLIER_HISTORY = {
+    "client_mean": "val_mean_client_accuracy",
+    "client_worst": "val_worst_client_accuracy",
+    "client_p10": "val_p10_client_accuracy",
+    "client_spread": "val_client_accuracy_spread",
+}
 
 
 def now() -> str:
@@ -55,7 +62,8 @@ class StoredCell:
 
     def history(self) -> pa.Table:
         """One row an epoch or round. Raises UserError when it cannot be read."""
-        return _read_parquet(self.folder / HISTORY)
+        table = _read_parquet(self.folder / HISTORY)
+        return table.rename_columns([_EARLIER_HISTORY.get(name, name) for name in table.column_names])
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,18 @@ def _read_result(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
     if missing or result.get("schema") != SCHEMA:
         what = f"lacks {', '.join(missing)}" if missing else f"has layout {result.get('schema')}, not {SCHEMA}"
         return StoredCell(key, folder, spec, "corrupt", None, f"{folder / RESULT} {what}; delete it and run again")
+    if isinstance(result["metrics"], dict):
+        result["metrics"] = _of_validation(result["metrics"])
     return StoredCell(key, folder, spec or result["cell"], "done", result, "")
+
+
+def _of_validation(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Before `clients_tested` was stored, figures over clients were of validation images under a test figure's name."""
+    if "clients_tested" in metrics:
+        return metrics
+    of = "local_model" if "median_client" in metrics else "client"
+    earlier = {name.removeprefix("val_"): name.replace("client", of) for name in _EARLIER_HISTORY.values()}
+    return {earlier.get(name, name): value for name, value in metrics.items()}
 
 
 def _read_failure(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:

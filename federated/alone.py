@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from bench.core.atomic import replacing, write_json
 from bench.core.config import Federation
+from bench.measure.clients import VAL_LOCAL_MODEL_COLUMNS, over_clients
 from federated import local
 from federated.client import client_seed
 from federated.data import PartData, Shares, share_out, write_partition
@@ -26,7 +27,8 @@ def fit(context: FitContext) -> FitOutcome:
     """Train every client alone from the same initial weights, for the federation's number of passes.
 
     One network must answer for the row: it is the client whose model is the median on the whole validation part.
-    The mean, the worst and the spread over the clients stand beside it. Goes on after the last finished client.
+    The mean, the worst and the spread over the clients' models on that part stand beside it. Goes on after the last
+    finished client.
 
     Raises:
         Interrupted: when asked to stop.
@@ -49,7 +51,7 @@ def fit(context: FitContext) -> FitOutcome:
     for partition in range(len(rows)):
         (context.folder / f"alone-{partition}.safetensors").unlink(missing_ok=True)
     (context.folder / _DONE).unlink(missing_ok=True)
-    return FitOutcome(rows, _columns(rows, median), _notes(shares, median), shares.holders)
+    return FitOutcome(rows, _columns(rows, median), _notes(shares, rows, median), shares.holders)
 
 
 def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str, Any]:
@@ -110,21 +112,21 @@ def _finished(path: Path) -> list[dict[str, Any]]:
 
 
 def _columns(rows: list[dict[str, Any]], median: int) -> dict[str, float]:
-    accuracies = np.array([row["val_accuracy"] for row in rows])
     return {
         "clients": float(len(rows)),
         "median_client": float(median),
-        "mean_client_accuracy": float(accuracies.mean()),
-        "worst_client_accuracy": float(accuracies.min()),
-        "p10_client_accuracy": float(np.quantile(accuracies, 0.1)),
-        "client_accuracy_spread": float(accuracies.std()),
+        **over_clients([row["val_accuracy"] for row in rows], VAL_LOCAL_MODEL_COLUMNS),
         "up_mb": 0.0,
         "down_mb": 0.0,
     }
 
 
-def _notes(shares: Shares, median: int) -> list[str]:
-    return [
+def _notes(shares: Shares, rows: list[dict[str, Any]], median: int) -> list[str]:
+    notes = [
         f"{len(shares.names)} clients trained alone; the predictions are those of {shares.names[median]}, the median "
         "on the whole validation part"
     ]
+    blind = [shares.names[row["client"]] for row in rows if row["own_val_accuracy"] is None]
+    return notes + (
+        [f"without validation images of their own, their last round counts: {', '.join(blind)}"] * bool(blind)
+    )

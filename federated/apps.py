@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from federated import wire
 from federated.client import Client, work_from_json
+from federated.losses import DRAWN, FAILED, DroppedOut
 from federated.secure import fit_secretly, is_secure
 
 _LOG = logging.getLogger("federated.client")
@@ -19,18 +21,16 @@ MakeClient = Callable[[Message, Context], Client]
 HELLO, PERSONAL = "query.hello", "query.personal"
 
 
-class ClientFailure(Exception):
-    """A failure with no word of the client's files."""
-
-
-def client_app(make_client: MakeClient, discreet: Callable[[Exception], str] | None = None) -> ClientApp:
+def client_app(make_client: MakeClient, tell: Callable[[Exception], str] | None = None) -> ClientApp:
     """The app of one client.
 
     Args:
         make_client: finds the client that a message is for; called for each message, so it remembers what is dear.
-        discreet: what may be told of a failure. Without it the exception itself is told, and that may name files.
+            A DroppedOut from it becomes the reply that tells of a drawn loss.
+        tell: what the server hears of a failure in a client's code, in the reply. Without it the exception is raised to
+            whoever called the app, which is for clients in the server's own process.
     """
-    app = ClientApp(mods=[_silencer(discreet)] if discreet else [])
+    app = ClientApp(mods=[_reporter(tell)])
 
     @app.train()
     def fit(message: Message, context: Context) -> Message:
@@ -64,15 +64,26 @@ def client_app(make_client: MakeClient, discreet: Callable[[Exception], str] | N
     return app
 
 
-def _silencer(discreet: Callable[[Exception], str]) -> Callable[..., Message]:
-    def silence(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+def whole_traceback(error: Exception) -> str:
+    """All of a failure, for simulations: it may name files."""
+    return "".join(traceback.format_exception(error))
+
+
+def _reporter(tell: Callable[[Exception], str] | None) -> Callable[..., Message]:
+    def report(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+        who = f"client {context.node_config['partition-id']} ({message.metadata.message_type}):"
         try:
             return call_next(message, context)
-        except Exception as error:  # noqa: BLE001 - every failure's text may name a file of the site
+        except DroppedOut as drawn:
+            return Message(Error(DRAWN, str(drawn)), reply_to=message)
+        except Exception as error:
+            if tell is None:
+                error.add_note(f"raised by {who.rstrip(':')}")
+                raise
             _LOG.exception("this client failed")
-            raise ClientFailure(discreet(error)) from None
+            return Message(Error(FAILED, f"{who} {tell(error)}"), reply_to=message)
 
-    return silence
+    return report
 
 
 def _fit(client: Client, content: RecordDict) -> RecordDict:

@@ -14,7 +14,7 @@ from bench.core.atomic import write_bytes
 from bench.core.errors import UserError
 from federated.aggregate import Model
 
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,21 @@ class Progress:
         """Before the first round."""
         return cls(0, model, model)
 
-    def advanced(self, model: Model, row: dict[str, Any], memory: dict[str, np.ndarray[Any, Any]]) -> Progress:
-        """After a further round with this row; without validation images the newest model counts as the best."""
-        following = replace(self, round=self.round + 1, model=model, history=(*self.history, row), memory=memory)
+    def advanced(
+        self, model: Model, row: dict[str, Any], memory: dict[str, np.ndarray[Any, Any]], judged: bool = True
+    ) -> Progress:
+        """After a further round with this row.
+
+        A round can only be the best when it has an update or follows one, and was evaluated.
+
+        Args:
+            judged: whether any client holds validation images; where none does, the newest model counts as the best.
+        """
+        history = (*self.history, row)
+        following = replace(self, round=self.round + 1, model=model, history=history, memory=memory)
         accuracy = row["val_accuracy"]
-        if accuracy is not None and accuracy <= self.best_accuracy:
+        trained = not row["skipped"] and any(each["clients_answered"] for each in history)
+        if not trained or (accuracy is None and judged) or (accuracy is not None and accuracy <= self.best_accuracy):
             return following
         reached = self.best_accuracy if accuracy is None else accuracy
         return replace(following, best=model, best_round=following.round, best_accuracy=reached)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.measure.clients import VAL_CLIENT_COLUMNS, over_clients
 from federated.packing import Vector
 
 Row = dict[str, Any]
@@ -33,20 +34,16 @@ def training_columns(metrics: list[dict[str, float]]) -> Row:
 
 
 def quality_columns(metrics: list[dict[str, float]]) -> Row:
-    """Of the pooled validation images, and over the clients (those with images count alike)."""
+    """Of the pooled validation images, and over the clients' own validation images (clients with any count alike)."""
     held = [m for m in metrics if m["num-examples"] > 0]
     total = sum(m["num-examples"] for m in held)
     accuracies = np.array([m["accuracy"] for m in held])
     if total == 0:
-        names = ("val_loss", "val_accuracy", "client_mean", "client_worst", "client_p10", "client_spread")
-        return dict.fromkeys(names)
+        return dict.fromkeys(("val_loss", "val_accuracy", *VAL_CLIENT_COLUMNS))
     # Hits are whole numbers: summing them keeps the accuracy of one client's data equal to the centralized fit's.
     hits = sum(round(m["accuracy"] * m["num-examples"]) for m in held)
     return {
         "val_loss": sum(m["loss"] * m["num-examples"] for m in held) / total,
         "val_accuracy": hits / total,
-        "client_mean": float(accuracies.mean()),
-        "client_worst": float(accuracies.min()),
-        "client_p10": float(np.quantile(accuracies, 0.1)),
-        "client_spread": float(accuracies.std()),
+        **over_clients(accuracies, VAL_CLIENT_COLUMNS),
     }

@@ -161,6 +161,8 @@ def run(
         typer.echo(run_log(made, number)[-2000:], err=True)
         typer.echo(f"the run ended as {status}; the last finished round is in {out}, start it again to go on", err=True)
         raise typer.Exit(1)
+    for note in json.loads((out / "status.json").read_text())["notes"]:
+        typer.echo(note)
     typer.echo(f"weights: {out / 'best.safetensors'}")
 
 
@@ -200,8 +202,11 @@ def _print_findings(findings: list[Any]) -> None:
 
 def _print_round(row: dict[str, Any]) -> None:
     accuracy = "–" if row["val_accuracy"] is None else f"{row['val_accuracy']:.4f}"
-    answered = f"{row['clients_answered']}/{row['clients_asked']}"
-    typer.echo(f"round {row['round']}: {answered} sites, accuracy {accuracy}, {row['seconds']:.0f} s")
+    answered, lost = (
+        f"{row['clients_answered']}/{row['clients_asked']}",
+        f"; lost {row['lost']}" if row.get("lost") else "",
+    )
+    typer.echo(f"round {row['round']}: {answered} sites, accuracy {accuracy}, {row['seconds']:.0f} s{lost}")
 
 
 def _table(title: str, header: list[str], rows: list[list[Any]]) -> None:

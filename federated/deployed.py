@@ -23,6 +23,7 @@ from federated.apps import client_app as make_client_app
 from federated.checkpoint import Progress
 from federated.client import Client, FolderStore, client_seed
 from federated.data import PartData, share_out
+from federated.losses import history_notes
 from federated.packing import Packing, pack, to_group_norm, unpack
 from federated.roster import Roster
 from federated.rounds import Hooks, Rounds
@@ -57,14 +58,18 @@ def _serve(grid: Grid, context: Context) -> None:
         write_json(folder / STATUS, {"round": progress.round, "done": False, "history": list(progress.history)})
 
     progress = rounds.run(start, Hooks(save=save))
+    notes = history_notes(progress.history)
     unpack(progress.best.weights, packing.trainable)
     unpack(progress.best.buffers, packing.buffers)
     if packing.personal:
-        unpack(rounds.personal_mean(progress), packing.personal)
+        mean, missing = rounds.personal_mean(progress)
+        unpack(mean, packing.personal)
+        notes += [f"not in the mean of the clients' own BatchNorm layers: {loss}" for loss in missing]
     with replacing(folder / BEST) as temporary:
         tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
         save_file(tensors, temporary, metadata={"round": str(progress.best_round)})
-    write_json(folder / STATUS, {"round": progress.round, "done": True, "history": list(progress.history)})
+    done = {"round": progress.round, "done": True, "history": list(progress.history), "notes": notes}
+    write_json(folder / STATUS, done)
 
 
 def _start(folder: Path, packing: Packing, task: Task) -> Progress:
@@ -77,7 +82,7 @@ def _start(folder: Path, packing: Packing, task: Task) -> Progress:
 def _rounds(grid: Grid, task: Task, packing: Packing, settings: Any) -> Rounds:
     federation = task.protocol.federated
     chosen = recipe(task.regime, federation)
-    roster = Roster(task.sites, packing.resident_digest())
+    roster = Roster(task.sites, packing.resident_digest(), network=True)
     roster.gather(grid, float(settings["gather-timeout"]), int(settings["minimum-sites"]) or None)
     total, largest = roster.total_examples(), roster.largest()
     central = central_privacy(federation, total, largest)
@@ -157,4 +162,4 @@ def _head_inputs(task: Task, fingerprint: str, network: Network, images: Any, pr
     return pooled(maps) if getattr(task.spec.head, "pools_first", False) else maps
 
 
-client_app = make_client_app(_find, discreet=_discreet)
+client_app = make_client_app(_find, tell=_discreet)

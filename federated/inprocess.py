@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
 from collections.abc import Iterable
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-RUN_ID, SERVER_NODE, CLIENT_FAILED = 1, 1, 2
+RUN_ID, SERVER_NODE = 1, 1
 _FIRST_NODE = 1000  # apart from partition numbers, so that mistaking one for the other shows
 
 logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 class InProcessGrid(Grid):
-    """Calls a ClientApp for each message when it is sent; replies come back in the order asked."""
+    """Calls a ClientApp for each message when it is sent; replies come back in the order asked.
+
+    What a client's code raises is raised to whoever sends: here a failure is no lost message.
+    """
 
     def __init__(self, app: ClientApp, clients: int) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
@@ -79,10 +81,7 @@ class InProcessGrid(Grid):
 
     def _answer(self, message: Message) -> Message:
         partition = message.metadata.dst_node_id - _FIRST_NODE
-        try:
-            return self._app(message, self._context(message.metadata.dst_node_id, partition))
-        except Exception:  # noqa: BLE001 - a client's failure costs its reply, as on a deployment; the server names it
-            return Message(Error(CLIENT_FAILED, traceback.format_exc()), reply_to=message)
+        return self._app(message, self._context(message.metadata.dst_node_id, partition))
 
     def _context(self, node: int, partition: int) -> Context:
         if node not in self._contexts:

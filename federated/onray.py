@@ -19,7 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from bench.core.atomic import write_bytes
 from bench.core.errors import UserError
-from federated.apps import client_app
+from federated.apps import client_app, whole_traceback
 from federated.checkpoint import Progress
 from federated.client import Client
 from federated.simulate import ENGINE, Simulation, drive
@@ -79,7 +79,7 @@ def _actor_app(path: Path, threads: int) -> ClientApp:
         torch.set_num_threads(threads)
         return _shipped(str(path)).find(message, context)
 
-    return client_app(find)
+    return client_app(find, tell=whole_traceback)
 
 
 @lru_cache(maxsize=1)

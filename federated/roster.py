@@ -1,4 +1,4 @@
-"""Who takes part: which node serves which partition, what it holds, and what it failed at."""
+"""Who takes part: which node serves which partition, and what it holds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from flwr.serverapp import Grid
 from bench.core.errors import UserError
 from federated import wire
 from federated.apps import HELLO
+from federated.losses import losses
 
 _POLL_SECONDS = 1.0
+# A site that is silent is asked again; simulated clients share few processes and are waited for, as in a round.
+_HELLO_SECONDS, _SIMULATED_SECONDS = 120.0, 3600.0
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,21 @@ class Roster:
         expected: number of partitions, 0 to expected - 1.
         resident: digest of what must be equal at every site and never travels (frozen layers).
         hello: what a client must know before it can describe itself (a deployment's task).
+        network: whether a real network lies between, which may lose replies.
     """
 
-    def __init__(self, expected: int, resident: str, hello: ConfigRecord | None = None) -> None:
-        self.expected, self._resident = expected, resident
+    def __init__(self, expected: int, resident: str, hello: ConfigRecord | None = None, network: bool = False) -> None:
+        self.expected, self._resident, self.network = expected, resident, network
         self._hello = hello or ConfigRecord()
         self._members: dict[int, Member] = {}
         self._alive: set[int] = set()
-        self.failures: list[str] = []
 
     def gather(self, grid: Grid, timeout: float = 300.0, minimum: int | None = None) -> None:
         """Wait until `minimum` partitions (all, where not given) have said hello.
 
         Raises:
             UserError: when the time is up, or a site answers with another network.
+            ClientFailed: when a client's code raised instead of saying hello.
         """
         needed, deadline = minimum or self.expected, time.monotonic() + timeout
         while True:
@@ -63,8 +67,12 @@ class Roster:
         strangers = self._alive - {member.node for member in self._members.values()}
         content = RecordDict({wire.CONFIG: self._hello})
         messages = [Message(content, node, HELLO) for node in sorted(strangers)]
-        for reply in grid.send_and_receive(messages, timeout=120) if messages else []:
-            self._welcome(reply)
+        seconds = _HELLO_SECONDS if self.network else _SIMULATED_SECONDS
+        replies = list(grid.send_and_receive(messages, timeout=seconds)) if messages else []
+        losses(messages, replies, lambda node: node, self.network, seconds)
+        for reply in replies:
+            if reply.has_content():
+                self._welcome(reply)
 
     def available(self) -> list[int]:
         """Partitions whose node is connected, ascending."""
@@ -90,14 +98,11 @@ class Roster:
         """Training images of the largest member."""
         return max(member.n_train for member in self._members.values())
 
-    def note_failures(self, replies: Sequence[Message]) -> None:
-        """Remember why clients did not answer; the round goes on without them."""
-        self.failures += [str(reply.error.reason or "no reason given").strip() for reply in replies]
+    def has_judges(self) -> bool:
+        """Whether any member holds validation images."""
+        return any(member.n_val > 0 for member in self._members.values())
 
     def _welcome(self, reply: Message) -> None:
-        if reply.has_error():
-            self.note_failures([reply])
-            return
         metrics = wire.metrics_of(reply.content)
         digest = wire.arrays_of(reply.content)["resident"].tobytes().hex()
         partition = int(metrics["partition"])
@@ -113,5 +118,4 @@ class Roster:
 
     def _missing(self, timeout: float) -> str:
         absent = [str(p) for p in range(self.expected) if p not in self._members]
-        last = f"; the last failure: {self.failures[-1].splitlines()[-1]}" if self.failures else ""
-        return f"after {timeout:.0f} s no site serves partition {', '.join(absent)} of {self.expected}{last}"
+        return f"after {timeout:.0f} s no site serves partition {', '.join(absent)} of {self.expected}"

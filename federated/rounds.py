@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from bench.core.errors import UserError
 from bench.core.identity import derive_seed
 from federated import wire
 from federated.aggregate import Aggregator, Model, Update
@@ -18,7 +19,9 @@ from federated.apps import PERSONAL
 from federated.checkpoint import Progress
 from federated.client import work_to_json
 from federated.columns import distance, quality_columns, training_columns
+from federated.exchange import Exchange
 from federated.local import Work
+from federated.losses import Loss, refuse_without_update, written
 from federated.packing import Vector
 from federated.roster import Roster
 from federated.secure import SecureRound
@@ -63,14 +66,6 @@ class Stopped(Exception):
     """The user asked to stop; the last finished round is saved."""
 
 
-@dataclass
-class _Traffic:
-    up: int = 0
-    down: int = 0
-    wall: float = 0.0
-    compute: list[float] = field(default_factory=list)
-
-
 class Rounds:
     """Runs the rounds on any grid.
 
@@ -87,6 +82,8 @@ class Rounds:
 
         Raises:
             Stopped: when asked to.
+            ClientFailed: when a client's code raised; in the server's own process, whatever it raised.
+            UserError: when no update was ever aggregated, or no aggregated model ever evaluated.
         """
         self._aggregator.remember(progress.memory)
         while not self._over(progress):
@@ -95,111 +92,118 @@ class Rounds:
             progress = self._round(progress)
             hooks.save(progress)
             hooks.on_round(progress.history[-1])
+        refuse_without_update(progress.history, progress.best_round)
         return progress
 
-    def personal_mean(self, progress: Progress) -> Vector:
-        """The weighted mean of the clients' own BatchNorm layers [L] after the best round."""
-        traffic = _Traffic()
-        replies = self._ask(PERSONAL, self._roster.available(), self._round_content(progress.best_round), traffic)
+    def personal_mean(self, progress: Progress) -> tuple[Vector, list[Loss]]:
+        """The weighted mean of the clients' own BatchNorm layers [L] after the best round, and whose are not in it.
+
+        Raises:
+            UserError: when none came.
+        """
+        exchange = self._exchange()
+        replies = self._ask(PERSONAL, self._roster.available(), self._round_content(progress.best_round), exchange)
         pairs = [(wire.arrays_of(m.content)["personal"], wire.metrics_of(m.content)["num-examples"]) for m in replies]
         pairs = [(vector, weight) for vector, weight in pairs if len(vector)]
+        if not pairs:
+            raise UserError(f"no client sent its own BatchNorm layers: {written(exchange.lost) or 'none has any'}")
         total = sum(weight for _, weight in pairs)
         mean = sum(np.asarray(vector, np.float64) * (weight / total) for vector, weight in pairs)
-        return np.asarray(mean, np.float32)
+        return np.asarray(mean, np.float32), exchange.lost
 
     def _over(self, progress: Progress) -> bool:
         waited = progress.round - progress.best_round
-        return progress.round >= self._course.rounds or (progress.round > 0 and waited >= self._course.patience)
+        impatient = progress.best_round > 0 and waited >= self._course.patience
+        return progress.round >= self._course.rounds or impatient
 
     def _round(self, progress: Progress) -> Progress:
-        started, traffic, number = time.perf_counter(), _Traffic(), progress.round + 1
+        started, exchange, number = time.perf_counter(), self._exchange(), progress.round + 1
         self._roster.refresh(self._grid)
-        asked = self._sample(number)
+        asked, absent = self._sample(number)
+        exchange.lost += [Loss(partition, MessageType.TRAIN, "the site is not connected") for partition in absent]
         work = replace(self._work, round=number, best_round=progress.best_round)
-        updates, replies = self._train(work, asked, progress.model, traffic)
-        model = progress.model
-        if updates or self._course.poisson:
+        updates, replies = self._train(work, asked, progress.model, exchange)
+        model, skipped = progress.model, not (updates or self._course.poisson)
+        if not skipped:
             noise = np.random.default_rng(None if self._course.system_noise else self._seed("central-noise", number))
             model = self._aggregator.step(number, updates, model, noise)
-        quality = self._evaluate(number, model, traffic)
+        quality = quality_columns([]) if skipped else self._evaluate(number, model, exchange)
         row = {"round": number, **training_columns(replies), **quality}
         row |= {
             "learning_rate": self._work.learning_rate,
             "clients_asked": len(asked),
             "clients_answered": len(replies),
             "answered": ",".join(str(int(reply["partition"])) for reply in replies),
+            "lost": written(exchange.lost),
+            "skipped": skipped,
         }
         row |= {"update_norm": distance(model.weights, progress.model.weights)}
-        row |= self._cost_columns(traffic, started)
-        return progress.advanced(model, row, self._aggregator.memory())
+        row |= self._cost_columns(exchange, started)
+        return progress.advanced(model, row, self._aggregator.memory(), self._roster.has_judges())
 
     def _train(
-        self, work: Work, asked: list[int], model: Model, traffic: _Traffic
+        self, work: Work, asked: list[int], model: Model, exchange: Exchange
     ) -> tuple[list[Update], list[dict[str, float]]]:
         if self._course.secure_range is not None:
-            return self._train_secretly(work, asked, model, traffic)
+            return self._train_secretly(work, asked, model, exchange)
         config = ConfigRecord({"work": work_to_json(work)})
         chosen = cast(Grid, _Chosen(self._roster.nodes(asked)))
         self._aggregator.seen(model)
         messages = self._aggregator.messages(work.round, model, config, chosen) if asked else []
-        answers = self._exchange(messages, traffic)
         updates, metrics = [], []
-        for message in answers:
+        for message in exchange.ask(messages):
             try:
                 updates.append(self._aggregator.decode(message, model))
-            except (ValueError, KeyError) as error:  # a broken client must not take the round with it
-                self._roster.failures.append(f"partition {wire.metrics_of(message.content)['partition']:.0f}: {error}")
+            except (ValueError, KeyError) as error:  # numbers that are none must not take the round with them
+                partition = self._roster.partition(message.metadata.src_node_id)
+                exchange.lost.append(Loss(partition, MessageType.TRAIN, f"left out, {error}"))
                 continue
             metrics.append(wire.metrics_of(message.content))
         return updates, metrics
 
     def _train_secretly(
-        self, work: Work, asked: list[int], model: Model, traffic: _Traffic
+        self, work: Work, asked: list[int], model: Model, exchange: Exchange
     ) -> tuple[list[Update], list[dict[str, float]]]:
         assert self._course.secure_range is not None
-        grid = cast(Grid, _Metered(self._grid, self._roster, traffic))
+        grid = cast(Grid, exchange)
         work = replace(work, proximal_mu=getattr(self._aggregator.strategy, "proximal_mu", 0.0))
         largest = float(self._roster.largest())
         secure = SecureRound(grid, work, largest, self._course.secure_range, self._course.timeout)
         updates, metrics = secure.run(self._roster.nodes(asked), model)
         self._aggregator.seen(model)
-        traffic.compute += [m["seconds"] for m in metrics]
+        exchange.compute += [m["seconds"] for m in metrics]
+        if not updates:
+            whole = set(asked) - {loss.partition for loss in exchange.lost}
+            why = "too few others answered to unmask the sum"
+            exchange.lost += [Loss(partition, MessageType.TRAIN, why) for partition in sorted(whole)]
         return updates, metrics
 
-    def _evaluate(self, number: int, model: Model, traffic: _Traffic) -> Row:
+    def _evaluate(self, number: int, model: Model, exchange: Exchange) -> Row:
         content = self._round_content(number)
         arrays = self._aggregator.arrays(model)
         content[wire.ARRAYS] = ArrayRecord({name: arrays[name] for name in ("weights", "buffers")})
-        answers = self._ask(MessageType.EVALUATE, self._roster.with_validation(), content, traffic)
+        answers = self._ask(MessageType.EVALUATE, self._roster.with_validation(), content, exchange)
         return quality_columns([wire.metrics_of(message.content) for message in answers])
 
-    def _ask(self, kind: str, partitions: list[int], content: RecordDict, traffic: _Traffic) -> list[Message]:
-        messages = [Message(content, node, kind) for node in self._roster.nodes(partitions)]
-        return self._exchange(messages, traffic)
+    def _ask(self, kind: str, partitions: list[int], content: RecordDict, exchange: Exchange) -> list[Message]:
+        return exchange.ask(Message(content, node, kind) for node in self._roster.nodes(partitions))
 
-    def _exchange(self, messages: list[Message], traffic: _Traffic) -> list[Message]:
-        """Send and receive; the answers that are no error, by partition, whatever the order of their arrival."""
-        started = time.perf_counter()
-        traffic.down += wire.messages_bytes(messages)
-        replies = list(self._grid.send_and_receive(messages, timeout=self._course.timeout)) if messages else []
-        traffic.wall += time.perf_counter() - started
-        traffic.up += sum(wire.message_bytes(reply) for reply in replies)
-        good = [reply for reply in replies if reply.has_content()]
-        self._roster.note_failures([reply for reply in replies if reply.has_error()])
-        metrics = [wire.metrics_of(reply.content) for reply in good]
-        traffic.compute += [m["seconds"] for m in metrics if "seconds" in m]
-        return sorted(good, key=lambda reply: self._roster.partition(reply.metadata.src_node_id))
+    def _exchange(self) -> Exchange:
+        return Exchange(self._grid, self._roster, self._course.timeout)
 
-    def _sample(self, number: int) -> list[int]:
-        """The partitions asked this round: a draw on sorted partitions, since node ids differ from run to run."""
+    def _sample(self, number: int) -> tuple[list[int], list[int]]:
+        """The partitions asked this round and those drawn that are not connected.
+
+        The draw is on sorted partitions, since node ids differ from run to run.
+        """
         everyone, share = self._roster.expected, self._course.participation
         random = np.random.default_rng(self._seed("sample", number))
         if self._course.poisson:
             drawn = np.flatnonzero(random.random(everyone) < share)
         else:
             drawn = random.choice(everyone, max(1, round(share * everyone)), replace=False)
-        available = set(self._roster.available())
-        return sorted(int(p) for p in drawn if int(p) in available)
+        available, chosen = set(self._roster.available()), {int(partition) for partition in drawn}
+        return sorted(chosen & available), sorted(chosen - available)
 
     def _seed(self, purpose: str, number: int) -> int:
         return derive_seed(self._work.seed, purpose, number)
@@ -207,13 +211,13 @@ class Rounds:
     def _round_content(self, number: int) -> RecordDict:
         return RecordDict({wire.CONFIG: ConfigRecord({"server-round": number})})
 
-    def _cost_columns(self, traffic: _Traffic, started: float) -> Row:
-        computing = max(traffic.compute, default=0.0) if self._course.parallel else sum(traffic.compute)
+    def _cost_columns(self, exchange: Exchange, started: float) -> Row:
+        computing = max(exchange.compute, default=0.0) if self._course.parallel else sum(exchange.compute)
         return {
-            "up_mb": traffic.up / 1e6,
-            "down_mb": traffic.down / 1e6,
-            "seconds_compute": sum(traffic.compute),
-            "seconds_communication": max(0.0, traffic.wall - computing),
+            "up_mb": exchange.up / 1e6,
+            "down_mb": exchange.down / 1e6,
+            "seconds_compute": sum(exchange.compute),
+            "seconds_communication": max(0.0, exchange.wall - computing),
             "seconds": time.perf_counter() - started,
         }
 
@@ -226,21 +230,3 @@ class _Chosen:
 
     def get_node_ids(self) -> Iterable[int]:
         return self.nodes
-
-
-@dataclass(frozen=True)
-class _Metered:
-    """A grid whose messages are weighed."""
-
-    grid: Grid
-    roster: Roster
-    traffic: _Traffic
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        started, sent = time.perf_counter(), list(messages)
-        self.traffic.down += wire.messages_bytes(sent)
-        replies = list(self.grid.send_and_receive(sent, timeout=timeout))
-        self.roster.note_failures([reply for reply in replies if reply.has_error()])
-        self.traffic.up += sum(wire.message_bytes(reply) for reply in replies)
-        self.traffic.wall += time.perf_counter() - started
-        return replies

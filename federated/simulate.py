@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from bench.core.atomic import replacing
 from bench.core.config import Federation
 from bench.core.identity import derive_seed
+from bench.measure.clients import VAL_CLIENT_COLUMNS
 from federated import checkpoint
 from federated.aggregate import Aggregator, Model
 from federated.apps import client_app
@@ -23,6 +24,7 @@ from federated.checkpoint import Progress
 from federated.client import Client, FolderStore, client_seed
 from federated.data import PartData, Shares, share_out, write_partition
 from federated.inprocess import InProcessGrid
+from federated.losses import DroppedOut, history_notes
 from federated.packing import Packing, pack, to_group_norm, unpack
 from federated.roster import Roster
 from federated.rounds import Hooks, Rounds, Row, Stopped
@@ -33,10 +35,6 @@ from models.training import FitContext, FitOutcome
 
 ENGINE = "BENCH_FEDERATED_ENGINE"
 _CLIENTS = "clients"
-
-
-class DroppedOut(Exception):
-    """A client that a simulation loses on purpose; it costs its reply."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Simulation:
         """The client that a message is for. Raises DroppedOut where the simulation loses it."""
         partition = int(context.node_config["partition-id"])
         if self.drops(int(message.metadata.group_id or 0), partition):
-            raise DroppedOut(f"client {partition} dropped out")
+            raise DroppedOut("lost by the simulation's own draw (dropout_rate)")
         return self.client(partition)
 
     def drops(self, round_number: int, partition: int) -> bool:
@@ -120,7 +118,8 @@ def fit(context: FitContext) -> FitOutcome:
 
     Raises:
         Interrupted: when asked to stop.
-        UserError: settings that contradict each other, or too few groups.
+        UserError: settings that contradict each other, too few groups, or no update in any round.
+        ClientFailed: a client's code raised in another process; in this one, its own exception.
     """
     simulation = Simulation.of(context)
     if _finished(simulation):
@@ -153,7 +152,7 @@ def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progres
     unpack(progress.best.weights, packing.trainable)
     unpack(progress.best.buffers, packing.buffers)
     if packing.personal:
-        unpack(rounds.personal_mean(progress), packing.personal)
+        unpack(rounds.personal_mean(progress)[0], packing.personal)  # a simulation loses none of these replies
     _save_best(simulation.context, progress)
     shutil.rmtree(simulation.context.folder / _CLIENTS, ignore_errors=True)
     return progress
@@ -185,7 +184,7 @@ def _save_best(context: FitContext, progress: Progress) -> None:
 
 def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
     history = list(progress.history)
-    chosen = history[progress.best_round - 1] if progress.best_round else history[-1]
+    chosen = history[progress.best_round - 1]
     columns: dict[str, Any] = {
         "clients": simulation.clients,
         "rounds": progress.round,
@@ -194,16 +193,13 @@ def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
         "down_mb": sum(row["down_mb"] for row in history),
         "seconds_compute": sum(row["seconds_compute"] for row in history),
         "seconds_communication": sum(row["seconds_communication"] for row in history),
-        "mean_client_accuracy": chosen["client_mean"],
-        "worst_client_accuracy": chosen["client_worst"],
-        "p10_client_accuracy": chosen["client_p10"],
-        "client_accuracy_spread": chosen["client_spread"],
+        **{name: chosen[name] for name in VAL_CLIENT_COLUMNS},
     }
     federation = simulation.federation
     if federation.privacy != "none":
         columns |= {"epsilon": spent(federation, progress.round), "delta": federation.delta}
     numbers = {name: float("nan") if value is None else float(value) for name, value in columns.items()}
-    notes = [*_notes(simulation), *_secure_note(history)]
+    notes = [*_notes(simulation), *history_notes(history), *_secure_note(history)]
     return FitOutcome(history, numbers, notes, simulation.shares.holders)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.measure.clients import accuracy_by
 from bench.measure.quality import ECE_BINS, Scores, confidence_bins
 from reports.cellfiles import Predictions
 
@@ -95,9 +96,4 @@ def reliability(found: Predictions) -> list[Bin]:
 
 def by_site(found: Predictions) -> dict[str, tuple[int, float]]:
     """Images and accuracy of each named site."""
-    names = [name for name in np.unique(found.sites) if name]
-    return {str(name): _at(found, found.sites == name) for name in names}
-
-
-def _at(found: Predictions, here: NDArray[np.bool_]) -> tuple[int, float]:
-    return int(here.sum()), float(found.right[here].mean())
+    return accuracy_by(found.sites, found.right)

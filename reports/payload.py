@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.measure.clients import VAL_CLIENT_COLUMNS
 from bench.measure.quality import rarest_class
 from bench.store import StoredCell
 from reports.columns import BY_NAME, Column, column
@@ -18,7 +19,7 @@ from reports.source import Source
 
 HISTORY = (
     "train_loss", "val_loss", "train_accuracy", "val_accuracy", "learning_rate",
-    "client_worst", "client_p10", "client_mean", "client_spread", "up_mb", "down_mb",
+    *VAL_CLIENT_COLUMNS, "up_mb", "down_mb",
 )  # fmt: skip
 HIDDEN = ("recall", "sensitivity")
 

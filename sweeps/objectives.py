@@ -11,6 +11,7 @@ import numpy as np
 from bench.core.cellspec import CENTRALIZED
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
+from bench.measure.clients import VAL_CLIENT_COLUMNS, VAL_LOCAL_MODEL_COLUMNS
 from bench.measure.extra import METRICS
 from bench.measure.quality import quality
 
@@ -20,9 +21,10 @@ TIMES = ("train_batch_ms", "train_batch_ms_p95", "infer_batch_ms", "infer_batch_
 _FITTED = ("train_images_per_s", "seconds")
 _CENTRALIZED = ("best_epoch", "epochs_run")
 _FEDERATED = (
-    "rounds", "best_round", "up_mb", "down_mb", "seconds_compute", "seconds_communication", "mean_client_accuracy",
-    "worst_client_accuracy", "p10_client_accuracy", "client_accuracy_spread", "epsilon",
+    "rounds", "best_round", "up_mb", "down_mb", "seconds_compute", "seconds_communication", *VAL_CLIENT_COLUMNS,
+    "epsilon",
 )  # fmt: skip
+_LOCAL = ("clients", "median_client", *VAL_LOCAL_MODEL_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def parse_objectives(texts: Sequence[str], classes: Sequence[str], regime: str) 
 
 def columns(classes: Sequence[str], regime: str) -> list[str]:
     """Every column that a trial of this regime has."""
-    return [*judged(classes), *COST, *TIMES, *_FITTED, *(_CENTRALIZED if regime == CENTRALIZED else _FEDERATED)]
+    own = {CENTRALIZED: _CENTRALIZED, "local": _LOCAL}.get(regime, _FEDERATED)
+    return [*judged(classes), *COST, *TIMES, *_FITTED, *own]
 
 
 def judged(classes: Sequence[str]) -> list[str]:

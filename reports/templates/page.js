@@ -310,8 +310,8 @@ function drawFederated() {
     const twin = data.rows.find((row) => row.regime === "centralized" && row.model === rows[0].model && row.dataset === rows[0].dataset && row.split === rows[0].split);
     const lines = rows.map((row, index) => ({ name: [row.regime, row.variant].filter(Boolean).join(" "), points: historyOf(row, "val_accuracy"), ...classColor(index) }));
     if (twin && historyOf(twin, "val_accuracy").length) lines.push({ name: "centralized", points: historyOf(twin, "val_accuracy"), color: "var(--soft)", dash: "4 3" });
-    const bands = rows.map((row, index) => { const worst = historyOf(row, "client_worst"), all = historyOf(row, "val_accuracy"); return worst.length ? { color: classColor(index).color, points: all.map((p, i) => [p[0], worst[i][1], p[1]]).filter((p) => p[1] !== null && p[2] !== null) } : null; }).filter(Boolean);
-    const figure = fitted(frame(name, "validation; band down to the worst client"), 230, (width, height) => {
+    const bands = rows.map((row, index) => { const worst = historyOf(row, "val_worst_client_accuracy"), all = historyOf(row, "val_accuracy"); return worst.length ? { color: classColor(index).color, points: all.map((p, i) => [p[0], worst[i][1], p[1]]).filter((p) => p[1] !== null && p[2] !== null) } : null; }).filter(Boolean);
+    const figure = fitted(frame(name, "validation images; band down to the worst client's"), 230, (width, height) => {
       const ys = [...lines.flatMap((line) => line.points.map((p) => p[1])), ...bands.flatMap((band) => band.points.map((p) => p[1]))].filter((v) => v !== null), xs = lines.flatMap((line) => line.points.map((p) => p[0])), [low, high] = padded(ys, 0.06, [0, 1]);
       return chart({ width, height, label: name, x: { min: Math.min(...xs), max: Math.max(...xs, Math.min(...xs) + 1), label: "round or epoch" }, y: { min: low, max: high, format: (v) => +(100 * v).toFixed(1) + "" }, lines, bands });
     });

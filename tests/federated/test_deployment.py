@@ -226,6 +226,10 @@ def test_a_consortium_survives_a_lost_site_and_a_lost_server(programs: Programs,
     answered = [{int(p) for p in row["answered"].split(",")} for row in status_file["history"]]
     assert len(answered) == 3
     assert answered[0] == answered[2] == {0, 1, 2}
+    assert answered[1] == {0, 1}
+    assert status_file["history"][0]["lost"] == status_file["history"][2]["lost"] == ""
+    assert status_file["history"][1]["lost"].startswith("client 2 (train): the ")
+    assert [note for note in status_file["notes"] if "client 2 in round 2: the" in note]
     torch.set_num_threads(1)
     expected = simulated(task, tmp_path / "simulated", answered)
     with np.load(out / LAST) as file:

@@ -20,7 +20,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from federated import wire
-from federated.inprocess import CLIENT_FAILED, InProcessGrid
+from federated.inprocess import InProcessGrid
 
 
 def app() -> ClientApp:
@@ -72,13 +72,11 @@ def test_replies_come_in_the_order_asked_and_state_stays_with_the_node() -> None
         ]
 
 
-def test_a_failing_client_costs_its_reply_only() -> None:
+def test_what_a_client_raises_is_raised_to_the_sender() -> None:
     grid = InProcessGrid(app(), 3)
     messages = [Message(RecordDict(), node, MessageType.TRAIN) for node in grid.get_node_ids()]
-    good, _, failed = grid.send_and_receive(messages)
-    assert good.has_content()
-    assert failed.error.code == CLIENT_FAILED
-    assert "the disk is full" in str(failed.error.reason)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        grid.send_and_receive(messages)
 
 
 def test_our_arrays_are_flowers_arrays() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bench.core.errors import UserError
+from federated.losses import ClientFailed
 from federated.simulate import ENGINE, fit
 from models.training import FitContext
 
@@ -26,6 +28,23 @@ def test_ray_and_in_process_agree_bit_for_bit(
     for name, tensor in here.module.state_dict().items():
         if "tracked" not in name:
             assert torch.equal(tensor, there.module.state_dict()[name]), name
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_client_that_raises_in_an_actor_fails_the_fit(
+    make_context: Callable[..., FitContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="needs the ray extra")
+    monkeypatch.setenv(ENGINE, "ray")
+    context = make_context("fedavg", clients=2, rounds=1)
+    # What an actor unpickles and cannot use: a partition's features without the last axes of an image.
+    train = context.data.train
+    flat = replace(train, inputs=train.inputs[:, :4])
+    broken = replace(context, data=replace(context.data, train=flat))
+    with pytest.raises(ClientFailed, match=r"client \d \(train\): .*RuntimeError: mat1 and mat2") as caught:
+        fit(broken)
+    assert "local.train(" in caught.value.__notes__[0]
 
 
 @pytest.mark.ray

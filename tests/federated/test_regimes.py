@@ -15,6 +15,7 @@ from torch import nn
 from bench.core.config import Federation
 from bench.core.errors import UserError
 from bench.data.loader import Part
+from bench.measure.clients import CLIENT_COLUMNS
 from federated import alone
 from federated.data import share_out
 from federated.simulate import fit
@@ -45,7 +46,7 @@ def test_every_regime_trains(make_context: Make, regime: str) -> None:
     assert [row["round"] for row in outcome.history] == list(range(1, 7))
     assert outcome.history[-1]["val_loss"] < outcome.history[0]["val_loss"]
     assert outcome.columns["up_mb"] > 0
-    assert outcome.columns["worst_client_accuracy"] <= outcome.columns["mean_client_accuracy"]
+    assert outcome.columns["val_worst_client_accuracy"] <= outcome.columns["val_mean_client_accuracy"]
     assert (context.folder / "best.safetensors").is_file()
 
 
@@ -142,7 +143,8 @@ def test_local_only_training_names_the_median_client(make_context: Make) -> None
     accuracies = sorted(row["val_accuracy"] for row in outcome.history)
     median = outcome.history[int(outcome.columns["median_client"])]["val_accuracy"]
     assert median == accuracies[2]
-    assert outcome.columns["worst_client_accuracy"] == accuracies[0]
+    assert outcome.columns["val_worst_local_model_accuracy"] == accuracies[0]
+    assert not outcome.columns.keys() & set(CLIENT_COLUMNS)
     assert outcome.columns["up_mb"] == 0
 
 

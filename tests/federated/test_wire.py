@@ -69,11 +69,11 @@ def test_a_failure_of_a_site_tells_its_kind_and_no_path(tmp_path: Path) -> None:
     def broken(*_: object) -> None:
         raise FileNotFoundError(f"{secret} is not there")
 
-    grid = InProcessGrid(client_app(broken, discreet=lambda error: f"{type(error).__name__} at the site"), 1)  # type: ignore[arg-type]
+    grid = InProcessGrid(client_app(broken, tell=lambda error: f"{type(error).__name__} at the site"), 1)  # type: ignore[arg-type]
     message = Message(RecordDict(), next(iter(grid.get_node_ids())), "train")
     (reply,) = grid.send_and_receive([message])
     told = str(reply.error.reason)
-    assert "FileNotFoundError at the site" in told
+    assert told == "client 0 (train): FileNotFoundError at the site"
     assert not re.search("patient|4711", told)
 
 
@@ -91,7 +91,9 @@ def test_numbers_that_are_not_finite_cost_their_sender_the_reply(make_context: M
             return replies
 
     progress = drive(simulation, Poisoned(simulation))
-    assert progress.history[0]["clients_answered"] == 4
+    row = progress.history[0]
+    assert row["clients_answered"] == 4
+    assert "(train): left out, the reply holds numbers that are not finite" in row["lost"]
     assert np.isfinite(progress.model.weights).all()
 
 

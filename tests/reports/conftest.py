@@ -74,8 +74,14 @@ def history_of(epochs: int, final: float, federated: bool) -> list[dict[str, Any
         row = {"train_loss": 1.5 - 1.2 * part, "train_accuracy": 0.4 + 0.58 * part, "val_loss": 1.4 - 0.9 * part}
         row |= {"val_accuracy": 0.35 + (final - 0.35) * part, "learning_rate": 1e-3 / (1 + epoch // 3), "seconds": 2.0}
         if federated:
-            row |= {"round": epoch, "up_mb": 4.1, "down_mb": 4.3, "client_worst": row["val_accuracy"] - 0.08}
-            row |= {"client_p10": row["val_accuracy"] - 0.06, "client_mean": row["val_accuracy"], "client_spread": 0.03}
+            row |= {
+                "round": epoch,
+                "up_mb": 4.1,
+                "down_mb": 4.3,
+                "val_worst_client_accuracy": row["val_accuracy"] - 0.08,
+            }
+            row |= {"val_p10_client_accuracy": row["val_accuracy"] - 0.06, "val_client_accuracy_spread": 0.03}
+            row |= {"val_mean_client_accuracy": row["val_accuracy"]}
         else:
             row["epoch"] = epoch
         rows.append(row)
@@ -152,6 +158,7 @@ class FakeRun:
                 "up_mb": 33.0,
                 "down_mb": 34.4,
                 "rounds": 8.0,
+                "clients_tested": 4.0,
                 "worst_client_accuracy": metrics["accuracy"] - 0.07,
             }
         result = {

@@ -20,6 +20,7 @@ from bench.core.config import load_protocol
 from bench.core.errors import UserError
 from bench.data.split import split
 from bench.executors.desk import Stop
+from bench.measure.clients import CLIENT_COLUMNS
 from bench.store import Run
 from bench.trial import TRIAL
 from models.callbacks import LAST, Interrupted
@@ -151,6 +152,22 @@ def test_pruning_ends_a_hopeless_trial_by_epoch_and_by_round(
     assert [step for step, _ in good["steps"]] == [1, 2, 3]
     assert [step for step, _ in hopeless["steps"]] == [1]
     assert not list(asked.folder.glob(f"trials/*/{LAST}"))
+
+
+def test_a_federated_trial_is_judged_on_validation_clients_by_their_name(make_asked: Any, silent: Any) -> None:
+    overrides = ("federated.clients=2",)
+    asked = make_asked(1, regime="fedavg", objectives=("val_worst_client_accuracy:max",), overrides=overrides)
+    (trial,) = document(run_sweep(asked, silent))["trials"]
+    (path,) = asked.folder.glob("trials/*/trial.json")
+    columns = json.loads(path.read_text())["columns"]
+    assert trial["values"] == [columns["val_worst_client_accuracy"]]
+    assert not columns.keys() & set(CLIENT_COLUMNS)
+
+
+@pytest.mark.parametrize("regime", ["fedavg", "local"])
+def test_a_test_figure_is_no_objective(make_asked: Any, silent: Any, regime: str) -> None:
+    with pytest.raises(UserError, match=r"a trial has no column 'worst_client_accuracy'; .*val_worst_"):
+        run_sweep(make_asked(1, regime=regime, objectives=("worst_client_accuracy:max",)), silent)
 
 
 def test_a_stopped_trial_goes_on_from_its_last_epoch(

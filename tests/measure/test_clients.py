@@ -1,0 +1,57 @@
+"""Figures over clients, by hand and against a plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.measure.clients import accuracy_by, client_accuracy, mean_client_interval, over_clients
+from bench.measure.clusters import clusters, draws
+
+LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+HOLDERS = np.array(["a", "a", "a", "a", "b", "b", "c", "c"])
+
+
+def decided(*classes: int) -> np.ndarray:
+    return np.eye(2)[list(classes)] * 0.8 + 0.1
+
+
+def test_figures_over_clients_by_hand() -> None:
+    # a: 3 of 4 right, b: 1 of 2, c: 2 of 2.
+    found = client_accuracy(LABELS, decided(0, 1, 0, 0, 0, 0, 0, 1), HOLDERS)
+    assert found == {
+        "mean_client_accuracy": pytest.approx(0.75),
+        "worst_client_accuracy": 0.5,
+        "p10_client_accuracy": pytest.approx(0.55),
+        "client_accuracy_spread": pytest.approx(np.sqrt((0.25**2 + 0.25**2) / 3)),
+        "clients_tested": 3.0,
+    }
+
+
+def test_one_client_has_no_spread() -> None:
+    assert over_clients([0.25], ("mean", "worst", "p10", "spread")) == {
+        "mean": 0.25,
+        "worst": 0.25,
+        "p10": 0.25,
+        "spread": 0.0,
+    }
+
+
+def test_an_image_without_a_name_is_nobody_s() -> None:
+    assert accuracy_by(["x", "", "x", "y"], [True, True, False, True]) == {"x": (2, 0.5), "y": (1, 1.0)}
+
+
+def test_the_mean_s_interval_is_that_of_a_plain_loop_over_drawn_groups() -> None:
+    random = np.random.default_rng(3)
+    labels, groups = random.integers(0, 2, 120), np.array([f"g{number // 4:02}" for number in range(120)])
+    holders = np.where(np.arange(120) < 60, "a", np.where(np.arange(120) < 116, "b", "c"))
+    predicted = decided(*np.where(random.random(120) < 0.7, labels, 1 - labels))
+    codes, _ = clusters(groups)
+    means = []
+    for counts in draws(codes, 200, 5):
+        rows = np.repeat(np.arange(120), counts[codes].astype(int))
+        right = predicted[rows].argmax(1) == labels[rows]
+        means.append(np.mean([right[holders[rows] == name].mean() for name in np.unique(holders[rows])]))
+    expected = tuple(np.percentile(means, [2.5, 97.5]))
+    found = mean_client_interval(labels, predicted, holders, groups, 200, 5)
+    assert found == {"mean_client_accuracy": pytest.approx(expected)}
