@@ -23,6 +23,7 @@ from bench.environment import machine
 from bench.inputs import CellData, CellJob, cell_data, preparation
 from bench.measure import quality
 from bench.measure.extra import extra_intervals, extra_quality
+from bench.measure.throughput import train_images_per_s
 from bench.networks import initial_network, model_cost, model_timing, pick_device
 from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
 from models.batches import EvalBatches
@@ -143,10 +144,8 @@ def measure_quality(
     intervals = quality.intervals(labels, predicted, groups, classes, resamples, seed)
     intervals |= extra_intervals(labels, predicted, groups, resamples, seed)
     found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
-    metrics = {name: json_number(value) for name, value in {**found, **outcome.columns}.items()}
-    seconds = [row["seconds"] for row in outcome.history if row.get("seconds")]
-    if seconds:
-        metrics["train_images_per_s"] = len(data.fit.train) / float(np.median(seconds))
+    found |= outcome.columns | train_images_per_s(outcome.history)
+    metrics = {name: json_number(value) for name, value in found.items()}
     bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}
     return {"metrics": metrics, "intervals": bounds}
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from bench.core.atomic import replacing, write_json
 from bench.core.config import Federation
+from bench.measure.throughput import IMAGES, SECONDS
 from federated import local
 from federated.client import client_seed
 from federated.data import PartData, Shares, share_out, write_partition
@@ -60,10 +61,12 @@ def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str,
     data = PartData(*parts, context.prepare, context.protocol.batch_size, seeds[0])
     best, accuracy, waited = _state(context), -1.0, 0
     row: dict[str, Any] = {}
+    images, seconds = 0, 0.0
     for number in range(1, (federation.rounds or context.protocol.epochs) + 1):
         if context.should_stop():
             raise Interrupted
         progress = local.train(context.module, data, _work(context, number), _steps(federation, data), seeds[1])
+        images, seconds = images + progress.images, seconds + progress.seconds
         _, own, count = local.evaluate(context.module, data.val())
         waited += 1
         if count == 0 or own > accuracy:
@@ -74,7 +77,8 @@ def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str,
     context.module.load_state_dict(best)
     loss, everywhere, _ = local.evaluate(context.module, context.val_batches())
     own_accuracy = None if np.isnan(accuracy) or accuracy < 0 else accuracy
-    return {"client": partition, **row, "val_loss": loss, "val_accuracy": everywhere, "own_val_accuracy": own_accuracy}
+    row |= {"val_loss": loss, "val_accuracy": everywhere, "own_val_accuracy": own_accuracy}
+    return {"client": partition, **row, IMAGES: images, SECONDS: seconds}
 
 
 def _work(context: FitContext, number: int) -> Work:

@@ -143,7 +143,7 @@ class Client:
         if remembered:
             self.store.save(work.round, remembered, work.best_round)
         drift = float(np.linalg.norm(trained.astype(np.float64) - known))
-        return sent, self._metrics(progress.loss, progress.accuracy, progress.steps, drift, started)
+        return sent, self._metrics(progress, drift, started)
 
     def evaluate(self, round_number: int, arrays: Arrays) -> Metrics:
         """Quality of the round's model (with this client's own layers where it has any) on the validation images."""
@@ -194,15 +194,17 @@ class Client:
         deviation = 0.0 if work.noise_multiplier == 0 else work.noise_multiplier * work.clip_norm
         return privacy.noisy(clipped, deviation, privacy.noise_stream(seed))
 
-    def _metrics(self, loss: float, accuracy: float, steps: int, drift: float, started: float) -> Metrics:
+    def _metrics(self, progress: local.Progress, drift: float, started: float) -> Metrics:
         return {
             "partition": self.partition,
             "num-examples": self.data.n_train,
-            "steps": steps,
-            "loss": loss,
-            "accuracy": accuracy,
+            "steps": progress.steps,
+            "images": progress.images,
+            "loss": progress.loss,
+            "accuracy": progress.accuracy,
             "drift": drift,
             "seconds": time.perf_counter() - started,
+            "seconds-training": progress.seconds,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -62,11 +63,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Progress:
-    """Means over the images that were trained on, and the number of steps."""
+    """Means over the images that were trained on, the number of steps and of those images, and what it took."""
 
     loss: float
     accuracy: float
     steps: int
+    images: int
+    seconds: float
 
 
 def steps_of(work: Work, data: ClientData, partition: int) -> int:
@@ -86,6 +89,7 @@ def train(
         seed: of dropout; every local epoch starts its own stream, as the centralized fit does.
         corrections: each adds its term to the gradients of a step.
     """
+    started = time.perf_counter()
     module.train()
     if work.batch_norm == "frozen":
         freeze_statistics(module)
@@ -106,19 +110,19 @@ def train(
         optimizer.step()
         tally.add(loss, logits, labels)
     optimizer.zero_grad(set_to_none=True)
-    return tally.progress()
+    return tally.progress(started)
 
 
 @torch.inference_mode()
 def evaluate(module: nn.Module, batches: Batches) -> tuple[float, float, int]:
     """Mean loss, accuracy and number of images in evaluation mode; NaNs for no image."""
     module.eval()
-    tally = _Tally()
+    started, tally = time.perf_counter(), _Tally()
     for inputs, labels in batches:
         logits = module(inputs)
         tally.add(F.cross_entropy(logits.float(), labels), logits, labels)
-    progress = tally.progress()
-    return progress.loss, progress.accuracy, tally.count
+    progress = tally.progress(started)
+    return progress.loss, progress.accuracy, progress.images
 
 
 class _Tally:
@@ -131,10 +135,11 @@ class _Tally:
         self.count += len(labels)
         self.steps += 1
 
-    def progress(self) -> Progress:
+    def progress(self, started: float) -> Progress:
+        seconds = time.perf_counter() - started
         if self.count == 0:
-            return Progress(math.nan, math.nan, 0)
-        return Progress(self.loss / self.count, self.hits / self.count, self.steps)
+            return Progress(math.nan, math.nan, 0, 0, seconds)
+        return Progress(self.loss / self.count, self.hits / self.count, self.steps, self.count, seconds)
 
 
 def _epochs_a_round(work: Work, data: ClientData) -> int:

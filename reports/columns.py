@@ -162,7 +162,7 @@ COLUMNS: tuple[Column, ...] = (
         1,
         1,
         "/s",
-        "Images a second, loading included.",
+        "Images trained a second, loading included, validation not; clients' seconds added up.",
         "Img/s",
     ),
     Column(

@@ -130,6 +130,16 @@ def test_a_dropout_costs_a_reply_and_not_the_round(make_context: Make) -> None:
     assert min(answered) < 5
 
 
+def test_a_round_counts_the_images_that_its_clients_trained_on(make_context: Make) -> None:
+    """Five clients of 12 images and batches of 8, two asked: 3 steps of 8 images each; nothing else is counted."""
+    outcome = fit(make_context("fedavg", participation=0.4, local_steps=3))
+    assert [row["images_trained"] for row in outcome.history] == [2 * 3 * 8] * 3
+    assert all(0 < row["seconds_training"] <= row["seconds_compute"] < row["seconds"] for row in outcome.history)
+    alone_rows = alone.fit(make_context("local", local_epochs=2)).history
+    assert [row["images_trained"] for row in alone_rows] == [3 * 2 * 8] * 5
+    assert all(row["seconds_training"] > 0 for row in alone_rows)
+
+
 def test_early_stopping_ends_the_rounds(make_context: Make) -> None:
     recipe = {"epochs": 40, "early_stopping_patience": 2}
     context = make_context("fedavg", kind="linear", protocol=recipe, local_learning_rate=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def context(folder: Path, **changes: Any) -> FitContext:
 
 
 def without_clock(outcome: FitOutcome) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in outcome.history]
+    return [{name: value for name, value in row.items() if "seconds" not in name} for row in outcome.history]
 
 
 def stopping_after(batches: int) -> Any:
@@ -134,6 +135,28 @@ def test_accumulated_halves_see_the_same_images(tmp_path: Path) -> None:
     assert (len(whole), len(halves)) == (4, 8)
     outcome = fit(replace(context(tmp_path), micro_batches=2))
     assert len(outcome.history) == 4
+
+
+class SlowToJudge(nn.Module):
+    """A head that takes its time outside training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 2)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            time.sleep(0.2)
+        logits: torch.Tensor = self.layer(maps.float().mean((2, 3)))
+        return logits
+
+
+def test_the_seconds_of_training_hold_no_validation(tmp_path: Path) -> None:
+    """70 images in batches of 16: 64 are trained on in an epoch; validation is one batch, of at least 0.2 s."""
+    given = replace(context(tmp_path, epochs=2), network=Network(nn.Identity(), SlowToJudge()))
+    history = fit(given).history
+    assert [row["images_trained"] for row in history] == [64, 64]
+    assert all(0 < row["seconds_training"] <= row["seconds"] - 0.2 for row in history)
 
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
