@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ class PartData:
         return TrainBatches(self.train_part, self.prepare, size, self.seed, epoch)
 
     def whole(self, epoch: int) -> Batches:
-        """Every training image once, augmented."""
+        """Every training image once, augmented; of stored maps every view, as the steps draw from them all."""
         return _Whole(self.train_part, self.prepare, derive_seed(self.seed, "whole", epoch))
 
     def val(self) -> Batches:
@@ -73,10 +73,11 @@ class _Whole:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(self.seed)
-        for start in range(0, len(self.part), EVALUATION_BATCH):
-            positions = np.arange(start, min(start + EVALUATION_BATCH, len(self.part)))
-            labels = torch.from_numpy(self.part.labels[positions]).to(self.prepare.device)
-            yield self.prepare(self.part.gather(positions), generator), labels
+        for part in (self.part, *(replace(self.part, inputs=view) for view in self.part.views)):
+            for start in range(0, len(part), EVALUATION_BATCH):
+                positions = np.arange(start, min(start + EVALUATION_BATCH, len(part)))
+                labels = torch.from_numpy(part.labels[positions]).to(self.prepare.device)
+                yield self.prepare(part.gather(positions), generator), labels
 
 
 @dataclass(frozen=True)

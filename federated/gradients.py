@@ -40,7 +40,7 @@ class ClientData(Protocol):
         ...
 
     def whole(self, epoch: int) -> Batches:
-        """Every training image once, augmented, nothing dropped: what a full gradient is taken over."""
+        """Every training image once (in each stored view), augmented, nothing dropped: a full gradient's images."""
         ...
 
     def val(self) -> Batches:
