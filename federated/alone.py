@@ -15,8 +15,9 @@ from bench.core.config import Federation
 from bench.measure.throughput import IMAGES, SECONDS
 from federated import local
 from federated.client import client_seed
-from federated.data import PartData, Shares, share_out, write_partition
+from federated.data import PartData, Shares, in_pieces, share_out, write_partition
 from federated.local import Work
+from models.batches import has_batch_norm
 from models.callbacks import BEST, Interrupted
 from models.training import FitContext, FitOutcome
 
@@ -50,7 +51,8 @@ def fit(context: FitContext) -> FitOutcome:
     for partition in range(len(rows)):
         (context.folder / f"alone-{partition}.safetensors").unlink(missing_ok=True)
     (context.folder / _DONE).unlink(missing_ok=True)
-    return FitOutcome(rows, _columns(rows, median), _notes(shares, median), shares.holders)
+    notes = [*_notes(shares, median), *in_pieces(context, shares, has_batch_norm(context.module))]
+    return FitOutcome(rows, _columns(rows, median), notes, shares.holders)
 
 
 def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str, Any]:
@@ -65,7 +67,8 @@ def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str,
     for number in range(1, (federation.rounds or context.protocol.epochs) + 1):
         if context.should_stop():
             raise Interrupted
-        progress = local.train(context.module, data, _work(context, number), _steps(federation, data), seeds[1])
+        steps, pieces = _steps(federation, data), context.micro_batches
+        progress = local.train(context.module, data, _work(context, number), steps, seeds[1], micro_batches=pieces)
         images, seconds = images + progress.images, seconds + progress.seconds
         _, own, count = local.evaluate(context.module, data.val())
         waited += 1

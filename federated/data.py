@@ -17,7 +17,8 @@ from bench.core.identity import derive_seed
 from bench.data.loader import Part
 from federated.gradients import Batches
 from federated.partition import Division, divide, divide_alike
-from models.batches import EVALUATION_BATCH, EvalBatches, Preparation, TrainBatches
+from models.batches import EVALUATION_BATCH, EvalBatches, Preparation, TrainBatches, pieces_notes, pieces_of
+from models.training import FitContext
 
 PARTITION_FILE = "partition.json"
 
@@ -114,6 +115,12 @@ def share_out(train: Part, val: Part, federation: Federation, classes: int, seed
     )
     alike = divide_alike(division, val.labels, val.groups, val.sites, seed=seed)
     return Shares(division.names, _subsets(train, division), _subsets(val, alike), division, seed)
+
+
+def in_pieces(context: FitContext, shares: Shares, batch_norm: bool) -> list[str]:
+    """What a reader must know where clients compute their batches in pieces: of the client with the largest batches."""
+    size = min(context.protocol.batch_size, max(len(part) for part in shares.train))
+    return pieces_notes(size, pieces_of(size, context.micro_batches), batch_norm)
 
 
 def write_partition(folder: Path, shares: Shares, classes: int, kind: str) -> None:

@@ -81,13 +81,20 @@ def steps_of(work: Work, data: ClientData, partition: int) -> int:
 
 
 def train(
-    module: nn.Module, data: ClientData, work: Work, steps: int, seed: int, corrections: Sequence[Correction] = ()
+    module: nn.Module,
+    data: ClientData,
+    work: Work,
+    steps: int,
+    seed: int,
+    corrections: Sequence[Correction] = (),
+    micro_batches: int = 1,
 ) -> Progress:
     """Take `steps` steps in place; the same module, data and seeds give the same bits.
 
     Args:
         seed: of dropout; every local epoch starts its own stream, as the centralized fit does.
         corrections: each adds its term to the gradients of a step.
+        micro_batches: in how many pieces a batch's gradient is computed.
     """
     started = time.perf_counter()
     module.train()
@@ -96,10 +103,10 @@ def train(
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=work.learning_rate)
     first_epoch = (work.round - 1) * _epochs_a_round(work, data)
-    gradient: Plain = Plain(module, parameters)
+    gradient: Plain = Plain(module, parameters, micro_batches)
     if work.method == "svrg":
         own = derive_seed(seed, "svrg", work.round)
-        gradient = VarianceReduced(module, parameters, data, first_epoch, own, work.svrg_clip)
+        gradient = VarianceReduced(module, parameters, data, first_epoch, own, work.svrg_clip, micro_batches)
     tally = _Tally()
     for inputs, labels in _stream(data, first_epoch, steps, seed):
         gradients, loss, logits = gradient(inputs, labels)

@@ -21,7 +21,7 @@ from federated.aggregate import Aggregator, Model
 from federated.apps import client_app
 from federated.checkpoint import Progress
 from federated.client import Client, FolderStore, client_seed
-from federated.data import PartData, Shares, share_out, write_partition
+from federated.data import PartData, Shares, in_pieces, share_out, write_partition
 from federated.inprocess import InProcessGrid
 from federated.packing import Packing, pack, to_group_norm, unpack
 from federated.passes import Passes, passes_of
@@ -29,6 +29,7 @@ from federated.roster import Roster
 from federated.rounds import Hooks, Rounds, Row, Stopped
 from federated.settings import central_privacy, course_of, spent, work_of
 from federated.strategies import Recipe, batch_norm_policy, recipe
+from models.batches import has_batch_norm
 from models.callbacks import BEST, LAST, Interrupted
 from models.training import FitContext, FitOutcome
 
@@ -82,7 +83,7 @@ class Simulation:
         parts = self.shares.train[partition], self.shares.val[partition]
         data = PartData(*parts, context.prepare, context.protocol.batch_size, seed)
         store = FolderStore(context.folder / _CLIENTS / str(partition))
-        return Client(context.module, self.packing, data, store, partition)
+        return Client(context.module, self.packing, data, store, partition, micro_batches=context.micro_batches)
 
     def find(self, message: Message, context: Context) -> Client:
         """The client that a message is for. Raises DroppedOut where the simulation loses it."""
@@ -218,12 +219,21 @@ def _notes(simulation: Simulation) -> list[str]:
     notes = [f"{simulation.clients} simulated clients, partition {federation.partition}"]
     if simulation.packing.personal:
         notes.append("predictions use the weighted mean of the clients' own BatchNorm layers")
+    notes += in_pieces(simulation.context, simulation.shares, _takes_statistics(simulation))
     if federation.privacy != "none":
         notes.append(
             f"{federation.privacy} differential privacy of a whole client, noise multiplier "
             f"{federation.noise_multiplier:g}; counts and metrics are not covered"
         )
     return notes
+
+
+def _takes_statistics(simulation: Simulation) -> bool:
+    """Whether a BatchNorm has its statistics from the batches that gradients are taken of."""
+    still = (
+        simulation.recipe.method == "svrg" or batch_norm_policy(simulation.recipe, simulation.federation) == "frozen"
+    )
+    return has_batch_norm(simulation.context.module) and not still
 
 
 def twin(context: FitContext) -> FitOutcome:
