@@ -31,7 +31,8 @@ def adam(moment: Numbers, square: Numbers, beta_2: float) -> Numbers:
 
 def yogi(moment: Numbers, square: Numbers, beta_2: float) -> Numbers:
     """A step of fixed size towards the squared change."""
-    return moment - (1 - beta_2) * square * np.sign(moment - square)
+    stepped: Numbers = moment - (1 - beta_2) * square * np.sign(moment - square)
+    return stepped
 
 
 class Adaptive(FedOpt):
