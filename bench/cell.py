@@ -26,6 +26,7 @@ from bench.inputs import CellData, CellJob, cell_data, preparation
 from bench.measure import quality
 from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
 from bench.measure.extra import extra_intervals, extra_quality
+from bench.measure.throughput import train_images_per_s
 from bench.networks import initial_network, model_cost, model_timing, pick_device
 from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
 from models.batches import EvalBatches
@@ -106,21 +107,25 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
 
 
 def fit_with_less_memory(job: CellJob, context: FitContext) -> tuple[FitOutcome, FitContext]:
-    """Fit; after running out of memory, once more with half the micro-batch and accumulated gradients."""
+    """Fit; after running out of memory, once more with batches in twice as many pieces, where they can be divided.
+
+    Returns:
+        The outcome, and the context of the fit that it is of. How the batches were computed the fit itself notes.
+    """
     fit = REGIMES.get(job.spec.regime).load()
+    smaller = replace(context, micro_batches=2 * context.micro_batches)
     try:
         return fit(context), context
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or smaller.pieces == context.pieces:
             raise
-        problem = str(error).splitlines()[0]
+        problem = (str(error) or type(error).__name__).splitlines()[0]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     (job.folder / LAST).unlink(missing_ok=True)
-    network = initial_network(job.planned, context.num_classes, context.device)
-    smaller = replace(context, network=network, micro_batches=2 * context.micro_batches)
+    smaller = replace(smaller, network=initial_network(job.planned, context.num_classes, context.device))
     outcome = fit(smaller)
-    note = f"out of memory at batch {context.protocol.batch_size} ({problem}): fitted in two halves of a batch"
+    note = f"ran out of memory at batch {context.protocol.batch_size} ({problem}) and was fitted again"
     return replace(outcome, notes=[*outcome.notes, note]), smaller
 
 
@@ -155,10 +160,8 @@ def measure_quality(
         holders = outcome.holders(data.test)
         found |= client_accuracy(labels, predicted, holders)
         intervals |= mean_client_interval(labels, predicted, holders, groups, resamples, seed)
-    metrics = {name: json_number(value) for name, value in {**found, **outcome.columns}.items()}
-    seconds = [row["seconds"] for row in outcome.history if row.get("seconds")]
-    if seconds:
-        metrics["train_images_per_s"] = len(data.fit.train) / float(np.median(seconds))
+    found |= outcome.columns | train_images_per_s(outcome.history)
+    metrics = {name: json_number(value) for name, value in found.items()}
     bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}
     return {"metrics": metrics, "intervals": bounds}
 

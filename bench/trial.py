@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from filelock import FileLock
@@ -15,6 +14,7 @@ from bench.core.atomic import write_json
 from bench.inputs import CellJob, fitting_data, preparation
 from bench.measure.extra import extra_quality
 from bench.measure.quality import quality
+from bench.measure.throughput import train_images_per_s
 from bench.networks import initial_network, model_cost, model_timing, pick_device
 from bench.store import CELL, HISTORY, now, read_json, write_table
 from models.batches import EvalBatches
@@ -86,8 +86,6 @@ def _fit_and_write(job: CellJob) -> None:
 def _validated(job: CellJob, outcome: FitOutcome, fitted: FitContext) -> dict[str, float | None]:
     val = fitted.data.val
     predicted = probabilities(fitted.module, EvalBatches(val, fitted.prepare))
-    found = quality(val.labels, predicted, job.table.classes) | extra_quality(val.labels, predicted) | outcome.columns
-    seconds = [row["seconds"] for row in outcome.history if row.get("seconds")]
-    if seconds:
-        found["train_images_per_s"] = len(fitted.data.train) / float(np.median(seconds))
+    found = quality(val.labels, predicted, job.table.classes) | extra_quality(val.labels, predicted)
+    found |= outcome.columns | train_images_per_s(outcome.history)
     return {name: json_number(value) for name, value in found.items()}

@@ -98,7 +98,8 @@ def echo(simulation: Simulation) -> Callable[[int], Any]:
 
     def make(partition: int) -> Any:
         client: Any = simulation.client(partition)
-        fixed = {"partition": partition, "num-examples": 2, "steps": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 0.0}
+        fixed = {"partition": partition, "num-examples": 2, "steps": 1, "images": 2, "loss": 1.0, "accuracy": 0.5}
+        fixed |= {"seconds": 0.0, "seconds-training": 0.0}
         client.fit = lambda _, arrays: (
             {"weights": arrays["weights"], "buffers": arrays["buffers"]},
             {**fixed, "drift": 0.0},

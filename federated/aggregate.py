@@ -216,5 +216,5 @@ def _aggregated(strategy: FedAvg, round_number: int, replies: Sequence[tuple[Vec
     vector = wire.from_array(array)
     if vector.dtype == np.float32:
         return vector, array
-    vector = vector.astype(np.float32)  # the adaptive strategies compute in float64
+    vector = vector.astype(np.float32)  # some strategies compute in float64
     return vector, wire.to_array(vector)

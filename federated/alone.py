@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from bench.core.atomic import replacing, write_json
 from bench.core.config import Federation
 from bench.measure.clients import VAL_LOCAL_MODEL_COLUMNS, over_clients
+from bench.measure.throughput import IMAGES, SECONDS
 from federated import local
 from federated.client import client_seed
-from federated.data import PartData, Shares, share_out, write_partition
+from federated.data import PartData, Shares, in_pieces, share_out, write_partition
 from federated.local import Work
+from models.batches import has_batch_norm
 from models.callbacks import BEST, Interrupted
 from models.training import FitContext, FitOutcome
 
@@ -51,7 +53,8 @@ def fit(context: FitContext) -> FitOutcome:
     for partition in range(len(rows)):
         (context.folder / f"alone-{partition}.safetensors").unlink(missing_ok=True)
     (context.folder / _DONE).unlink(missing_ok=True)
-    return FitOutcome(rows, _columns(rows, median), _notes(shares, rows, median), shares.holders)
+    notes = [*_notes(shares, rows, median), *in_pieces(context, shares, has_batch_norm(context.module))]
+    return FitOutcome(rows, _columns(rows, median), notes, shares.holders)
 
 
 def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str, Any]:
@@ -62,10 +65,13 @@ def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str,
     data = PartData(*parts, context.prepare, context.protocol.batch_size, seeds[0])
     best, accuracy, waited = _state(context), -1.0, 0
     row: dict[str, Any] = {}
+    images, seconds = 0, 0.0
     for number in range(1, (federation.rounds or context.protocol.epochs) + 1):
         if context.should_stop():
             raise Interrupted
-        progress = local.train(context.module, data, _work(context, number), _steps(federation, data), seeds[1])
+        steps, pieces = _steps(federation, data), context.micro_batches
+        progress = local.train(context.module, data, _work(context, number), steps, seeds[1], micro_batches=pieces)
+        images, seconds = images + progress.images, seconds + progress.seconds
         _, own, count = local.evaluate(context.module, data.val())
         waited += 1
         if count == 0 or own > accuracy:
@@ -76,7 +82,8 @@ def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str,
     context.module.load_state_dict(best)
     loss, everywhere, _ = local.evaluate(context.module, context.val_batches())
     own_accuracy = None if np.isnan(accuracy) or accuracy < 0 else accuracy
-    return {"client": partition, **row, "val_loss": loss, "val_accuracy": everywhere, "own_val_accuracy": own_accuracy}
+    row |= {"val_loss": loss, "val_accuracy": everywhere, "own_val_accuracy": own_accuracy}
+    return {"client": partition, **row, IMAGES: images, SECONDS: seconds}
 
 
 def _work(context: FitContext, number: int) -> Work:

@@ -96,6 +96,7 @@ class Client:
         module: what is trained; clients of one process share it, since each loads the round's vectors first.
         partition: the client's number; with the round it decides every random draw.
         system_noise: draw local privacy's noise from the operating system's entropy, as a real site must.
+        micro_batches: in how many pieces a batch's gradient is computed, where memory is short.
     """
 
     def __init__(
@@ -106,9 +107,10 @@ class Client:
         store: Store,
         partition: int,
         system_noise: bool = False,
+        micro_batches: int = 1,
     ) -> None:
         self.module, self.packing, self.data, self.store = module, packing, data, store
-        self.partition, self._system_noise = partition, system_noise
+        self.partition, self._system_noise, self._micro_batches = partition, system_noise, micro_batches
 
     def describe(self) -> Metrics:
         """Counts, for the server's plan; no label statistics."""
@@ -130,7 +132,8 @@ class Client:
         steps = local.steps_of(work, self.data, self.partition)
         seed = client_seed(work.seed, self.partition)
         variate = memory.get("control", np.zeros_like(known)) if work.scaffold else None
-        progress = local.train(self.module, self.data, work, steps, seed, self._corrections(work, arrays, variate))
+        corrections = self._corrections(work, arrays, variate)
+        progress = local.train(self.module, self.data, work, steps, seed, corrections, self._micro_batches)
         trained = pack(self.packing.trainable)
         sent, remembered = self._encode(work, trained, known, memory)
         sent["buffers"] = pack(self.packing.buffers)
@@ -143,7 +146,7 @@ class Client:
         if remembered:
             self.store.save(work.round, remembered, work.best_round)
         drift = float(np.linalg.norm(trained.astype(np.float64) - known))
-        return sent, self._metrics(progress.loss, progress.accuracy, progress.steps, drift, started)
+        return sent, self._metrics(progress, drift, started)
 
     def evaluate(self, round_number: int, arrays: Arrays) -> Metrics:
         """Quality of the round's model (with this client's own layers where it has any) on the validation images."""
@@ -194,15 +197,17 @@ class Client:
         deviation = 0.0 if work.noise_multiplier == 0 else work.noise_multiplier * work.clip_norm
         return privacy.noisy(clipped, deviation, privacy.noise_stream(seed))
 
-    def _metrics(self, loss: float, accuracy: float, steps: int, drift: float, started: float) -> Metrics:
+    def _metrics(self, progress: local.Progress, drift: float, started: float) -> Metrics:
         return {
             "partition": self.partition,
             "num-examples": self.data.n_train,
-            "steps": steps,
-            "loss": loss,
-            "accuracy": accuracy,
+            "steps": progress.steps,
+            "images": progress.images,
+            "loss": progress.loss,
+            "accuracy": progress.accuracy,
             "drift": drift,
             "seconds": time.perf_counter() - started,
+            "seconds-training": progress.seconds,
         }
 
 

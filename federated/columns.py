@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.measure.clients import VAL_CLIENT_COLUMNS, over_clients
+from bench.measure.throughput import IMAGES, SECONDS
 from federated.packing import Vector
 
 Row = dict[str, Any]
@@ -24,13 +25,17 @@ def distance(after: Vector, before: Vector) -> float:
 
 
 def training_columns(metrics: list[dict[str, float]]) -> Row:
-    """Means of the clients' training figures, weighted by their images; None where nobody answered."""
+    """Means of the clients' training figures, weighted by their images; None where nobody answered.
+
+    Beside them the images that the clients' steps were taken on and the seconds of those steps, added up.
+    """
     total = sum(m["num-examples"] for m in metrics)
+    done = {IMAGES: int(sum(m["images"] for m in metrics)), SECONDS: float(sum(m["seconds-training"] for m in metrics))}
     if total == 0:
-        return {"train_loss": None, "train_accuracy": None, "drift": None}
+        return {"train_loss": None, "train_accuracy": None, "drift": None, **done}
     means = {name: sum(m[name] * m["num-examples"] for m in metrics) / total for name in ("loss", "accuracy", "drift")}
     cut = {"cut": sum(m["cut"] for m in metrics)} if "cut" in metrics[0] else {}
-    return {"train_loss": means["loss"], "train_accuracy": means["accuracy"], "drift": means["drift"], **cut}
+    return {"train_loss": means["loss"], "train_accuracy": means["accuracy"], "drift": means["drift"], **cut, **done}
 
 
 def quality_columns(metrics: list[dict[str, float]]) -> Row:

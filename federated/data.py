@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from bench.core.identity import derive_seed
 from bench.data.loader import Part
 from federated.gradients import Batches
 from federated.partition import Division, divide, divide_alike
-from models.batches import EVALUATION_BATCH, EvalBatches, Preparation, TrainBatches
+from models.batches import EVALUATION_BATCH, EvalBatches, Preparation, TrainBatches, pieces_notes, pieces_of
+from models.training import FitContext
 
 PARTITION_FILE = "partition.json"
 
@@ -57,7 +58,7 @@ class PartData:
         return TrainBatches(self.train_part, self.prepare, size, self.seed, epoch)
 
     def whole(self, epoch: int) -> Batches:
-        """Every training image once, augmented."""
+        """Every training image once, augmented; of stored maps every view, as the steps draw from them all."""
         return _Whole(self.train_part, self.prepare, derive_seed(self.seed, "whole", epoch))
 
     def val(self) -> Batches:
@@ -73,10 +74,11 @@ class _Whole:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(self.seed)
-        for start in range(0, len(self.part), EVALUATION_BATCH):
-            positions = np.arange(start, min(start + EVALUATION_BATCH, len(self.part)))
-            labels = torch.from_numpy(self.part.labels[positions]).to(self.prepare.device)
-            yield self.prepare(self.part.gather(positions), generator), labels
+        for part in (self.part, *(replace(self.part, inputs=view) for view in self.part.views)):
+            for start in range(0, len(part), EVALUATION_BATCH):
+                positions = np.arange(start, min(start + EVALUATION_BATCH, len(part)))
+                labels = torch.from_numpy(part.labels[positions]).to(self.prepare.device)
+                yield self.prepare(part.gather(positions), generator), labels
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,12 @@ def share_out(train: Part, val: Part, federation: Federation, classes: int, seed
     )
     alike = divide_alike(division, val.labels, val.groups, val.sites, seed=seed)
     return Shares(division.names, _subsets(train, division), _subsets(val, alike), division, seed)
+
+
+def in_pieces(context: FitContext, shares: Shares, batch_norm: bool) -> list[str]:
+    """What a reader must know where clients compute their batches in pieces: of the client with the largest batches."""
+    size = min(context.protocol.batch_size, max(len(part) for part in shares.train))
+    return pieces_notes(size, pieces_of(size, context.micro_batches), batch_norm)
 
 
 def write_partition(folder: Path, shares: Shares, classes: int, kind: str) -> None:

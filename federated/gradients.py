@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from federated.packing import freeze_statistics
+from models.batches import pieces_of
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Gradients = list[Tensor]
@@ -40,7 +41,7 @@ class ClientData(Protocol):
         ...
 
     def whole(self, epoch: int) -> Batches:
-        """Every training image once, augmented, nothing dropped: what a full gradient is taken over."""
+        """Every training image once (in each stored view), augmented, nothing dropped: a full gradient's images."""
         ...
 
     def val(self) -> Batches:
@@ -49,13 +50,31 @@ class ClientData(Protocol):
 
 
 class Plain:
-    """The gradient of a batch's mean cross-entropy."""
+    """The gradient of a batch's mean cross-entropy.
 
-    def __init__(self, module: nn.Module, parameters: Sequence[Tensor]) -> None:
-        self.module, self.parameters = module, parameters
+    Args:
+        micro_batches: in how many pieces a batch is computed, for want of memory; their gradients are added up in
+            proportion to their images. BatchNorm in training mode takes its statistics from the pieces.
+    """
+
+    def __init__(self, module: nn.Module, parameters: Sequence[Tensor], micro_batches: int = 1) -> None:
+        self.module, self.parameters, self.micro_batches = module, parameters, micro_batches
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Gradients, Tensor, Tensor]:
         """A batch's gradients, its mean loss and its logits [B, k]."""
+        pieces = pieces_of(len(labels), self.micro_batches)
+        if pieces == 1:
+            return self._piece(inputs, labels)
+        total, losses, found = [torch.zeros_like(p) for p in self.parameters], [], []
+        for part, own in zip(inputs.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
+            gradients, loss, logits = self._piece(part, own)
+            share = len(own) / len(labels)
+            torch._foreach_add_(total, gradients, alpha=share)
+            losses.append(loss.detach() * share)
+            found.append(logits.detach())
+        return total, torch.stack(losses).sum(), torch.cat(found)
+
+    def _piece(self, inputs: Tensor, labels: Tensor) -> tuple[Gradients, Tensor, Tensor]:
         logits = self.module(inputs)
         loss = F.cross_entropy(logits.float(), labels)
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
@@ -82,8 +101,9 @@ class VarianceReduced(Plain):
         epoch: int,
         seed: int,
         bound: float = math.inf,
+        micro_batches: int = 1,
     ) -> None:
-        super().__init__(module, parameters)
+        super().__init__(module, parameters, micro_batches)
         self.bound = bound
         torch.manual_seed(seed)
         self._refresh_statistics(data.train(epoch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -62,11 +63,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Progress:
-    """Means over the images that were trained on, and the number of steps."""
+    """Means over the images that were trained on, the number of steps and of those images, and what it took."""
 
     loss: float
     accuracy: float
     steps: int
+    images: int
+    seconds: float
 
 
 def steps_of(work: Work, data: ClientData, partition: int) -> int:
@@ -78,24 +81,32 @@ def steps_of(work: Work, data: ClientData, partition: int) -> int:
 
 
 def train(
-    module: nn.Module, data: ClientData, work: Work, steps: int, seed: int, corrections: Sequence[Correction] = ()
+    module: nn.Module,
+    data: ClientData,
+    work: Work,
+    steps: int,
+    seed: int,
+    corrections: Sequence[Correction] = (),
+    micro_batches: int = 1,
 ) -> Progress:
     """Take `steps` steps in place; the same module, data and seeds give the same bits.
 
     Args:
         seed: of dropout; every local epoch starts its own stream, as the centralized fit does.
         corrections: each adds its term to the gradients of a step.
+        micro_batches: in how many pieces a batch's gradient is computed.
     """
+    started = time.perf_counter()
     module.train()
     if work.batch_norm == "frozen":
         freeze_statistics(module)
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=work.learning_rate)
     first_epoch = (work.round - 1) * _epochs_a_round(work, data)
-    gradient: Plain = Plain(module, parameters)
+    gradient: Plain = Plain(module, parameters, micro_batches)
     if work.method == "svrg":
         own = derive_seed(seed, "svrg", work.round)
-        gradient = VarianceReduced(module, parameters, data, first_epoch, own, work.svrg_clip)
+        gradient = VarianceReduced(module, parameters, data, first_epoch, own, work.svrg_clip, micro_batches)
     tally = _Tally()
     for inputs, labels in _stream(data, first_epoch, steps, seed):
         gradients, loss, logits = gradient(inputs, labels)
@@ -106,19 +117,19 @@ def train(
         optimizer.step()
         tally.add(loss, logits, labels)
     optimizer.zero_grad(set_to_none=True)
-    return tally.progress()
+    return tally.progress(started)
 
 
 @torch.inference_mode()
 def evaluate(module: nn.Module, batches: Batches) -> tuple[float, float, int]:
     """Mean loss, accuracy and number of images in evaluation mode; NaNs for no image."""
     module.eval()
-    tally = _Tally()
+    started, tally = time.perf_counter(), _Tally()
     for inputs, labels in batches:
         logits = module(inputs)
         tally.add(F.cross_entropy(logits.float(), labels), logits, labels)
-    progress = tally.progress()
-    return progress.loss, progress.accuracy, tally.count
+    progress = tally.progress(started)
+    return progress.loss, progress.accuracy, progress.images
 
 
 class _Tally:
@@ -131,10 +142,11 @@ class _Tally:
         self.count += len(labels)
         self.steps += 1
 
-    def progress(self) -> Progress:
+    def progress(self, started: float) -> Progress:
+        seconds = time.perf_counter() - started
         if self.count == 0:
-            return Progress(math.nan, math.nan, 0)
-        return Progress(self.loss / self.count, self.hits / self.count, self.steps)
+            return Progress(math.nan, math.nan, 0, 0, seconds)
+        return Progress(self.loss / self.count, self.hits / self.count, self.steps, self.count, seconds)
 
 
 def _epochs_a_round(work: Work, data: ClientData) -> int:

@@ -85,11 +85,6 @@ def freeze_statistics(module: nn.Module) -> None:
             layer.eval()
 
 
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether any layer keeps running statistics."""
-    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
-
-
 def to_group_norm(module: nn.Module, largest: int = 8) -> nn.Module:
     """Replace each BatchNorm by a GroupNorm of at most `largest` groups that starts from its weight and bias."""
     if isinstance(module, _BatchNorm):

@@ -52,6 +52,11 @@ class Course:
     system_noise: bool = False
     secure_range: float | None = None
 
+    def asked(self, everyone: int) -> float:
+        """How many of `everyone` a round asks: a fixed number, or under `poisson` the mean of the draws."""
+        share = self.participation * everyone
+        return share if self.poisson else max(1, round(share))
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -201,7 +206,7 @@ class Rounds:
         if self._course.poisson:
             drawn = np.flatnonzero(random.random(everyone) < share)
         else:
-            drawn = random.choice(everyone, max(1, round(share * everyone)), replace=False)
+            drawn = random.choice(everyone, int(self._course.asked(everyone)), replace=False)
         available, chosen = set(self._roster.available()), {int(partition) for partition in drawn}
         return sorted(chosen & available), sorted(chosen - available)
 

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from safetensors.torch import load_file, save_file
 
 from bench.core.atomic import replacing
-from bench.core.config import Federation
+from bench.core.config import Federation, Protocol
 from bench.core.identity import derive_seed
 from bench.measure.clients import VAL_CLIENT_COLUMNS
 from federated import checkpoint
@@ -22,14 +22,16 @@ from federated.aggregate import Aggregator, Model
 from federated.apps import client_app
 from federated.checkpoint import Progress
 from federated.client import Client, FolderStore, client_seed
-from federated.data import PartData, Shares, share_out, write_partition
+from federated.data import PartData, Shares, in_pieces, share_out, write_partition
 from federated.inprocess import InProcessGrid
 from federated.losses import DroppedOut, history_notes
 from federated.packing import Packing, pack, to_group_norm, unpack
+from federated.passes import Passes, passes_of
 from federated.roster import Roster
 from federated.rounds import Hooks, Rounds, Row, Stopped
 from federated.settings import central_privacy, course_of, spent, work_of
 from federated.strategies import Recipe, batch_norm_policy, recipe
+from models.batches import has_batch_norm
 from models.callbacks import BEST, LAST, Interrupted
 from models.training import FitContext, FitOutcome
 
@@ -79,7 +81,7 @@ class Simulation:
         parts = self.shares.train[partition], self.shares.val[partition]
         data = PartData(*parts, context.prepare, context.protocol.batch_size, seed)
         store = FolderStore(context.folder / _CLIENTS / str(partition))
-        return Client(context.module, self.packing, data, store, partition)
+        return Client(context.module, self.packing, data, store, partition, micro_batches=context.micro_batches)
 
     def find(self, message: Message, context: Context) -> Client:
         """The client that a message is for. Raises DroppedOut where the simulation loses it."""
@@ -213,6 +215,7 @@ def _notes(simulation: Simulation) -> list[str]:
     notes = [f"{simulation.clients} simulated clients, partition {federation.partition}"]
     if simulation.packing.personal:
         notes.append("predictions use the weighted mean of the clients' own BatchNorm layers")
+    notes += in_pieces(simulation.context, simulation.shares, _takes_statistics(simulation))
     if federation.privacy != "none":
         notes.append(
             f"{federation.privacy} differential privacy of a whole client, noise multiplier "
@@ -221,25 +224,43 @@ def _notes(simulation: Simulation) -> list[str]:
     return notes
 
 
+def _takes_statistics(simulation: Simulation) -> bool:
+    """Whether a BatchNorm has its statistics from the batches that gradients are taken of."""
+    still = (
+        simulation.recipe.method == "svrg" or batch_norm_policy(simulation.recipe, simulation.federation) == "frozen"
+    )
+    return has_batch_norm(simulation.context.module) and not still
+
+
 def twin(context: FitContext) -> FitOutcome:
-    """The centralized twin: the clients' optimizer, the same initial weights, split and number of passes, one place."""
+    """The centralized twin: the clients' optimizer, initial weights and split, and as many images seen, in one place.
+
+    Raises:
+        Interrupted: when asked to stop.
+        UserError: the federation that it is the twin of cannot be made from the training part.
+    """
     from models.training import fit as centralized
 
-    outcome = centralized(replace(context, protocol=twin_protocol(context)))
-    return replace(outcome, notes=[*outcome.notes, "centralized twin of the federated regimes"])
+    passes = passes_of(context)
+    outcome = centralized(replace(context, protocol=twin_protocol(context.protocol, passes)))
+    note = (
+        f"centralized twin: at most {passes.epochs} passes over all training images ({passes.seen} images seen), where "
+        f"the federated fit is expected to train on {passes.expected:.0f}"
+    )
+    return replace(outcome, notes=[*outcome.notes, note])
 
 
-def twin_protocol(context: FitContext) -> Any:
-    """The protocol under which the twin trains."""
-    federation, protocol = context.protocol.federated, context.protocol
+def twin_protocol(protocol: Protocol, passes: Passes) -> Protocol:
+    """The protocol under which the twin trains; it never refits, as no federated fit does."""
     return protocol.model_copy(
         update={
             "optimizer": "sgd",
-            "learning_rate": federation.local_learning_rate,
+            "learning_rate": protocol.federated.local_learning_rate,
             "momentum": 0.0,
             "weight_decay": 0.0,
             "schedule": "none",
-            "epochs": (federation.rounds or protocol.epochs) * federation.local_epochs,
-            "early_stopping_patience": protocol.early_stopping_patience * federation.local_epochs,
+            "epochs": passes.epochs,
+            "early_stopping_patience": passes.patience,
+            "refit": False,
         }
     )

@@ -1,24 +1,16 @@
-"""The federated regimes: a local method and a server's rule, Flower's own wherever it ships one."""
+"""The federated regimes: a local method and a server's rule, Flower's own where it ships what the paper prints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from flwr.serverapp.strategy import (
-    FedAdagrad,
-    FedAdam,
-    FedAvg,
-    FedAvgM,
-    FedMedian,
-    FedProx,
-    FedTrimmedAvg,
-    FedYogi,
-    Krum,
-)
+from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, FedProx, FedTrimmedAvg, Krum
 
 from bench.core.config import Federation
 from bench.core.errors import UserError
+from federated.adaptive import Adaptive, adagrad, adam, yogi
 
 _ADAPTIVE_RATE = 0.01
 
@@ -70,9 +62,9 @@ _RECIPES = (
     Recipe("fedavg-svrg", method="svrg"),
     Recipe("fedprox", FedProx, lambda federation: {"proximal_mu": federation.proximal_mu}),
     Recipe("fedavgm", FedAvgM, _momentum),
-    Recipe("fedadam", FedAdam, _with_moments),
-    Recipe("fedyogi", FedYogi, _with_moments),
-    Recipe("fedadagrad", FedAdagrad, _adaptive),
+    Recipe("fedadam", partial(Adaptive, adam), _with_moments),
+    Recipe("fedyogi", partial(Adaptive, yogi), _with_moments),
+    Recipe("fedadagrad", partial(Adaptive, adagrad), _adaptive),
     Recipe("scaffold", scaffold=True),
     Recipe("fednova", normalized=True),
     Recipe("fedbn", batch_norm="local"),

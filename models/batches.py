@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core.identity import derive_seed
 from bench.data.augment import augment
@@ -16,6 +17,32 @@ from bench.data.table import Kind
 from models.network import Normalization
 
 EVALUATION_BATCH = 64
+
+
+def pieces_of(size: int, wanted: int) -> int:
+    """In how many pieces a batch of `size` images is computed where `wanted` are asked for.
+
+    A piece has two images at least: BatchNorm has no variance of one alone, where the map is a single pixel.
+    """
+    return max(1, min(wanted, size // 2))
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether any layer keeps running statistics."""
+    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
+
+
+def pieces_notes(size: int, pieces: int, batch_norm: bool) -> list[str]:
+    """What a reader must know of batches computed in pieces; nothing where they stayed whole.
+
+    Args:
+        size: images in a batch.
+        batch_norm: whether the trained module has a BatchNorm that takes its statistics from what it is given.
+    """
+    if pieces == 1:
+        return []
+    note = f"each batch of {size} images computed in {pieces} pieces, their gradients added up"
+    return [f"{note}; BatchNorm took its statistics from the pieces, not from the whole batch" if batch_norm else note]
 
 
 @dataclass(frozen=True)

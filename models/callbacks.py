@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from safetensors.torch import save_file
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from bench.core.atomic import replacing
 from bench.core.config import Protocol
+from bench.measure.throughput import IMAGES, SECONDS
 from models.classifier import Classifier
 
 LAST = "last.ckpt"
@@ -75,11 +77,14 @@ class History(Callback):
         self._on_event = on_event
         self._should_stop = should_stop
         self._started = 0.0
+        self._trained = 0.0
+        self._images = 0
         self._rate = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock, and note the rate before the schedule steps."""
-        self._started = time.perf_counter()
+        self._started = self._trained = time.perf_counter()
+        self._images = 0
         self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
@@ -88,8 +93,15 @@ class History(Callback):
         """Tell of the batch; leave when asked to."""
         if self._should_stop():
             raise Interrupted
+        images = len(batch[1]) * trainer.world_size
+        self._images += images
+        if batch_idx + 1 == trainer.num_training_batches:
+            # Validation follows within the epoch; what a GPU has been told it has not done yet.
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self._trained = time.perf_counter()
         step = {"epoch": trainer.current_epoch, "batch": batch_idx + 1, "batches": trainer.num_training_batches}
-        self._on_event({"event": "batch", "images": len(batch[1]) * trainer.world_size, **step})
+        self._on_event({"event": "batch", "images": images, **step})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row."""
@@ -103,6 +115,8 @@ class History(Callback):
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
             "learning_rate": self._rate,
+            IMAGES: self._images,
+            SECONDS: self._trained - self._started,
             "seconds": time.perf_counter() - self._started,
         }
         self.rows.append(row)

@@ -42,6 +42,8 @@ class Classifier(pl.LightningModule):
         train_batches: the batches of an epoch number.
         val_batches: the validation batches.
         seed: of dropout; every epoch starts its own stream, so that a resumed fit draws what an undisturbed one does.
+        mean_piece: images in a piece on average, where a batch is given out in pieces whose gradients are averaged: a
+            larger piece then counts for more. None where all are alike.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Classifier(pl.LightningModule):
         train_batches: Callable[[int], Batches],
         val_batches: Callable[[], Batches],
         seed: int,
+        mean_piece: float | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -58,6 +61,7 @@ class Classifier(pl.LightningModule):
         self._train_batches = train_batches
         self._val_batches = val_batches
         self._seed = seed
+        self._mean_piece = mean_piece
         self.train_tally = Tally()
         self.val_tally = Tally()
 
@@ -80,8 +84,9 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(derive_seed(self._seed, "epoch", self.current_epoch))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """The mean cross-entropy of a batch."""
-        return self._step(batch, self.train_tally)
+        """The mean cross-entropy of a batch, or of a piece of one in proportion to its images."""
+        loss = self._step(batch, self.train_tally)
+        return loss if self._mean_piece in (None, len(batch[1])) else loss * (len(batch[1]) / self._mean_piece)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""

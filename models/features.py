@@ -17,10 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bench.core.atomic import replacing
 from bench.core.identity import derive_seed, digest
 from bench.core.paths import cache
+from models.backbones import BACKBONES
 from models.batches import Preparation
 from models.callbacks import Interrupted, OnEvent
+from models.code import code_of, versions
 
-VERSION = 3
+VERSION = 4
 BATCH = 64
 
 
@@ -40,21 +42,27 @@ def feature_maps(
 
     Args:
         images: uint8 [N, H, W, 3].
-        identity: what the maps depend on: backbone, its weights, dataset, size, normalization, view.
+        identity: what the maps depend on: `backbone` (its registered name), its weights, dataset, size, normalization,
+            view. Its code, the packages that decode and compute, and the kind of device are added here.
         view: 0 for the images as they are; above that, each is augmented by draws that belong to the view.
 
     Raises:
         OverflowError: an activation is beyond half precision.
         Interrupted: when asked to stop.
     """
-    key = digest({"version": VERSION, "torch": torch.__version__, **identity}, length=24)
-    path = cache() / "features" / f"{key}.npy"
+    path = cache() / "features" / f"{_key(backbone, prepare, identity)}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             _compute(folded(backbone), images, prepare, path, on_event, should_stop, view)
     maps: NDArray[np.float16] = np.load(path, mmap_mode="r")
     return maps
+
+
+def _key(backbone: nn.Module, prepare: Preparation, identity: dict[str, Any]) -> str:
+    code = code_of(backbone, BACKBONES.get(identity["backbone"]).build)
+    made_by = {"code": code, "packages": versions("torch", "torchvision", "pillow"), "device": prepare.device.type}
+    return digest({"version": VERSION, **made_by, **identity}, length=24)
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from bench.core.config import Protocol
 from bench.data.loader import Part
 from models import ddp
-from models.batches import EvalBatches, Preparation, TrainBatches
+from models.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
 from models.callbacks import BEST, LAST, History, Interrupted, Keeper, OnEvent, Schedule
 from models.classifier import Classifier
 from models.network import Network
@@ -46,7 +46,7 @@ class FitContext:
         prepare: stored inputs to tensors; with `tuning = "head"` the parts hold feature maps.
         data_seed, fit_seed: of the batches, and of dropout.
         folder: where the state to resume from and the best weights are written.
-        micro_batches: in how many pieces a batch is computed (more than 1 after running out of memory).
+        micro_batches: in how many pieces a batch is to be computed (more than 1 after running out of memory).
         devices: how many devices share each batch of a centralized fit.
     """
 
@@ -70,10 +70,19 @@ class FitContext:
         """What is trained, and what the parts' inputs go into: the network, or its head."""
         return self.network if self.protocol.tuning == "full" else self.network.head
 
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch of the training part."""
+        return min(self.protocol.batch_size, len(self.data.train))
+
+    @property
+    def pieces(self) -> int:
+        """In how many pieces such a batch is computed: `micro_batches`, or as many as it has images for."""
+        return pieces_of(self.batch_size, self.micro_batches)
+
     def train_batches(self, epoch: int) -> TrainBatches:
         """The training batches of an epoch."""
-        size = min(self.protocol.batch_size, len(self.data.train))
-        return TrainBatches(self.data.train, self.prepare, size, self.data_seed, epoch, self.micro_batches)
+        return TrainBatches(self.data.train, self.prepare, self.batch_size, self.data_seed, epoch, self.pieces)
 
     def val_batches(self) -> EvalBatches:
         """The validation batches."""
@@ -112,7 +121,8 @@ def fit(context: FitContext) -> FitOutcome:
     chosen = [Schedule(context.protocol), _early_stopping(context.protocol), keeper]
     history = _train(context, chosen)
     columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
-    outcome = FitOutcome(history.rows, columns, ddp.notes(context))
+    in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
+    outcome = FitOutcome(history.rows, columns, [*ddp.notes(context), *in_pieces])
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
 
 
@@ -121,7 +131,12 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
     history = History(context.on_event, context.should_stop)
     if context.devices == 1:
         classifier = Classifier(
-            context.module, context.protocol, context.train_batches, context.val_batches, context.fit_seed
+            context.module,
+            context.protocol,
+            context.train_batches,
+            context.val_batches,
+            context.fit_seed,
+            context.batch_size / context.pieces,
         )
         run_epochs(context, classifier, [history, *callbacks])
     else:
@@ -187,7 +202,7 @@ def _trainer(context: FitContext, callbacks: list[Callback], **placing: Any) -> 
         accelerator="gpu" if device.type == "cuda" else "cpu",
         precision=precision,
         max_epochs=context.protocol.epochs,
-        accumulate_grad_batches=context.micro_batches,
+        accumulate_grad_batches=context.pieces,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         callbacks=callbacks,

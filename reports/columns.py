@@ -162,7 +162,7 @@ COLUMNS: tuple[Column, ...] = (
         1,
         1,
         "/s",
-        "Images a second, loading included.",
+        "Images trained a second, loading included, validation not; clients' seconds added up.",
         "Img/s",
     ),
     Column(
@@ -173,7 +173,7 @@ COLUMNS: tuple[Column, ...] = (
         1,
         0,
         "MB",
-        "The GPU's allocator, else the whole process.",
+        "Weights, gradients, optimizer and activations: the most that the network's own steps hold.",
         "Memory",
     ),
     Column("energy_j", "Energy", "time", "low", 1, 2, "J/batch", "Energy of a training step, where the device tells."),

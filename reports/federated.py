@@ -15,7 +15,7 @@ from reports.pairing import accuracy_contrast, match
 from reports.ranking import probability, with_interval
 from reports.source import Source
 
-# The twin makes the clients' passes with the clients' optimizer; where it was not run, the plain cell stands in.
+# The twin sees as many images as the clients, with their optimizer; where it was not run, the plain cell stands in.
 TWINS = ("twin", "centralized")
 COSTS = ("rounds", "up_mb", "down_mb", "worst_client_accuracy")
 
@@ -62,7 +62,7 @@ def gap_table(found: Sequence[Gap]) -> Grid | None:
     head += [f"{column(name).title} {column(name).unit}".strip() for name in COSTS]
     body = [_line(gap) for gap in found]
     notes = (
-        "Twin: the regime `twin` (centralized, with the clients' optimizer and number of passes) where it was run, "
+        "Twin: the regime `twin` (centralized, the clients' optimizer and number of images seen) where it was run, "
         "else `centralized`. Gap: federated minus twin accuracy in percentage points, on the same test images; p by "
         "exact sign flips of groups, not adjusted. Sent: all clients together, all rounds.",
     )

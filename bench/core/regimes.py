@@ -37,7 +37,9 @@ def _register(name: str, summary: str, fit: str) -> None:
 
 
 _register("centralized", "all training data in one place", "models.training:fit")
-_register("twin", "all data in one place, with the clients' optimizer and number of passes", "federated.simulate:twin")
+_register(
+    "twin", "all data in one place, with the clients' optimizer and number of images seen", "federated.simulate:twin"
+)
 _register("local", "each client trains alone; the median client answers", "federated.alone:fit")
 for _name, _summary in {
     "fedavg": "weighted mean of the clients' models (the paper's algorithm 1 with SGD)",

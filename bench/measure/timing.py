@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.measure.memory import peak_memory_mb
+
 Step = Callable[[], None]
+Makes = Callable[[], Step]
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 _KIND_COLUMNS = ("batch_ms", "batch_ms_p95", "energy_j")
@@ -48,8 +50,8 @@ def timings(
     Returns:
         train_batch_ms, train_batch_ms_p95, infer_batch_ms, infer_batch_ms_p95 (None where not asked for),
         train_energy_j, infer_energy_j (joules a batch; None without NVML), energy_j (that of training where it was
-        timed), peak_memory_mb with peak_memory_of, device, device_kind, timed_precision, threads, batch_size, batches,
-        warmup.
+        timed), peak_memory_mb (network, gradients, optimizer's state and activations, without the batch; None where it
+        cannot be told), device, device_kind, timed_precision, threads, batch_size, batches, warmup.
 
     Raises:
         ValueError: fewer than 1 measured batch, or an unknown precision.
@@ -57,14 +59,18 @@ def timings(
     if batches < 1 or precision not in {"32", *_AUTOCAST}:
         raise ValueError(f"timings need batches >= 1 and precision 32, bf16 or fp16; got {batches=}, {precision=}")
     device = batch.device
-    timed = copy.deepcopy(network).to(device)
     result = _description(batch, batches, warmup, precision)
-    with _own_random_state(device), _peak_memory(device, result):
-        if train:
-            step = _training_step(timed, batch, num_classes, precision, optimizer)
-            result |= _measured("train", step, device, batches, warmup)
-        if infer:
-            result |= _measured("infer", _inference_step(timed, batch, precision), device, batches, warmup)
+
+    def steps() -> dict[str, Makes]:
+        """The steps of a copy of the network."""
+        timed = copy.deepcopy(network).to(device)
+        training = {"train": lambda: _training_step(timed, batch, num_classes, precision, optimizer)} if train else {}
+        return training | ({"infer": lambda: _inference_step(timed, batch, precision)} if infer else {})
+
+    with _own_random_state(device):
+        result["peak_memory_mb"] = peak_memory_mb(device, lambda: _twice(steps()))
+        for kind, make in steps().items():
+            result |= _measured(kind, make(), device, batches, warmup)
     result["energy_j"] = result["train_energy_j"] if train else result["infer_energy_j"]
     return result
 
@@ -92,6 +98,14 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else f"cpu ({sys.platform})"
+
+
+def _twice(steps: dict[str, Makes]) -> None:
+    """Take each kind of step twice: from the second on, the optimizer's state is there before the forward pass."""
+    for make in steps.values():
+        step = make()
+        step()
+        step()
 
 
 def _training_step(
@@ -174,22 +188,6 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
         yield
-
-
-@contextmanager
-def _peak_memory(device: torch.device, result: dict[str, Any]) -> Iterator[None]:
-    """Peak of the device's allocator on a GPU, else of the whole process so far: said in `peak_memory_of`."""
-    cuda = device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(device)
-    yield
-    result["peak_memory_of"] = "device" if cuda else "process"
-    result["peak_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20 if cuda else _process_peak_mb()
-
-
-def _process_peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _energy_meter(device: torch.device) -> Callable[[], float] | None:

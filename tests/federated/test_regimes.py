@@ -131,6 +131,52 @@ def test_a_dropout_costs_a_reply_and_not_the_round(make_context: Make) -> None:
     assert min(answered) < 5
 
 
+def test_a_round_counts_the_images_that_its_clients_trained_on(make_context: Make) -> None:
+    """Five clients of 12 images and batches of 8, two asked: 3 steps of 8 images each; nothing else is counted."""
+    outcome = fit(make_context("fedavg", participation=0.4, local_steps=3))
+    assert [row["images_trained"] for row in outcome.history] == [2 * 3 * 8] * 3
+    assert all(0 < row["seconds_training"] <= row["seconds_compute"] < row["seconds"] for row in outcome.history)
+    alone_rows = alone.fit(make_context("local", local_epochs=2)).history
+    assert [row["images_trained"] for row in alone_rows] == [3 * 2 * 8] * 5
+    assert all(row["seconds_training"] > 0 for row in alone_rows)
+
+
+@pytest.mark.parametrize("regime", ["fedavg", "fedavg-svrg", "scaffold", "local"])
+def test_clients_compute_batches_in_pieces_with_the_same_steps(make_context: Make, regime: str) -> None:
+    """Without dropout and BatchNorm the gradients of three pieces (of 3, 3 and 2 images) add up to the batch's."""
+    run = alone.fit if regime == "local" else fit
+    whole, divided = make_context(regime, kind="linear"), make_context(regime, kind="linear")
+    sizes: list[int] = []
+    divided.module.register_forward_pre_hook(
+        lambda module, given: sizes.append(len(given[0])) if module.training else None
+    )
+    divided = replace(divided, micro_batches=3)
+    notes = run(whole).notes, run(divided).notes
+    for name, tensor in state(whole).items():
+        torch.testing.assert_close(state(divided)[name], tensor, rtol=0, atol=1e-6)
+    if regime != "fedavg-svrg":  # its statistics are brought up to date by whole batches, without gradients
+        assert max(sizes) == 3
+    assert not any("pieces" in note for note in notes[0])
+    assert any("each batch of 8 images computed in 3 pieces" in note for note in notes[1])
+
+
+@pytest.mark.parametrize(
+    ("regime", "fields", "told"),
+    [
+        ("fedavg", {}, True),
+        ("fedavg", {"batch_norm": "frozen"}, False),
+        ("fedavg-svrg", {}, False),
+        ("local", {}, True),
+    ],
+)
+def test_pieces_say_where_batch_norm_has_its_statistics_from(
+    make_context: Make, regime: str, fields: dict[str, Any], told: bool
+) -> None:
+    context = replace(make_context(regime, protocol={"epochs": 1}, **fields), micro_batches=2)
+    outcome = (alone.fit if regime == "local" else fit)(context)
+    assert any("BatchNorm took its statistics from the pieces" in note for note in outcome.notes) is told
+
+
 def test_early_stopping_ends_the_rounds(make_context: Make) -> None:
     recipe = {"epochs": 40, "early_stopping_patience": 2}
     context = make_context("fedavg", kind="linear", protocol=recipe, local_learning_rate=1e-9)

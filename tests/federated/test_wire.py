@@ -18,7 +18,8 @@ from federated.simulate import Simulation, drive
 from models.training import FitContext
 
 Make = Callable[..., FitContext]
-METRICS = {"partition", "num-examples", "num-val", "steps", "loss", "accuracy", "drift", "seconds"}
+METRICS = {"partition", "num-examples", "num-val", "steps", "images", "loss", "accuracy", "drift"}
+METRICS |= {"seconds", "seconds-training"}
 ARRAYS = {"weights", "buffers", "control", "resident", "personal", "positions", "values", "levels", "scales", "half"}
 
 

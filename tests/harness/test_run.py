@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,42 @@ def test_out_of_memory_gets_one_more_try_in_halves(
     assert tried == [1, 2]
     (cell,) = Run.open(tmp_path / "run").cells()
     assert cell.result is not None
-    assert any("out of memory at batch 16" in note for note in cell.result["notes"])
+    notes = cell.result["notes"]
+    assert any("ran out of memory at batch 16" in note for note in notes)
+    assert any("each batch of 16 images computed in 2 pieces" in note for note in notes)
+
+
+def test_a_second_try_with_whole_batches_claims_no_pieces(
+    small_plan: Any, run_plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A regime of a third party may not divide its batches; the memory may have been another process's."""
+
+    def whole(context: FitContext) -> FitOutcome:
+        if context.micro_batches == 1:
+            raise MemoryError
+        return fit(replace(context, micro_batches=1))
+
+    monkeypatch.setattr("models.training.fit", whole)
+    assert run_plan(small_plan()).done == 1
+    (cell,) = Run.open(tmp_path / "run").cells()
+    assert cell.result is not None
+    notes = cell.result["notes"]
+    assert "ran out of memory at batch 16 (MemoryError) and was fitted again" in notes
+    assert not any("pieces" in note or "halves" in note for note in notes)
+
+
+def test_batches_that_cannot_be_divided_are_not_tried_again(
+    small_plan: Any, run_plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def greedy(context: FitContext) -> FitOutcome:
+        tried.append(context.micro_batches)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("models.training.fit", greedy)
+    assert run_plan(small_plan(overrides=("batch_size=3",))).failed == 1
+    assert tried == [1]
 
 
 def test_a_full_disk_stops_the_run_with_one_sentence(

@@ -63,8 +63,7 @@ def test_the_row_says_where_and_how_it_was_measured() -> None:
     assert found["device_kind"] == "cpu"
     assert found["threads"] == torch.get_num_threads()
     assert (found["batch_size"], found["batches"], found["warmup"], found["timed_precision"]) == (4, 3, 0, "32")
-    assert found["peak_memory_of"] == "process"
-    assert found["peak_memory_mb"] > 50
+    assert found["peak_memory_mb"] > 0
     assert found["energy_j"] is None
     assert 0 < found["train_batch_ms"] <= found["train_batch_ms_p95"]
     assert 0 < found["infer_batch_ms"] <= found["infer_batch_ms_p95"]
@@ -81,7 +80,7 @@ def test_frozen_parameters_are_not_trained() -> None:
         return torch.optim.SGD(parameters, lr=0.1)
 
     timings(network, torch.rand(4, 3, 8, 8), 3, batches=1, warmup=0, optimizer=make)
-    assert handed == [4]
+    assert set(handed) == {4}
 
 
 @pytest.mark.parametrize("bad", [{"batches": 0}, {"precision": "8"}])
@@ -94,5 +93,5 @@ def test_bad_settings_name_themselves(bad: dict[str, Any]) -> None:
 def test_a_gpu_is_timed_by_its_own_events() -> None:
     found = timings(small().cuda(), torch.rand(4, 3, 8, 8, device="cuda"), 3, batches=30, warmup=3, precision="bf16")
     assert found["device_kind"] == "cuda"
-    assert found["peak_memory_of"] == "device"
+    assert 0 < found["peak_memory_mb"] < 100
     assert 0 < found["train_batch_ms"] < 1000

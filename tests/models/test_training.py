@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bench.core.config import Protocol
 from bench.data.loader import Part
 from models.backbones import BACKBONES, effective_size
 from models.baselines import BASELINES
-from models.batches import EvalBatches, Preparation, TrainBatches
+from models.batches import EvalBatches, Preparation, TrainBatches, pieces_of
 from models.callbacks import BEST, LAST, Interrupted
 from models.features import folded
 from models.heads import HeadConfig, LinearHead
@@ -63,7 +64,7 @@ def context(folder: Path, **changes: Any) -> FitContext:
 
 
 def without_clock(outcome: FitOutcome) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in outcome.history]
+    return [{name: value for name, value in row.items() if "seconds" not in name} for row in outcome.history]
 
 
 def stopping_after(batches: int) -> Any:
@@ -140,6 +141,53 @@ def test_accumulated_halves_see_the_same_images(tmp_path: Path) -> None:
     assert (len(whole), len(halves)) == (4, 8)
     outcome = fit(replace(context(tmp_path), micro_batches=2))
     assert len(outcome.history) == 4
+
+
+class SlowToJudge(nn.Module):
+    """A head that takes its time outside training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 2)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            time.sleep(0.2)
+        logits: torch.Tensor = self.layer(maps.float().mean((2, 3)))
+        return logits
+
+
+def test_the_seconds_of_training_hold_no_validation(tmp_path: Path) -> None:
+    """70 images in batches of 16: 64 are trained on in an epoch; validation is one batch, of at least 0.2 s."""
+    given = replace(context(tmp_path, epochs=2), network=Network(nn.Identity(), SlowToJudge()))
+    history = fit(given).history
+    assert [row["images_trained"] for row in history] == [64, 64]
+    assert all(0 < row["seconds_training"] <= row["seconds"] - 0.2 for row in history)
+
+
+@pytest.mark.parametrize("batch_size", [16, 5])
+def test_pieces_of_a_batch_take_the_whole_batchs_step(tmp_path: Path, batch_size: int) -> None:
+    """Without dropout and BatchNorm the accumulated gradient is the batch's, pieces of 3 and 2 images included."""
+    fields = {"epochs": 2, "batch_size": batch_size, "optimizer": "sgd", "learning_rate": 0.5, "schedule": "none"}
+    states, notes = [], []
+    for micro_batches in (1, 2):
+        torch.manual_seed(1)
+        network = Network(nn.Identity(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)))
+        given = context(tmp_path / str(micro_batches), **fields)
+        given = replace(given, network=network, micro_batches=micro_batches, data=in_float32(given.data))
+        notes.append(fit(given).notes)
+        states.append(given.module.state_dict())
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=0, atol=1e-6)
+    assert notes == [[], [f"each batch of {batch_size} images computed in 2 pieces, their gradients added up"]]
+
+
+def in_float32(data: FitData) -> FitData:
+    return FitData(*(replace(part, inputs=part.inputs.astype(np.float32)) for part in (data.train, data.val)))
+
+
+def test_a_piece_has_two_images_at_least() -> None:
+    assert [pieces_of(size, 4) for size in (1, 2, 3, 4, 7, 8, 32)] == [1, 1, 1, 2, 3, 4, 4]
 
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
