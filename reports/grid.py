@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.store import StoredCell
 from reports.columns import BY_NAME
+from reports.identity import variants
 from reports.published import figures
 
 MIN_SEEDS = 3
@@ -21,7 +21,10 @@ MIN_SEEDS = 3
 
 @dataclass(frozen=True, order=True)
 class Condition:
-    """What cells must share to be compared: dataset, split (its folds taken together), regime and protocol."""
+    """What cells must share to be compared: dataset, split (its folds taken together), regime and protocol.
+
+    `variant` tells protocols (and states of a dataset) apart where a run has several: `reports.identity.variants`.
+    """
 
     dataset: str
     split: str
@@ -152,7 +155,7 @@ def _student(freedom: int) -> float:
 
 def rows(cells: Sequence[StoredCell]) -> list[Row]:
     """Group cells over seeds and folds, in the order of their first cell."""
-    labels = _variants(cells)
+    labels = variants(cells)
     groups: dict[tuple[str, Condition], list[StoredCell]] = {}
     for cell in cells:
         spec = cell.spec
@@ -167,34 +170,6 @@ def conditions(table: Sequence[Row]) -> dict[Condition, list[Row]]:
     for row in table:
         found.setdefault(row.condition, []).append(row)
     return found
-
-
-def _flat(cell: StoredCell) -> dict[str, Any]:
-    """The protocol's fields, the federated ones as `federated.FIELD`."""
-    found: dict[str, Any] = {}
-    for name, value in cell.spec["protocol"].items():
-        inner = {f"{name}.{field}": entry for field, entry in value.items()} if isinstance(value, dict) else None
-        found |= inner if inner is not None else {name: value}
-    return found
-
-
-def _variants(cells: Sequence[StoredCell]) -> dict[str, str]:
-    """By cell key: the protocol fields in which a run's cells differ, with their values; "" when they do not."""
-    protocols = {cell.key: _flat(cell) for cell in cells}
-    seen: dict[str, set[str]] = {}
-    for protocol in protocols.values():
-        for name, value in protocol.items():
-            seen.setdefault(name, set()).add(str(value))
-    varying = [name for name, values in seen.items() if len(values) > 1]
-    return {
-        key: ", ".join(f"{name}={_named(protocol[name])}" for name in varying if name in protocol)
-        for key, protocol in protocols.items()
-    }
-
-
-def _named(value: Any) -> str:
-    """A value as it is written in a label: of a file's path, the file's name."""
-    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
 
 
 def badges(cells: Sequence[StoredCell]) -> tuple[str, ...]:
