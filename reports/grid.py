@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.data.cellaudit import CellAudit, cell_audit
 from bench.store import StoredCell
 from reports.columns import BY_NAME
 from reports.identity import variants
@@ -172,13 +172,18 @@ def conditions(table: Sequence[Row]) -> dict[Condition, list[Row]]:
     return found
 
 
+def audit_of(cell: StoredCell) -> CellAudit:
+    """What the audit store says of a finished cell."""
+    return cell_audit(cell.spec, (cell.result or {})["data"])
+
+
 def badges(cells: Sequence[StoredCell]) -> tuple[str, ...]:
     """What stands beside figures of a dataset that is synthetic, incomplete or leaks."""
     found: dict[str, None] = {}
     for cell in cells:
         if cell.result is not None:
-            found.update(dict.fromkeys(_data_badges(cell.result["data"])))
-    return tuple(found)
+            found.update(dict.fromkeys([*_data_badges(cell.result["data"]), audit_of(cell).badge]))
+    return tuple(name for name in found if name)
 
 
 def _data_badges(data: dict[str, Any]) -> list[str]:
@@ -186,7 +191,4 @@ def _data_badges(data: dict[str, Any]) -> list[str]:
     expected, images = data.get("expected"), data.get("images")
     if expected and images and images < expected:
         found.append(f"incomplete: {images:,} of {expected:,} images")
-    verdict = str(data.get("audit") or "")
-    if verdict and verdict.lower() not in ("clean", "ok", "none", "not audited"):
-        found.append(f"{verdict} groups in two parts" if re.fullmatch(r"leaks: \d+", verdict) else verdict)
     return found

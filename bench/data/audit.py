@@ -11,7 +11,7 @@ import numpy as np
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
-from bench.data.auditstore import CLEAN, audit_path, groups_in_two_parts, store_audit
+from bench.data.auditstore import CLEAN, audit_path, groups_in_two_parts, note_table, store_audit
 from bench.data.join import merged, with_joined_groups
 from bench.data.registry import load
 from bench.data.similar import Looks, Match, looks, same_pictures
@@ -43,7 +43,11 @@ def audit_dataset(
     kinds = _kinds(table, kind)
     seen = looks(table, progress)
     audit = examine(table, seen)
+    # Cells may have been run before: on groups that nothing or only equal files had joined.
+    before = [table, with_joined_groups(table)]
     audit["stored"] = str(store_audit(table, audit))
+    for known in (*before, with_joined_groups(table)):
+        note_table(known)
     audit["splits"] = {one: judge(table, one, seed) for one in kinds}
     audit["across"] = {other: _across(table, seen, load(other, Protocol(), joined=False)) for other in against}
     return audit
