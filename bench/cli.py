@@ -232,10 +232,13 @@ def _mount() -> None:
     from bench.gatecommand import COMMANDS as gate_commands
     from federated.commands import app as federated_app
     from reports.commands import COMMANDS as report_commands
+    from reports.gapcommand import gaps_command
     from sweeps.commands import COMMANDS as sweep_commands
 
     app.add_typer(data_app, name="data")
     app.add_typer(federated_app, name="fed")
+    # Gaps are a report's: they are read from a run's folder, without what trains.
+    federated_app.command("gaps")(gaps_command)
     commands: dict[str, Callable[..., Any]] = {**report_commands, **gate_commands, **sweep_commands}
     for name, function in commands.items():
         app.command(name)(function)

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from bench.baseline import Side, SideCell, load_side, pair
 from bench.core.errors import UserError
+from bench.data.cellaudit import audit_sentences
 from bench.margins import Margins, load_margins
 from bench.measure.pooled import Paired, difference
 from bench.measure.statistics import Difference, holm, normal_difference, sign_flip
+from bench.store import Run
 
 Outcome = Literal["better", "worse", "same", "not comparable", "missing"]
 ALPHA = 0.05
@@ -47,11 +49,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Check:
-    """Everything that was held against the baseline."""
+    """Everything that was held against the baseline.
+
+    Attributes:
+        notes: what a reader must know of the run's datasets: those that leak, or that nobody audited.
+    """
 
     run: str
     baseline: str
     verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
 
     def count(self, outcome: Outcome) -> int:
         """How many metrics came out so."""
@@ -82,7 +89,14 @@ def check(run: Path, baseline: Path, margins: Path | None = None) -> Check:
     now, base = load_side(run), load_side(baseline)
     if not set(base.cells) & set(now.cells):
         raise UserError(f"{run} and {baseline} share no cell; run the same grid, or write a new baseline with --update")
-    return Check(str(run), str(baseline), hold(base, now, limits))
+    return Check(str(run), str(baseline), hold(base, now, limits), _audit_notes(run))
+
+
+def _audit_notes(run: Path) -> tuple[str, ...]:
+    if not run.is_dir():
+        return ()
+    done = [cell for cell in Run.open(run).cells() if cell.result is not None]
+    return tuple(audit_sentences((cell.spec, (cell.result or {})["data"]) for cell in done))
 
 
 def hold(base: Side, now: Side, limits: Margins) -> tuple[Verdict, ...]:

@@ -106,6 +106,8 @@ def _print(found: Check, github: bool) -> None:
     for verdict in found.verdicts:
         if verdict.outcome != "same":
             typer.echo(verdicts.text(verdict))
+    for note in found.notes:
+        typer.echo(note)
     typer.echo(verdicts.summary(found))
 
 

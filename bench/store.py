@@ -168,7 +168,8 @@ def row(cell: StoredCell) -> dict[str, Any]:
     for name, (low, high) in cell.result["intervals"].items():
         low_high |= {f"{name}_low": low, f"{name}_high": high}
     measured = {**cell.result["metrics"], **low_high, **cell.result["cost"], **cell.result["timing"]}
-    about = {name: cell.result["data"].get(name) for name in ("synthetic", "audit", "n_train", "n_val", "n_test")}
+    about = {name: cell.result["data"].get(name) for name in ("synthetic", "n_train", "n_val", "n_test")}
+    about["audit_when_run"] = cell.result["data"].get("audit")
     return {**base, **measured, **about, "seconds": cell.result["seconds"], **protocol}
 
 

@@ -34,7 +34,10 @@ def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
 
     Raises:
         Interrupted: when asked to stop.
+        ValueError: the protocol refits, and the columns would be of images that were trained on.
     """
+    if job.protocol.refit:
+        raise ValueError(f"the trial {job.planned.key} would refit on the validation images that it is judged by")
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder / ".lock"):
         if not (job.folder / TRIAL).is_file():

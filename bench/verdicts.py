@@ -27,7 +27,7 @@ def as_json(check: Check, strict: bool) -> dict[str, Any]:
     return {
         "run": check.run, "baseline": check.baseline, "exit_code": check.exit_code(strict), "summary": summary(check),
         "counts": {outcome: check.count(outcome) for outcome in ORDER},
-        "verdicts": [_plain(verdict) for verdict in check.verdicts],
+        "verdicts": [_plain(verdict) for verdict in check.verdicts], "notes": list(check.notes),
     }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def markdown(check: Check) -> str:
         lines += [_line(verdict) for verdict in shown]
     else:
         lines.append("Nothing got worse, nothing is missing.")
-    lines += ["", f"Run `{check.run}` against `{check.baseline}`."]
+    lines += ["", f"Run `{check.run}` against `{check.baseline}`.", *(f"- {note}" for note in check.notes)]
     return "\n".join(lines) + "\n"
 
 

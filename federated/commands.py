@@ -166,34 +166,6 @@ def run(
     typer.echo(f"weights: {out / 'best.safetensors'}")
 
 
-@app.command()
-def gaps(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder with the regime `twin` in it.")],
-    metric: Annotated[str, typer.Option(help="accuracy or balanced_accuracy.")] = "accuracy",
-    as_json: Json = False,
-) -> None:
-    """Each federated cell against its centralized twin: the gap with its paired interval, rounds and bytes to get near.
-
-    Example: `bench fed gaps runs/demo`
-    """
-    from federated.gaps import gap_rows
-
-    rows = gap_rows(folder, metric)
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    # The columns that fit a terminal; --json has them all.
-    header = ["dataset", "model", "regime", metric, "twin", "gap [95 %]", "p", "rounds to 95 %", "MB to 95 %"]
-    _table("against the centralized twin", header, [_gap_line(row, metric) for row in rows])
-
-
-def _gap_line(row: dict[str, Any], metric: str) -> list[Any]:
-    interval = f"{100 * row['gap']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
-    shares = [f"{100 * row[name]:.1f}" for name in (metric, "twin")]
-    p = "–" if row["p"] is None else f"{row['p']:.3f}"
-    return [row["dataset"], row["model"], row["regime"], *shares, interval, p, row["rounds_95"], row["mb_95"]]
-
-
 def _print_findings(findings: list[Any]) -> None:
     marks = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
     for finding in findings:

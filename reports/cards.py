@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from bench.core.output import counted
-from reports.grid import badges
+from bench.data.auditstore import CLEAN
+from bench.data.cellaudit import CellAudit
+from reports.grid import audit_of, badges
 from reports.source import Source
 
 
@@ -16,23 +20,35 @@ def dataset_cards(source: Source) -> list[dict[str, Any]]:
     for name in dict.fromkeys(cell.spec["dataset"] for cell in source.cells):
         cells = [cell for cell in source.done if cell.spec["dataset"] == name]
         if cells:
-            data = (cells[0].result or {})["data"]
-            audited = str(data.get("audit")).lower() == "clean"
-            clean = "audited: nothing found" if audited else "not audited"
-            fields = data_fields(data)
+            found = [audit_of(cell) for cell in cells]
+            told = audit_text(found)
+            advice = next((each.advice for each in found if each.advice), "")
+            audited = all(each.clean for each in found)
+            clean = (
+                told.replace(CLEAN, "audited: nothing found") if audited else f"{told}: {advice}" if advice else told
+            )
+            fields = data_fields((cells[0].result or {})["data"], told)
             cards.append({"name": name, "badges": badges(cells), "audited": audited, "clean": clean, "fields": fields})
     return cards
 
 
-def data_fields(data: dict[str, Any]) -> list[tuple[str, str]]:
-    """A dataset's facts, from one of its cells."""
+def audit_text(found: Sequence[CellAudit]) -> str:
+    """What the audits of some cells say, with counts where they differ."""
+    counted = Counter(each.text for each in found)
+    if len(counted) == 1:
+        return next(iter(counted))
+    return ", ".join(f"{text} ({count} of {len(found)} cells)" for text, count in counted.items())
+
+
+def data_fields(data: dict[str, Any], audit: str) -> list[tuple[str, str]]:
+    """A dataset's facts, from one of its cells, and what the audit store says of them all."""
     expected = data.get("expected")
     found = [
         ("classes", ", ".join(str(name) for name in data["classes"])),
         ("images", f"{data.get('images', 0):,}" + (f" of {expected:,}" if expected else "")),
         ("train / val / test", " / ".join(f"{data.get(part, 0):,}" for part in ("n_train", "n_val", "n_test"))),
         ("groups in the test part", f"{data.get('groups_test', 0):,}"),
-        ("audit", str(data.get("audit") or "none")),
+        ("audit", audit),
         ("fingerprint", str(data.get("fingerprint", ""))[:16]),
     ]
     return found + [("note", str(note)) for note in data.get("notes") or []]

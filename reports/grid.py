@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.data.cellaudit import CellAudit, cell_audit
 from bench.store import StoredCell
 from reports.columns import BY_NAME
+from reports.identity import variants
 from reports.published import figures
 
 MIN_SEEDS = 3
@@ -21,7 +21,10 @@ MIN_SEEDS = 3
 
 @dataclass(frozen=True, order=True)
 class Condition:
-    """What cells must share to be compared: dataset, split (its folds taken together), regime and protocol."""
+    """What cells must share to be compared: dataset, split (its folds taken together), regime and protocol.
+
+    `variant` tells protocols (and states of a dataset) apart where a run has several: `reports.identity.variants`.
+    """
 
     dataset: str
     split: str
@@ -152,7 +155,7 @@ def _student(freedom: int) -> float:
 
 def rows(cells: Sequence[StoredCell]) -> list[Row]:
     """Group cells over seeds and folds, in the order of their first cell."""
-    labels = _variants(cells)
+    labels = variants(cells)
     groups: dict[tuple[str, Condition], list[StoredCell]] = {}
     for cell in cells:
         spec = cell.spec
@@ -169,32 +172,9 @@ def conditions(table: Sequence[Row]) -> dict[Condition, list[Row]]:
     return found
 
 
-def _flat(cell: StoredCell) -> dict[str, Any]:
-    """The protocol's fields, the federated ones as `federated.FIELD`."""
-    found: dict[str, Any] = {}
-    for name, value in cell.spec["protocol"].items():
-        inner = {f"{name}.{field}": entry for field, entry in value.items()} if isinstance(value, dict) else None
-        found |= inner if inner is not None else {name: value}
-    return found
-
-
-def _variants(cells: Sequence[StoredCell]) -> dict[str, str]:
-    """By cell key: the protocol fields in which a run's cells differ, with their values; "" when they do not."""
-    protocols = {cell.key: _flat(cell) for cell in cells}
-    seen: dict[str, set[str]] = {}
-    for protocol in protocols.values():
-        for name, value in protocol.items():
-            seen.setdefault(name, set()).add(str(value))
-    varying = [name for name, values in seen.items() if len(values) > 1]
-    return {
-        key: ", ".join(f"{name}={_named(protocol[name])}" for name in varying if name in protocol)
-        for key, protocol in protocols.items()
-    }
-
-
-def _named(value: Any) -> str:
-    """A value as it is written in a label: of a file's path, the file's name."""
-    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
+def audit_of(cell: StoredCell) -> CellAudit:
+    """What the audit store says of a finished cell."""
+    return cell_audit(cell.spec, (cell.result or {})["data"])
 
 
 def badges(cells: Sequence[StoredCell]) -> tuple[str, ...]:
@@ -202,8 +182,8 @@ def badges(cells: Sequence[StoredCell]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for cell in cells:
         if cell.result is not None:
-            found.update(dict.fromkeys(_data_badges(cell.result["data"])))
-    return tuple(found)
+            found.update(dict.fromkeys([*_data_badges(cell.result["data"]), audit_of(cell).badge]))
+    return tuple(name for name in found if name)
 
 
 def _data_badges(data: dict[str, Any]) -> list[str]:
@@ -211,7 +191,4 @@ def _data_badges(data: dict[str, Any]) -> list[str]:
     expected, images = data.get("expected"), data.get("images")
     if expected and images and images < expected:
         found.append(f"incomplete: {images:,} of {expected:,} images")
-    verdict = str(data.get("audit") or "")
-    if verdict and verdict.lower() not in ("clean", "ok", "none", "not audited"):
-        found.append(f"{verdict} groups in two parts" if re.fullmatch(r"leaks: \d+", verdict) else verdict)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.data.cellaudit import audit_sentences
 from reports.columns import column
 from reports.grid import Row
 from reports.markup import Entry, Grid, grid
@@ -45,7 +46,8 @@ def _table(metric: str, kind: tuple[str, str, str], members: Sequence[Ranking], 
     body = [[Entry(model), *_cells(metric, model, members, wanted)] for model in models]
     title = f"{column(metric).title}: " + ", ".join(part for part in kind if part)
     label = "-".join([metric.replace("_", "-"), *[part for part in kind[:2] if part]])
-    notes = [INTERVAL] + ([BOLD] if metric == "accuracy" else [])
+    audits = [(cell.spec, (cell.result or {})["data"]) for row in wanted for cell in row.done]
+    notes = [INTERVAL, *([BOLD, *audit_sentences(audits)] if metric == "accuracy" else [])]
     return grid(label, title, head, body, notes=notes)
 
 

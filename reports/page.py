@@ -31,6 +31,7 @@ def page(drawing: Drawing) -> str:
     data = payload(source, drawing.rows, drawing.rankings)
     data["ablations"] = [ablation_entry(found) for found in drawing.ablations]
     searched = sweep_views(source)
+    link_twins(data["rows"], drawing)
     data["across"] = [across_entry(name, found) for name, found in drawing.across]
     return render(
         "page.html",
@@ -60,6 +61,14 @@ def page(drawing: Drawing) -> str:
         css=text("page.css"),
         script=text("chart.js") + text("page.js"),
     )
+
+
+def link_twins(entries: list[dict[str, Any]], drawing: Drawing) -> None:
+    """Tell each federated row of the page the number of the row that is its twin."""
+    numbers = {id(row): number for number, row in enumerate(drawing.rows)}
+    for gap in drawing.gaps:
+        if gap.twin is not None:
+            entries[numbers[id(gap.row)]]["twin"] = numbers[id(gap.twin)]
 
 
 @cache

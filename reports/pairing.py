@@ -23,11 +23,13 @@ class Match:
         parts: one a common seed and fold.
         classes: the class names.
         problem: why there is nothing to compare, or which parts were left out; "" when all is well.
+        places: split and seed of each part.
     """
 
     parts: tuple[Paired, ...]
     classes: tuple[str, ...]
     problem: str
+    places: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,13 @@ class Contrast:
 
 def match(source: Source, first: Row, second: Row) -> Match:
     """Pair two rows' cells by split and seed, and their predictions by image."""
-    others = {_place(cell): cell for cell in second.done}
+    others = {cell_place(cell): cell for cell in second.done}
     parts: list[Paired] = []
+    places: list[tuple[str, int]] = []
     classes: tuple[str, ...] = ()
     problems: list[str] = []
     for cell in first.done:
-        twin = others.get(_place(cell))
+        twin = others.get(cell_place(cell))
         if twin is None:
             continue
         one, two = source.predictions(cell), source.predictions(twin)
@@ -61,13 +64,15 @@ def match(source: Source, first: Row, second: Row) -> Match:
             problems.append(f"test images differ (seed {cell.spec['seed']})")
         else:
             parts.append(Paired(one.ids, one.groups, one.labels, one.probabilities, two.probabilities))
+            places.append(cell_place(cell))
             classes = one.classes
     if not parts and not problems:
         problems.append("no seed that both have")
-    return Match(tuple(parts), classes, "; ".join(dict.fromkeys(problems)))
+    return Match(tuple(parts), classes, "; ".join(dict.fromkeys(problems)), tuple(places))
 
 
-def _place(cell: StoredCell) -> tuple[str, int]:
+def cell_place(cell: StoredCell) -> tuple[str, int]:
+    """What two rows' cells are paired by: split (with its fold) and seed."""
     return cell.spec["split"], cell.spec["seed"]
 
 

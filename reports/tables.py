@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.atomic import write_text
+from bench.store import StoredCell, write_table
 from bench.store import row as flat_row
-from bench.store import write_table
-from reports.grid import Row
+from reports.grid import Row, audit_of
 from reports.source import Source
 
 if TYPE_CHECKING:
@@ -25,7 +25,13 @@ def results_frame(source: Source) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame([{name: _plain(value) for name, value in flat_row(cell).items()} for cell in source.cells])
+    return pd.DataFrame([_flat(cell) for cell in source.cells])
+
+
+def _flat(cell: StoredCell) -> dict[str, Any]:
+    """The stored row; `audit` is of now, `audit_when_run` of the time when the cell was run."""
+    found = {name: _plain(value) for name, value in flat_row(cell).items()}
+    return found if cell.result is None else {**found, "audit": audit_of(cell).text}
 
 
 def _plain(value: Any) -> Any:

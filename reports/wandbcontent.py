@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from bench.store import StoredCell
+from reports.grid import audit_of
 from reports.source import Source
 
 TABLE_ROWS = 10_000
@@ -70,7 +71,7 @@ def card_html(cell: StoredCell) -> str:
         f"{data.get('n_train')} training, {data.get('n_val')} validation, {data.get('n_test')} test images.</p>",
         f"<p>Accuracy {_percent(metrics.get('accuracy'))}, ROC-AUC {_percent(metrics.get('roc_auc'))}.</p>",
         f"<p>{'Synthetic images: says nothing of patients. ' if data.get('synthetic') else ''}"
-        f"Audit: {escape(str(data.get('audit') or 'none'))}. For research; no medical device.</p>",
+        f"Audit: {escape(audit_of(cell).text)}. For research; no medical device.</p>",
         f"<pre>{escape(json.dumps(spec['protocol'], indent=1))}</pre>",
     ]
     return "\n".join(lines)

@@ -29,7 +29,14 @@ from bench.core.regimes import REGIMES
 from bench.core.registry import Registry, near_matches
 
 # They make other images, or measure in another way: no two of their values can be compared.
-_FIXED = ("synthetic_images", "bootstrap_resamples", "timing_batches", "timing_warmup", "timing_batch_size")
+_MEASURING = "says how figures are measured, so it cannot be searched"
+_FIXED = {
+    **dict.fromkeys(
+        ("synthetic_images", "bootstrap_resamples", "timing_batches", "timing_warmup", "timing_batch_size"), _MEASURING
+    ),
+    "refit": "trains on the validation images that a trial is judged by, so it cannot be searched: "
+    "set it in the base protocol, and the chosen protocol is refitted",
+}
 _FIELDS: dict[str, list[str]] = {
     "protocol": [name for name in Protocol.model_fields if name not in (*_FIXED, "federated")],
     "federated": list(Federation.model_fields),
@@ -156,7 +163,7 @@ def _fields(table: str, fields: Any, complain: _Complaint) -> dict[str, Any]:
         raise complain(table, "", f"{table} must be a table, written [{table}]")
     for field in fields:
         if table == "protocol" and field in _FIXED:
-            raise complain(table, field, f"{field} says how figures are measured, so it cannot be searched")
+            raise complain(table, field, f"{field} {_FIXED[field]}")
         if field not in _FIELDS[table]:
             raise complain(
                 table, field, f"{table} has no field {field!r} to search; {near_matches(field, _FIELDS[table])}"

@@ -103,8 +103,10 @@ def _settings(
 ) -> Settings:
     promising = len(objectives) == 1 and objectives[0].column in quality
     pruner = asked.pruner or ("hyperband" if promising else "none")
-    meaning = [default.cells[0].key, space.as_dict(), [str(one) for one in objectives], pruner]
     spec = default.cells[0].spec
+    meaning = [default.cells[0].key, space.as_dict(), [str(one) for one in objectives], pruner]
+    # Earlier versions refitted the trials of such a base: their figures must not stand in one study with these.
+    meaning += ["trials never refit"] if spec.protocol.refit else []
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{spec.model}-{spec.dataset}-{spec.regime}")
     return Settings(f"{readable}-{digest(meaning, 8)}", objectives, asked.trials, pruner, _longest(asked, space))
 

@@ -67,10 +67,12 @@ class Sweep:
     runtime: Runtime
 
     def job(self, target: Target, on_event: Callable[[dict[str, Any]], None], stop: Callable[[], bool]) -> CellJob:
-        """The cell that a trial fits, in the run's folder of trials."""
-        spec = CellSpec(target.model, self.table.name, self.split, target.regime, target.protocol, self.seed)
-        check_runtime(target.protocol, self.runtime)
-        planned = plan_cell(spec, self.table, resolve(target.protocol.weights, MODELS.get(target.model)))
+        """The cell that a trial fits, in the run's folder of trials; its protocol never refits."""
+        # A refit learns from the validation images, which are what a trial is judged by.
+        protocol = target.protocol.model_copy(update={"refit": False})
+        spec = CellSpec(target.model, self.table.name, self.split, target.regime, protocol, self.seed)
+        check_runtime(protocol, self.runtime)
+        planned = plan_cell(spec, self.table, resolve(protocol.weights, MODELS.get(target.model)))
         return CellJob(planned, self.table, self.folder / "trials" / planned.key, self.runtime, on_event, stop)
 
 

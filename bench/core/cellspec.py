@@ -62,9 +62,14 @@ class CellSpec:
     @property
     def data_seed(self) -> int:
         """The seed of the split and the batches: the variants of an ablation see the same ones."""
-        return derive_seed("data", self.dataset, self.split, self.seed)
+        return data_seed(self.dataset, self.split, self.seed)
 
     @property
     def fit_seed(self) -> int:
         """The seed of initial weights and dropout; it depends on the split, not on the model."""
         return derive_seed("fit", self.dataset, self.split, self.seed)
+
+
+def data_seed(dataset: str, split: str, seed: int) -> int:
+    """The seed by which a dataset is divided and its batches are drawn, from the user's seed number."""
+    return derive_seed("data", dataset, split, seed)

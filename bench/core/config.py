@@ -60,6 +60,13 @@ class Federation(_Frozen):
     secure_range: float = Field(8.0, gt=0, description="SecAgg+ carries numbers within plus and minus this")
 
 
+# What the centralized twin takes over from a federation (with `local_steps` or `participation`, `clients` too): the
+# other fields may differ between a federated cell and the twin that it is held against.
+TWIN_FIELDS = (
+    "rounds", "local_epochs", "local_steps", "participation", "dropout_rate", "straggler_rate", "local_learning_rate",
+)  # fmt: skip
+
+
 class Protocol(_Frozen):
     """A training recipe. The defaults are the paper's (section 4; reading rows 1, 2, 7)."""
 

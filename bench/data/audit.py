@@ -11,7 +11,8 @@ import numpy as np
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
-from bench.data.auditstore import CLEAN, audit_path, groups_in_two_parts, store_audit
+from bench.data.auditstore import CLEAN, audit_path, groups_in_two_parts, note_table, store_audit
+from bench.data.classnames import compare_labels, correspondence
 from bench.data.join import merged, with_joined_groups
 from bench.data.registry import load
 from bench.data.similar import Looks, Match, looks, same_pictures
@@ -34,7 +35,8 @@ def audit_dataset(
         against: other datasets, in which the same pictures are looked for.
 
     Returns:
-        JSON values: `counts`, `pairs`, `balance`, `splits` by kind with their verdicts, `across` by dataset.
+        JSON values: `counts`, `pairs`, `balance`, `splits` by kind with their verdicts, `across` by dataset
+        (`label_conflicts`: pairs whose labels contradict each other, None where no two labels can be compared).
 
     Raises:
         UserError: unknown dataset or split, or one that is not at hand.
@@ -43,7 +45,11 @@ def audit_dataset(
     kinds = _kinds(table, kind)
     seen = looks(table, progress)
     audit = examine(table, seen)
+    # Cells may have been run before: on groups that nothing or only equal files had joined.
+    before = [table, with_joined_groups(table)]
     audit["stored"] = str(store_audit(table, audit))
+    for known in (*before, with_joined_groups(table)):
+        note_table(known)
     audit["splits"] = {one: judge(table, one, seed) for one in kinds}
     audit["across"] = {other: _across(table, seen, load(other, Protocol(), joined=False)) for other in against}
     return audit
@@ -150,18 +156,19 @@ def _test_images_seen(table: Table, made: Split) -> int:
 
 def _across(table: Table, seen: Looks, other: Table) -> dict[str, Any]:
     matches = same_pictures(seen, looks(other))
+    classes, kinds = (table.classes, other.classes), (table.kind, other.kind)
     pairs = [_pair(table, other, match) for match in matches]
-    common = set(table.classes) & set(other.classes)
-    conflicts = [
-        pair for pair in pairs if pair["left_label"] != pair["right_label"]
-        and {pair["left_label"], pair["right_label"]} <= common
-    ]  # fmt: skip
+    for pair in pairs:
+        pair["labels"] = compare_labels(pair["left_label"], pair["right_label"], classes, kinds)
+    compared = sum(pair["labels"] != "not comparable" for pair in pairs)
     return {
         "images": len({match.left for match in matches}),
         "exact_images": len({match.left for match in matches if match.kind == "exact"}),
         "other_images": len({match.right for match in matches}),
         "other_total": len(other),
-        "label_conflicts": len(conflicts),
+        "classes": correspondence(classes, kinds),
+        "pairs_compared": compared,
+        "label_conflicts": sum(pair["labels"] == "differ" for pair in pairs) if compared or not pairs else None,
         "pairs": pairs,
     }
 

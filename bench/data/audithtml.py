@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.data.cache import resized
+from bench.data.classnames import conflict_words
 from bench.data.table import Table
 
 _SHOWN = 60
@@ -50,9 +51,9 @@ apart.</p>{% endfor %}
 {% endfor %}</table>
 {% if audit.across %}<h2>Across datasets</h2>
 <table><tr><th>other dataset</th><th>images also there</th><th>of them pixel for pixel</th>
-<th>labelled otherwise</th></tr>
+<th>their labels</th></tr>
 {% for other, found in audit.across.items() %}<tr><td>{{ other }}</td><td>{{ found.images }}</td>
-<td>{{ found.exact_images }}</td><td>{{ found.label_conflicts }}</td></tr>{% endfor %}</table>{% endif %}
+<td>{{ found.exact_images }}</td><td>{{ found.words }}</td></tr>{% endfor %}</table>{% endif %}
 <h2>Class balance</h2>
 <div class="scroll"><table><tr><th></th>{% for name in classes %}<th>{{ name }}</th>{% endfor %}</tr>
 <tr><td>all</td>{% for name in classes %}<td>{{ audit.balance.classes[name] }}</td>{% endfor %}</tr>
@@ -91,8 +92,9 @@ def page(audit: dict[str, Any], table: Table) -> str:
     defaults: dict[str, Any] = {"splits": {}, "across": {}}
     for part in audit.get("splits", {}).values():
         part.setdefault("leaks_without_the_audit", 0)
+    across = {other: {**found, "words": conflict_words(found)} for other, found in audit.get("across", {}).items()}
     return environment.from_string(_TEMPLATE).render(
-        audit={**defaults, **audit}, pairs=shown, classes=list(audit["balance"]["classes"])
+        audit={**defaults, **audit, "across": across}, pairs=shown, classes=list(audit["balance"]["classes"])
     )
 
 

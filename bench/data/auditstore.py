@@ -18,10 +18,28 @@ from bench.data.table import Table
 CLEAN, NOT_AUDITED = "clean", "not audited"
 
 
+def audits() -> Path:
+    """The folder of the audits: a file a set of pictures."""
+    return home() / "audits"
+
+
+def audit_file(pictures: str) -> Path:
+    """Where the audit of pictures is kept, by their digest."""
+    return audits() / f"{pictures}.json"
+
+
+def table_file(fingerprint: str) -> Path:
+    """Where the columns of an audited dataset are kept, by the dataset's fingerprint."""
+    return audits() / "tables" / f"{fingerprint}.json"
+
+
+def _pictures(table: Table) -> str:
+    return digest([table.ids.tolist(), table.checksums.tolist()], length=24)
+
+
 def audit_path(table: Table) -> Path:
     """Where the audit of a table's pictures is kept; labels, groups and splits do not count."""
-    pictures = digest([table.ids.tolist(), table.checksums.tolist()], length=24)
-    return home() / "audits" / f"{pictures}.json"
+    return audit_file(_pictures(table))
 
 
 def store_audit(table: Table, audit: dict[str, Any]) -> Path:
@@ -31,11 +49,26 @@ def store_audit(table: Table, audit: dict[str, Any]) -> Path:
     return path
 
 
+def note_table(table: Table) -> None:
+    """Keep an audited table's columns, so that splits of it can be judged where its images are not at hand.
+
+    Nothing is kept of a table whose pictures were never audited.
+    """
+    path = table_file(table.fingerprint())
+    if path.is_file() or not audit_path(table).is_file():
+        return
+    columns = {name: getattr(table, name).tolist() for name in ("ids", "labels", "groups", "official")}
+    write_json(path, {"dataset": table.name, "pictures": _pictures(table), "classes": list(table.classes), **columns})
+
+
 def stored_audit(table: Table) -> dict[str, Any] | None:
     """The audit of these pictures, or None. Raises UserError when its file is damaged."""
     path = audit_path(table)
-    if not path.is_file():
-        return None
+    return read_audit(path) if path.is_file() else None
+
+
+def read_audit(path: Path) -> dict[str, Any]:
+    """A file of the store. Raises UserError when it is damaged."""
     try:
         audit: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -215,13 +215,13 @@ def _print_card(found: dict[str, Any]) -> None:
 
 
 def _print_audit(found: dict[str, Any]) -> None:
+    from bench.data.classnames import conflict_words
+
     typer.echo(f"{found['dataset']}: {found['images']} images, {found['groups']} groups")
     for field, value in found["counts"].items():
         typer.echo(f"  {field.replace('_', ' '):<34} {value}")
     for other, counts in found["across"].items():
-        typer.echo(
-            f"  same pictures as in {other:<15} {counts['images']} ({counts['label_conflicts']} labelled otherwise)"
-        )
+        typer.echo(f"  same pictures as in {other:<15} {counts['images']} ({conflict_words(counts)})")
     rows = [{"split": kind, **{key: part[key] for key in _SPLIT_COLUMNS}} for kind, part in found["splits"].items()]
     _print_table(rows, ("split", *_SPLIT_COLUMNS))
     typer.echo(f"kept at {found['stored']}" + (f", shown at {found['html']}" if "html" in found else ""))

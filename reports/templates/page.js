@@ -305,11 +305,11 @@ function criticalDifference(entry, width, height) {
 function drawFederated() {
   if (!document.getElementById("federated-plots")) return;
   const groups = new Map();
-  for (const row of data.rows) if (row.regime !== "centralized" && row.cells.some((id) => data.cells[id].history && data.cells[id].history.x)) { const name = `${row.model} · ${row.dataset}`; if (!groups.has(name)) groups.set(name, []); groups.get(name).push(row); }
+  for (const row of data.rows) if (row.regime !== "centralized" && row.regime !== "twin" && row.cells.some((id) => data.cells[id].history && data.cells[id].history.x)) { const name = `${row.model} · ${row.dataset} · ${row.split}`; if (!groups.has(name)) groups.set(name, []); groups.get(name).push(row); }
   put("federated-plots", [...groups].slice(0, 60).map(([name, rows]) => {
-    const twin = data.rows.find((row) => row.regime === "centralized" && row.model === rows[0].model && row.dataset === rows[0].dataset && row.split === rows[0].split);
+    const twins = [...new Set(rows.map((row) => row.twin).filter((number) => number !== undefined))].map((number) => data.rows[number]);
     const lines = rows.map((row, index) => ({ name: [row.regime, row.variant].filter(Boolean).join(" "), points: historyOf(row, "val_accuracy"), ...classColor(index) }));
-    if (twin && historyOf(twin, "val_accuracy").length) lines.push({ name: "centralized", points: historyOf(twin, "val_accuracy"), color: "var(--soft)", dash: "4 3" });
+    for (const twin of twins) if (historyOf(twin, "val_accuracy").length) lines.push({ name: [twin.regime, twin.variant].filter(Boolean).join(" "), points: historyOf(twin, "val_accuracy"), color: "var(--soft)", dash: "4 3" });
     const bands = rows.map((row, index) => { const worst = historyOf(row, "val_worst_client_accuracy"), all = historyOf(row, "val_accuracy"); return worst.length ? { color: classColor(index).color, points: all.map((p, i) => [p[0], worst[i][1], p[1]]).filter((p) => p[1] !== null && p[2] !== null) } : null; }).filter(Boolean);
     const figure = fitted(frame(name, "validation images; band down to the worst client's"), 230, (width, height) => {
       const ys = [...lines.flatMap((line) => line.points.map((p) => p[1])), ...bands.flatMap((band) => band.points.map((p) => p[1]))].filter((v) => v !== null), xs = lines.flatMap((line) => line.points.map((p) => p[0])), [low, high] = padded(ys, 0.06, [0, 1]);

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.data.audit import audit_dataset, write_html
@@ -185,7 +187,29 @@ def test_across_datasets(clinic: Path, tmp_path: Path):
     add("other", tmp_path / "other")
     found = audit_dataset("clinic", against=["other"])["across"]["other"]
     assert (found["images"], found["other_images"], found["other_total"]) == (3, 3, 4)
-    assert found["label_conflicts"] == 0
+    assert found["label_conflicts"] is None
+    assert found["classes"] == {"ill": [], "well": []}
+    printed = CliRunner().invoke(app, ["data", "audit", "clinic", "--against", "other"]).stdout
+    assert "3 (classes not comparable)" in printed
+    page = write_html(audit_dataset("clinic", against=["other"]), tmp_path / "audit.html").read_text()
+    assert "classes not comparable" in page
+
+
+def test_labels_across_datasets_are_compared_over_the_classes_that_correspond(tmp_path: Path):
+    for folder, labels in (("one", ("notumor", "glioma", "pituitary")), ("two", ("no", "yes"))):
+        for row in range(9):
+            told = labels[row % 3] if folder == "one" else labels[row % 3 > 0]
+            # One slice is called a glioma here and healthy there.
+            label = "no" if (folder, row) == ("two", 4) else told
+            (tmp_path / folder / label).mkdir(parents=True, exist_ok=True)
+            textured(row).save(tmp_path / folder / label / f"{row}.png")
+        add(folder, tmp_path / folder, kind="brain")
+    found = audit_dataset("one", against=["two"])["across"]["two"]
+    assert (found["images"], found["pairs_compared"], found["label_conflicts"]) == (9, 9, 1)
+    assert found["classes"] == {"glioma": ["yes"], "notumor": ["no"], "pituitary": ["yes"]}
+    assert [pair["left"] for pair in found["pairs"] if pair["labels"] == "differ"] == ["glioma/4.png"]
+    printed = CliRunner().invoke(app, ["data", "audit", "one", "--against", "two"]).stdout
+    assert "9 (1 labelled otherwise)" in printed
 
 
 def test_balance_by_part_and_site(make_table):

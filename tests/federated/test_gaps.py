@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.core.atomic import write_json
+from bench.core.config import TWIN_FIELDS, Federation
+from bench.core.errors import UserError
+from bench.core.identity import digest
+from bench.measure.statistics import holm
 from bench.store import HISTORY, PREDICTIONS, RESULT, Run, write_table
-from federated.gaps import gap_rows, to_reach
+from federated.simulate import twin_protocol
+from models.training import FitContext
+from reports import grid
+from reports.federated import gap_rows, gap_table, gaps, to_reach
+from reports.source import load
 
 CLASSES = ["a", "b"]
 
 
-def store(run: Run, regime: str, right: list[bool], history: list[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
+def store(
+    run: Run,
+    regime: str,
+    right: list[bool],
+    history: list[dict[str, Any]],
+    seed: int = 0,
+    protocol: dict[str, Any] | None = None,
+    fingerprint: str = "f",
+) -> dict[str, Any]:
     """Write a finished cell whose image i has label 0 and is decided rightly or not."""
-    key = f"{regime}-{seed}"
-    spec = {"model": "m", "dataset": "d", "split": "grouped", "regime": regime, "seed": seed, "protocol": {}}
+    spec: dict[str, Any] = {"model": "m", "dataset": "d", "split": "grouped", "regime": regime, "seed": seed}
+    spec["protocol"] = protocol or {}
+    key = f"{regime}-{digest([spec, fingerprint], 12)}"
     folder = run.folder(key)
     accuracy = sum(right) / len(right)
     ids = [f"i{n}" for n in range(len(right))]
@@ -26,7 +46,13 @@ def store(run: Run, regime: str, right: list[bool], history: list[dict[str, Any]
     columns = {"image_id": ids, "group": ids, "site": [""] * len(ids), "label": [0] * len(ids)}
     write_table(folder / PREDICTIONS, pa.table({**columns, "p_a": first, "p_b": [1 - p for p in first]}))
     write_table(folder / HISTORY, pa.Table.from_pylist(history))
-    result = {"schema": 1, "key": key, "cell": spec, "metrics": {"accuracy": accuracy}, "data": {"classes": CLASSES}}
+    result = {
+        "schema": 1,
+        "key": key,
+        "cell": spec,
+        "metrics": {"accuracy": accuracy},
+        "data": {"classes": CLASSES, "fingerprint": fingerprint},
+    }
     write_json(folder / RESULT, {**result, "intervals": {}, "cost": {}, "timing": {}, "notes": [], "seconds": 1.0})
     return {"key": key, "cell": spec}
 
@@ -60,10 +86,115 @@ def test_the_gap_is_paired_and_counts_the_way(run: Run) -> None:
     assert scaffold["rounds_99"] == 1.0
 
 
-def test_a_run_without_a_twin_has_no_gaps(tmp_path: Path) -> None:
+def test_a_run_without_a_twin_says_so(tmp_path: Path) -> None:
     made = Run.create(tmp_path / "other")
     made.write_plan([store(made, "fedavg", [True] * 4, rounds([0.5]))], "test")
-    assert gap_rows(made.path) == []
+    (row,) = gap_rows(made.path)
+    assert row["gap"] is None
+    assert row["problem"] == "no twin was run: add the regime twin to the run"
+
+
+def hits(right: int, images: int = 20) -> list[bool]:
+    return [True] * right + [False] * (images - right)
+
+
+def test_three_protocols_in_one_run_are_three_gaps_each_to_its_own_twin(tmp_path: Path) -> None:
+    made = Run.create(tmp_path / "three")
+    cells = []
+    for epochs, ours, theirs in ((1, 10, 10), (2, 14, 18), (3, 19, 12)):
+        protocol = {"epochs": epochs, "federated": {"rounds": None}}
+        cells.append(store(made, "twin", hits(theirs), [{"epoch": 0, "val_accuracy": 0.5}], protocol=protocol))
+        cells.append(store(made, "fedavg", hits(ours), rounds([0.5]), protocol=protocol))
+    made.write_plan(cells, "test")
+    found = gap_rows(made.path)
+    assert [row["variant"] for row in found] == ["epochs=1", "epochs=2", "epochs=3"]
+    assert [row["gap"] for row in found] == pytest.approx([0, -0.2, 0.35])
+    assert [row["p_holm"] for row in found] == pytest.approx(holm([row["p"] for row in found]))
+    assert found[2]["p_holm"] == pytest.approx(3 * found[2]["p"])
+    drawn = gap_table(gaps(load(made.path), grid.rows(load(made.path).cells)))
+    assert drawn is not None
+    assert [line[5].text for line in drawn.body] == ["+0.0", "−20.0", "+35.0"]
+    printed = CliRunner().invoke(app, ["fed", "gaps", str(made.path)], env={"COLUMNS": "200"})
+    assert printed.exit_code == 0
+    assert "+35.0 [" in printed.stdout
+
+
+def test_twins_that_differ_in_what_the_clients_do_are_told_apart(tmp_path: Path) -> None:
+    made = Run.create(tmp_path / "passes")
+    cells = []
+    for passes, ours, theirs in ((1, 10, 10), (2, 17, 12)):
+        protocol = {"federated": {"local_epochs": passes}}
+        cells.append(store(made, "twin", hits(theirs), [{"epoch": 0, "val_accuracy": 0.5}], protocol=protocol))
+        cells.append(store(made, "fedavg", hits(ours), rounds([0.5]), protocol=protocol))
+    made.write_plan(cells, "test")
+    source = load(made.path)
+    drawn = gap_table(gaps(source, grid.rows(source.cells)))
+    assert drawn is not None
+    assert [line[5].text for line in drawn.body] == ["+0.0", "+25.0"]
+
+
+def test_a_twin_of_another_protocol_is_a_sentence_and_no_gap(tmp_path: Path) -> None:
+    made = Run.create(tmp_path / "unlike")
+    twin = {"epochs": 5, "federated": {"rounds": 4, "local_epochs": 2, "alpha": 0.1}}
+    ours = {"epochs": 5, "federated": {"rounds": 4, "local_epochs": 1, "alpha": 9.0}}
+    cells = [
+        store(made, "twin", hits(15), [{"epoch": 0, "val_accuracy": 0.5}], protocol=twin),
+        store(made, "fedavg", hits(10), rounds([0.5]), protocol=ours),
+    ]
+    made.write_plan(cells, "test")
+    (row,) = gap_rows(made.path)
+    assert (row["gap"], row["twin"]) == (None, None)
+    assert "the regime twin was run with other federated.local_epochs (1, the twin 2)" in row["problem"]
+    printed = CliRunner().invoke(app, ["fed", "gaps", str(made.path)], env={"COLUMNS": "200"})
+    assert "no twin under this protocol" in printed.stdout
+
+
+def test_where_no_twin_matches_the_centralized_cell_of_the_protocol_stands_in(tmp_path: Path) -> None:
+    made = Run.create(tmp_path / "plain")
+    cells = [
+        store(made, "twin", hits(20), [{"epoch": 0, "val_accuracy": 0.5}], protocol={"epochs": 9}),
+        store(made, "centralized", hits(15), [{"epoch": 0, "val_accuracy": 0.5}], protocol={"epochs": 3}),
+        store(made, "fedavg", hits(10), rounds([0.5]), protocol={"epochs": 3, "federated": {"clients": 9}}),
+    ]
+    made.write_plan(cells, "test")
+    (row,) = gap_rows(made.path)
+    assert (row["against"], row["gap"]) == ("centralized", pytest.approx(-0.25))
+
+
+def test_a_gap_is_over_the_seeds_that_both_have_and_says_which_were_left_out(tmp_path: Path) -> None:
+    made = Run.create(tmp_path / "seeds")
+    cells = [store(made, "twin", hits(16), [{"epoch": 0, "val_accuracy": 0.5}], seed=0)]
+    cells += [store(made, "fedavg", hits(right), rounds([0.5]), seed=seed) for seed, right in enumerate((12, 20))]
+    made.write_plan(cells, "test")
+    (row,) = gap_rows(made.path)
+    assert (row["accuracy"], row["twin"], row["gap"]) == pytest.approx((0.6, 0.8, -0.2))
+    assert row["problem"] == "over the 1 of 2 cells that the twin has too"
+
+
+def test_an_unknown_column_is_refused(run: Run) -> None:
+    with pytest.raises(UserError, match="no quality column is called 'acuracy'; did you mean accuracy"):
+        gap_rows(run.path, "acuracy")
+
+
+CHANGED = {
+    "rounds": 7, "local_epochs": 3, "local_steps": 4, "participation": 0.5, "local_learning_rate": 0.3, "clients": 3,
+    "partition": "dirichlet", "alpha": 3.0, "batch_norm": "local", "server_momentum": 0.1, "dropout_rate": 0.2,
+    "straggler_rate": 0.2, "compression": "int8", "privacy": "local", "noise_multiplier": 3.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [{}, {"local_steps": 2}])
+@pytest.mark.parametrize("field", CHANGED)
+def test_a_twin_depends_on_no_other_federated_field(
+    make_context: Callable[..., FitContext], base: dict[str, Any], field: str
+) -> None:
+    """What does not count when a twin is matched must not change the twin."""
+    plain, changed = (
+        twin_protocol(make_context("twin", **fields)).model_copy(update={"federated": Federation()})
+        for fields in (base, base | {field: CHANGED[field]})
+    )
+    counts = field in TWIN_FIELDS or (field == "clients" and "local_steps" in base)
+    assert counts or plain == changed
 
 
 def test_rounds_without_validation_are_passed_over() -> None:

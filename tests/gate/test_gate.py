@@ -253,7 +253,8 @@ def test_update_then_check_holds(app: Typer, make: Make, tmp_path: Path) -> None
     assert CliRunner().invoke(app, ["check", str(run), "--baseline", str(path), "--update"]).exit_code == 0
     result = CliRunner().invoke(app, ["check", str(run), "--baseline", str(path)])
     assert result.exit_code == 0
-    assert result.stdout.strip() == "5 same"
+    told = "phantom: not audited (when it was run); `bench data audit phantom` tells."
+    assert result.stdout.splitlines() == [told, "5 same"]
 
 
 def test_annotations_escape_what_github_reads(make: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,48 @@ def test_summary_holds_the_papers_figure_beside_ours_never_in_it(drawn: Any, tmp
     one = frame[(frame["model"] == "deepmedix") & (frame["dataset"] == "figshare-brain")].iloc[0]
     assert one["published_accuracy"] == pytest.approx(0.9904)
     assert one["accuracy"] != one["published_accuracy"]
+
+
+def rows_of(cells: list[tuple[dict[str, Any], str]], new_run: Callable[[], Any]) -> list[grid.Row]:
+    """The rows of finished cells with these specs and dataset fingerprints."""
+    run = new_run()
+    first = run.done(cells[0][0] | {"seed": 99})
+    for spec, fingerprint in cells:
+        key = run.like(first, spec)
+        path = run.path / "cells" / key / "result.json"
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"data": result["data"] | {"fingerprint": fingerprint}}))
+    run.entries = run.entries[1:]
+    run.write_plan()
+    return grid.rows(load(run.path).cells)
+
+
+def test_cells_whose_weights_are_files_of_one_name_are_not_averaged(new_run: Any, spec: Any) -> None:
+    specs = [spec("deepmedix", "br35h", 0) for _ in range(2)]
+    for each, folder in zip(specs, ("/one", "/two"), strict=True):
+        each["protocol"] |= {"weights": f"{folder}/best.safetensors"}
+    rows = rows_of([(each, "f") for each in specs], new_run)
+    assert [row.condition.variant for row in rows] == [
+        "weights=/one/best.safetensors",
+        "weights=/two/best.safetensors",
+    ]
+
+
+def test_a_field_that_an_older_run_did_not_know_stands_at_its_default(new_run: Any, spec: Any) -> None:
+    old, same, other = (spec("deepmedix", "br35h", seed) for seed in (0, 1, 2))
+    same["protocol"] |= {"refit": False}
+    other["protocol"] |= {"refit": True}
+    rows = rows_of([(each, "f") for each in (old, same, other)], new_run)
+    assert [(row.condition.variant, row.count) for row in rows] == [("refit=False", "2"), ("refit=True", "1")]
+
+
+def test_cells_of_two_states_of_a_dataset_are_not_averaged(new_run: Any, spec: Any) -> None:
+    before, after = spec("deepmedix", "br35h", 0), spec("deepmedix", "br35h", 1)
+    rows = rows_of([(before, "aaaaaaaaaa"), (after, "bbbbbbbbbb")], new_run)
+    assert [row.condition.variant for row in rows] == ["data=aaaaaaaa", "data=bbbbbbbb"]
+
+
+def test_two_cells_of_one_seed_are_not_averaged(new_run: Any, spec: Any) -> None:
+    once = spec("deepmedix", "br35h", 0)
+    rows = rows_of([(once, "f"), (once | {"protocol": once["protocol"] | {"refit": False}}, "f")], new_run)
+    assert [row.condition.variant for row in rows] == ["", "model or weights changed (2)"]
