@@ -133,12 +133,4 @@ def _counts_for_twin(name: str, one: Settings, two: Settings) -> bool:
     if name not in one or name not in two:
         return False
     field = name.removeprefix(_FEDERATED)
-    return field in TWIN_FIELDS or (field == "clients" and any(_by_clients(given) for given in (one, two)))
-
-
-def _by_clients(given: Settings) -> bool:
-    """Whether the number of clients decides how many images a round trains on: fixed steps, or a share of them asked."""
-    steps, share = (
-        given.get(f"{_FEDERATED}{name}", none) for name, none in (("local_steps", "null"), ("participation", "1.0"))
-    )
-    return steps != "null" or float(share) < 1
+    return field in TWIN_FIELDS

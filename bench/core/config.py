@@ -60,10 +60,11 @@ class Federation(_Frozen):
     secure_range: float = Field(8.0, gt=0, description="SecAgg+ carries numbers within plus and minus this")
 
 
-# What the centralized twin takes over from a federation (with `local_steps` or `participation`, `clients` too): the
-# other fields may differ between a federated cell and the twin that it is held against.
+# What decides how the centralized twin trains: the clients' rate, and how many images the federated fit is expected to
+# train on. The other fields may differ between a federated cell and the twin that it is held against.
 TWIN_FIELDS = (
-    "rounds", "local_epochs", "local_steps", "participation", "dropout_rate", "straggler_rate", "local_learning_rate",
+    "clients", "partition", "alpha", "shards", "rounds", "local_epochs", "local_steps", "participation",
+    "dropout_rate", "straggler_rate", "local_learning_rate",
 )  # fmt: skip
 
 
