@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.store import Run, StoredCell
+from bench.store import Run, StoredCell, write_table
 from federated.client import Client
 
 FIGURES = ("mean_client_accuracy", "worst_client_accuracy", "p10_client_accuracy", "client_accuracy_spread")
@@ -100,3 +100,14 @@ def test_a_file_of_before_is_read_under_the_name_of_what_it_holds(
     metrics = (run.cells()[0].result or {})["metrics"]
     assert metrics[renamed] == 0.123
     assert "worst_client_accuracy" not in metrics
+
+
+def test_a_history_of_before_is_read_under_the_name_of_what_it_holds(
+    small_plan: Any, run_plan: Any, tmp_path: Path
+) -> None:
+    run_plan(small_plan(regimes="fedavg", overrides=("federated.clients=2",)))
+    (cell,) = Run.open(tmp_path / "run").cells()
+    table = cell.history()
+    earlier = {"val_worst_client_accuracy": "client_worst", "val_client_accuracy_spread": "client_spread"}
+    write_table(cell.folder / "history.parquet", table.rename_columns([earlier.get(n, n) for n in table.column_names]))
+    assert cell.history().equals(table)
