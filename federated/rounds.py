@@ -17,7 +17,7 @@ from federated.aggregate import Aggregator, Model, Update
 from federated.apps import PERSONAL
 from federated.checkpoint import Progress
 from federated.client import work_to_json
-from federated.columns import distance, quality_columns, training_columns
+from federated.columns import distance, quality_columns, training_columns, without_the_draw
 from federated.local import Work
 from federated.packing import Vector
 from federated.roster import Roster
@@ -36,7 +36,7 @@ class Course:
             what the privacy accountant reckons with.
         parallel: whether clients compute at the same time (a deployment), which tells waiting from computing.
         timeout: seconds to wait for a round's replies.
-        system_noise: draw central noise from the operating system's entropy, as a deployment must.
+        system_noise: draw central noise and the sample from the operating system's entropy, as a deployment must.
         secure_range: aggregate by SecAgg+, which carries numbers within plus and minus this.
     """
 
@@ -49,11 +49,17 @@ class Course:
     system_noise: bool = False
     secure_range: float | None = None
 
+    @property
+    def secret_draw(self) -> bool:
+        """Whether privacy rests on nobody's knowing who was asked in a round."""
+        return self.poisson and self.system_noise
+
 
 @dataclass(frozen=True)
 class Hooks:
-    """Whom to tell, what to ask, where to save."""
+    """Whom to tell, what to ask, where to save; `begin` hears of each round before anything of it is sent."""
 
+    begin: Callable[[Progress], None] = lambda _: None
     on_round: Callable[[Row], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
     save: Callable[[Progress], None] = lambda _: None
@@ -92,6 +98,7 @@ class Rounds:
         while not self._over(progress):
             if hooks.should_stop():
                 raise Stopped
+            hooks.begin(progress)
             progress = self._round(progress)
             hooks.save(progress)
             hooks.on_round(progress.history[-1])
@@ -131,6 +138,7 @@ class Rounds:
         }
         row |= {"update_norm": distance(model.weights, progress.model.weights)}
         row |= self._cost_columns(traffic, started)
+        row = without_the_draw(row) if self._course.secret_draw else row
         return progress.advanced(model, row, self._aggregator.memory())
 
     def _train(
@@ -193,7 +201,7 @@ class Rounds:
     def _sample(self, number: int) -> list[int]:
         """The partitions asked this round: a draw on sorted partitions, since node ids differ from run to run."""
         everyone, share = self._roster.expected, self._course.participation
-        random = np.random.default_rng(self._seed("sample", number))
+        random = np.random.default_rng(None if self._course.secret_draw else self._seed("sample", number))
         if self._course.poisson:
             drawn = np.flatnonzero(random.random(everyone) < share)
         else:
