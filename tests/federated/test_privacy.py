@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.clientapp import ClientApp
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from bench.core.config import Federation
 from federated import privacy
-from federated.aggregate import CentralPrivacy
+from federated.aggregate import Aggregator, CentralPrivacy, Model, Update
+from federated.inprocess import InProcessGrid
 from federated.settings import privacy_record, privacy_statement, spent
+from federated.strategies import RECIPES
 
 
 def test_clipping_bounds_the_update_and_leaves_a_short_one_alone() -> None:
@@ -37,6 +40,20 @@ def test_noise_has_the_deviation_asked_for() -> None:
 def test_the_noise_on_a_weighted_mean_covers_its_largest_client() -> None:
     central = CentralPrivacy(clip_norm=2.0, noise_multiplier=1.5, expected=100, largest=40)
     assert central.deviation() == pytest.approx(1.5 * 2.0 * 0.4)
+
+
+@pytest.mark.parametrize("examples", [10.0, 40.0, 400.0])
+def test_no_client_moves_the_mean_by_more_than_the_noise_reckons_with(examples: float) -> None:
+    """A site that joined later, or overstates its images, would otherwise weigh more than the largest at the start."""
+    central = CentralPrivacy(clip_norm=2.0, noise_multiplier=0.0, expected=100, largest=40)
+    model, nothing = np.zeros(3, np.float32), np.empty(0, np.float32)
+    InProcessGrid(ClientApp(), 1)  # Flower's messages want to know who makes them
+    chosen = RECIPES["fedavg"]
+    aggregator = Aggregator(chosen, chosen.strategy(Federation()), 100, central)
+    update = Update(np.full(3, 9, np.float32), nothing, nothing, examples, 1.0)
+    moved = aggregator.step(1, [update], Model(model, nothing, nothing), privacy.noise_stream(0)).weights
+    weighted = float(np.linalg.norm(moved)) * examples / central.expected
+    assert weighted == pytest.approx(min(examples, 40) / 100 * 2.0, rel=1e-5)
 
 
 def analytic_gaussian(multiplier: float, delta: float) -> float:
