@@ -47,8 +47,10 @@ def put_statistics(backbone: nn.Module, values: bytes) -> None:
     numbers = torch.from_numpy(np.frombuffer(values, "<f4").astype(np.float32))
     if len(numbers) != sum(tensor.numel() for tensor in tensors):
         raise ValueError(f"{len(numbers)} statistics do not fit a backbone of {sum(t.numel() for t in tensors)}")
-    for tensor, piece in zip(tensors, numbers.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(piece)
+    start = 0
+    for tensor in tensors:
+        tensor.copy_(numbers[start : start + tensor.numel()])
+        start += tensor.numel()
 
 
 def _running(backbone: nn.Module) -> list[Tensor]:

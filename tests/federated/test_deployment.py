@@ -25,7 +25,7 @@ from federated.keys import Authority, site_key
 from federated.task import Task
 from models.callbacks import LAST
 
-pytestmark = [pytest.mark.deployment, pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.deployment, pytest.mark.slow, pytest.mark.timeout(900)]
 SITES = ("a", "b", "c")
 SETTINGS = {"gather-timeout": 200.0, "round-timeout": 200.0, "minimum-sites": 0}
 OVERRIDES = [
