@@ -55,7 +55,7 @@ def _run_cell(job: CellJob) -> None:
     (job.folder / PREDICTIONS).unlink(missing_ok=True)
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
-    data = cell_data(job, network, preparation(job, device))
+    data = cell_data(job.source, network, preparation(job.source, device))
     outcome, fitted = fit_with_less_memory(job, context_of(job, network, data.fit, device))
     job.on_event({"event": "measuring"})
     predicted = probabilities(fitted.module, EvalBatches(data.test, fitted.prepare))
@@ -93,7 +93,7 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         protocol=job.protocol,
         regime=job.spec.regime,
         data=data,
-        prepare=preparation(job, device),
+        prepare=preparation(job.source, device),
         data_seed=job.spec.data_seed,
         fit_seed=job.spec.fit_seed,
         folder=job.folder,

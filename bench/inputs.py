@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from bench.core.cellspec import CellSpec
 from bench.core.config import Protocol, Runtime
-from bench.core.identity import derive_seed
+from bench.core.identity import derive_seed, digest
 from bench.data.cache import images as cached_images
 from bench.data.loader import Part, part
 from bench.data.split import Split, split
 from bench.data.table import Table
-from bench.plan import PlannedCell
+from bench.plan import PlannedCell, Setup
 from models.batches import EVALUATION_BATCH, EvalBatches, Preparation
 from models.calibrate import NOTE as CALIBRATED
 from models.calibrate import calibrate
@@ -60,6 +60,26 @@ class CellJob:
         """Its recipe."""
         return self.planned.spec.protocol
 
+    @property
+    def source(self) -> Source:
+        """What its inputs are made from."""
+        return Source(self.planned, self.table, self.on_event, self.should_stop)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table of images and the set-up that asks for them: all that inputs depend on, in a run and at a site alike."""
+
+    setup: Setup
+    table: Table
+    on_event: OnEvent = lambda event: None
+    should_stop: Callable[[], bool] = lambda: False
+
+    @property
+    def protocol(self) -> Protocol:
+        """The training settings."""
+        return self.setup.protocol
+
 
 @dataclass(frozen=True)
 class CellData:
@@ -71,24 +91,24 @@ class CellData:
     notes: list[str]
 
 
-def preparation(job: CellJob, device: torch.device) -> Preparation:
-    """How the cell's images become tensors."""
-    protocol = job.protocol
-    kind = job.table.kind if protocol.augmentation == "auto" else None
-    normalize = normalization(protocol.normalization, job.planned.weights)
+def preparation(source: Source, device: torch.device) -> Preparation:
+    """How images become tensors."""
+    protocol = source.protocol
+    kind = source.table.kind if protocol.augmentation == "auto" else None
+    normalize = normalization(protocol.normalization, source.setup.weights)
     return Preparation(normalize, kind, device, protocol.channels_last)
 
 
-def cell_data(job: CellJob, network: Network, prepare: Preparation) -> CellData:
+def cell_data(source: Source, network: Network, prepare: Preparation) -> CellData:
     """Split, decoded images and, for a frozen backbone, its feature maps."""
-    stock = take_stock(job, network, prepare)
-    test = part(job.table, stock.inputs, stock.split.test)
-    return CellData(fitting_parts(job, stock), test, stock.split, stock.notes)
+    stock = take_stock(source, network, prepare)
+    test = part(source.table, stock.inputs, stock.split.test)
+    return CellData(fitting_parts(source, stock), test, stock.split, stock.notes)
 
 
-def fitting_data(job: CellJob, network: Network, prepare: Preparation) -> FitData:
+def fitting_data(source: Source, network: Network, prepare: Preparation) -> FitData:
     """The training and the validation part alone: what a cell is handed that must not know the test part."""
-    return fitting_parts(job, take_stock(job, network, prepare))
+    return fitting_parts(source, take_stock(source, network, prepare))
 
 
 @dataclass(frozen=True)
@@ -105,60 +125,89 @@ class Stock:
     notes: list[str]
 
 
-def take_stock(job: CellJob, network: Network, prepare: Preparation) -> Stock:
-    """Divide the table, decode its images, and send them through a frozen backbone."""
-    parts = split(job.table, job.spec.split, job.spec.data_seed)
-    job.on_event({"event": "images", "total": len(job.table)})
-    images: NDArray[Any] = cached_images(job.table, job.planned.image_size)
-    if job.protocol.tuning == "full":
+def take_stock(source: Source, network: Network, prepare: Preparation) -> Stock:
+    """Divide the table, decode its images, and send them through a frozen backbone.
+
+    The BatchNorm statistics of a random, frozen backbone are estimated first and stay in the network, unless the set-up
+    brought some: then `initial_network` has put them there.
+    """
+    parts, images = divided_images(source)
+    if source.protocol.tuning == "full":
         return Stock(parts, images, (), [])
     notes = []
-    if not job.planned.weights.pretrained:
-        calibrate(network.backbone, EvalBatches(calibration_part(job, images, parts), prepare))
+    if source.setup.random_backbone:
+        if not source.setup.statistics:
+            estimate_statistics(source, network, prepare, parts, images)
         notes.append(CALIBRATED)
-    count = job.protocol.feature_views if prepare.kind else 1
-    inputs, *views = (head_inputs(job, network, images, prepare, view) for view in range(count))
+    count = source.protocol.feature_views if prepare.kind else 1
+    inputs, *views = (head_inputs(source, network, images, prepare, view) for view in range(count))
     copies = f"of each image and {count - 1} augmented copies" if views else "of each image, without augmentation"
     notes.append(f"head trained on the frozen backbone's stored maps {copies}")
     return Stock(parts, inputs, tuple(views), notes)
 
 
-def fitting_parts(job: CellJob, stock: Stock) -> FitData:
+def divided_images(source: Source) -> tuple[Split, NDArray[Any]]:
+    """The split of a source's table, and all of its images decoded at the backbone's size."""
+    spec = source.setup.spec
+    parts = split(source.table, spec.split, spec.data_seed)
+    source.on_event({"event": "images", "total": len(source.table)})
+    return parts, cached_images(source.table, source.setup.image_size)
+
+
+def fitting_parts(source: Source, stock: Stock) -> FitData:
     """The parts that a fit may see."""
-    train = part(job.table, stock.inputs, stock.split.train, stock.views)
+    train = part(source.table, stock.inputs, stock.split.train, stock.views)
     # Validation itself never sees the views; they are there for a refit, which learns from these images too.
-    val = part(job.table, stock.inputs, stock.split.val, stock.views)
+    val = part(source.table, stock.inputs, stock.split.val, stock.views)
     return FitData(train, val)
 
 
-def calibration_part(job: CellJob, images: NDArray[np.uint8], parts: Split) -> Part:
+def estimate_statistics(
+    source: Source, network: Network, prepare: Preparation, parts: Split, images: NDArray[Any]
+) -> None:
+    """Set the BatchNorm statistics of a random backbone to those of some training images.
+
+    Args:
+        parts, images: what `divided_images` gave.
+    """
+    calibrate(network.backbone, EvalBatches(calibration_part(source, images, parts), prepare))
+
+
+def calibration_part(source: Source, images: NDArray[np.uint8], parts: Split) -> Part:
     """The training images that a random backbone's statistics are taken from."""
-    rows = parts.train
-    chosen = np.random.default_rng(derive_seed(job.spec.data_seed, "calibrate")).permutation(len(rows))
+    rows, seed = parts.train, source.setup.spec.data_seed
+    chosen = np.random.default_rng(derive_seed(seed, "calibrate")).permutation(len(rows))
     count = min(len(chosen), CALIBRATION_IMAGES)
     # BatchNorm has no variance of one image alone, where the map is a single pixel.
     count -= count % EVALUATION_BATCH == 1 and count > 1
-    return part(job.table, images, rows[np.sort(chosen[:count])])
+    return part(source.table, images, rows[np.sort(chosen[:count])])
 
 
 def head_inputs(
-    job: CellJob, network: Network, images: NDArray[np.uint8], prepare: Preparation, view: int
+    source: Source, network: Network, images: NDArray[np.uint8], prepare: Preparation, view: int
 ) -> NDArray[Any]:
     """The frozen backbone's maps, or their means where the head pools before anything random.
 
     View 0 is of the images as they are, the others are of copies that were augmented by seeds of their own.
     """
-    planned = job.planned
-    initial = planned.weights.identity if planned.weights.pretrained else f"seed {job.spec.fit_seed}"
+    setup = source.setup
     identity = {
-        "backbone": planned.model.backbone,
-        "weights": initial,
-        "dataset": job.table.fingerprint(),
-        "size": planned.image_size,
-        "normalization": job.protocol.normalization,
-        "channels_last": job.protocol.channels_last,
+        "backbone": setup.model.backbone,
+        "weights": _backbone_identity(setup),
+        "dataset": source.table.fingerprint(),
+        "size": setup.image_size,
+        "normalization": source.protocol.normalization,
+        "channels_last": source.protocol.channels_last,
         "view": view,
         "kind": prepare.kind if view else None,
     }
-    maps = feature_maps(network.backbone, images, prepare, identity, job.on_event, job.should_stop, view)
-    return pooled(maps) if planned.model.head.averages_first else maps
+    maps = feature_maps(network.backbone, images, prepare, identity, source.on_event, source.should_stop, view)
+    return pooled(maps) if setup.model.head.averages_first else maps
+
+
+def _backbone_identity(setup: Setup) -> str:
+    """What a frozen backbone's numbers depend on; statistics of the table's own images follow from seed and table."""
+    if setup.weights.pretrained:
+        return setup.weights.identity
+    seed = f"seed {setup.spec.fit_seed}"
+    return f"{seed}, statistics {digest(setup.statistics.hex())}" if setup.statistics else seed

@@ -12,7 +12,8 @@ from bench.core.errors import UserError
 from bench.core.identity import derive_seed
 from bench.measure.cost import cost
 from bench.measure.timing import timings
-from bench.plan import PlannedCell
+from bench.plan import Setup
+from models.calibrate import put_statistics
 from models.classifier import make_optimizer
 from models.network import Network
 from models.registry import ModelSpec
@@ -46,12 +47,18 @@ def check_runtime(protocol: Protocol, runtime: Runtime) -> None:
         )
 
 
-def initial_network(planned: PlannedCell, num_classes: int, device: torch.device) -> Network:
-    """The network before the fit: built from the cell's seed, initial weights loaded, on its device."""
-    torch.manual_seed(derive_seed(planned.spec.fit_seed, "init"))
-    network = planned.model.build(num_classes)
-    load(network, planned.weights)
-    return placed(network, planned.spec.protocol, device)
+def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Network:
+    """The network before the fit: built from the cell's seed, initial weights loaded, on its device.
+
+    Raises:
+        ValueError: the set-up brings statistics that do not fit the backbone.
+    """
+    torch.manual_seed(derive_seed(setup.spec.fit_seed, "init"))
+    network = setup.model.build(num_classes)
+    load(network, setup.weights)
+    if setup.statistics:
+        put_statistics(network.backbone, setup.statistics)
+    return placed(network, setup.protocol, device)
 
 
 def placed(network: Network, protocol: Protocol, device: torch.device) -> Network:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.core.cellspec import CellSpec
 from bench.core.config import Protocol
@@ -29,20 +29,39 @@ class Request:
 
 
 @dataclass(frozen=True)
-class PlannedCell:
-    """A cell that can run.
+class Setup:
+    """What a cell's network and inputs are built from, whoever holds the images: the harness, a sweep or a site.
 
     Attributes:
         image_size: what the backbone is given, pixels: the protocol's, or the backbone's smallest.
         size_note: says so when they differ; "" otherwise.
+        statistics: BatchNorm statistics of a random, frozen backbone that were estimated elsewhere, as little-endian
+            float32; empty: they are estimated from the cell's own training images.
     """
 
     spec: CellSpec
-    key: str
     model: ModelSpec
     weights: ResolvedWeights
     image_size: int
     size_note: str
+    statistics: bytes = field(default=b"", kw_only=True)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The training settings."""
+        return self.spec.protocol
+
+    @property
+    def random_backbone(self) -> bool:
+        """Whether the backbone is frozen with random weights, so that its BatchNorm statistics must be estimated."""
+        return self.protocol.tuning == "head" and not self.weights.pretrained
+
+
+@dataclass(frozen=True)
+class PlannedCell(Setup):
+    """A cell that can run; `key` is what it is stored under."""
+
+    key: str
 
 
 @dataclass(frozen=True)
@@ -85,10 +104,20 @@ def make_plan(request: Request) -> Plan:
 
 def plan_cell(spec: CellSpec, table: Table, weights: ResolvedWeights) -> PlannedCell:
     """Settle a cell's input size and key."""
+    setup = settle(spec, weights)
+    return PlannedCell(**vars(setup), key=spec.key(setup.model.identity(), table.fingerprint(), weights.identity))
+
+
+def settle(spec: CellSpec, weights: ResolvedWeights, statistics: bytes = b"") -> Setup:
+    """Settle a cell's model and input size, for which no image is needed.
+
+    Args:
+        weights: the model's initial weights.
+        statistics: see `Setup`.
+    """
     model = MODELS.get(spec.model)
     size, note = effective_size(BACKBONES.get(model.backbone), spec.protocol.image_size)
-    key = spec.key(model.identity(), table.fingerprint(), weights.identity)
-    return PlannedCell(spec, key, model, weights, size, note)
+    return Setup(spec, model, weights, size, note, statistics=statistics)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -73,7 +73,7 @@ def _fit_and_write(job: CellJob) -> None:
     write_json(job.folder / CELL, {"key": job.planned.key, **job.spec.as_dict()})
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
-    data = fitting_data(job, network, preparation(job, device))
+    data = fitting_data(job.source, network, preparation(job.source, device))
     outcome, fitted = fit_with_less_memory(job, context_of(job, network, data, device))
     columns = {**_validated(job, outcome, fitted), "seconds": time.perf_counter() - clock}
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))

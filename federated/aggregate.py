@@ -58,6 +58,10 @@ class CentralPrivacy:
     expected: float
     largest: float
 
+    def bound(self, update: Update) -> float:
+        """The norm that an update is clipped to: less for one that weighs more than the noise reckons with."""
+        return self.clip_norm * min(1.0, self.largest / max(update.examples, 1.0))
+
     def deviation(self) -> float:
         """Of the noise on the mean."""
         if self.noise_multiplier == 0:
@@ -158,7 +162,7 @@ class Aggregator:
     ) -> list[Update]:
         if not updates:  # a Poisson sample may be empty, and its noise is released all the same
             return [Update(privacy.noisy(model.weights, central.deviation(), noise), *_NOTHING)]
-        clipped = [replace(u, weights=privacy.clip(u.weights, model.weights, central.clip_norm)) for u in updates]
+        clipped = [replace(u, weights=privacy.clip(u.weights, model.weights, central.bound(u))) for u in updates]
         mean = _run(self._mean, number, [(u.weights, u.examples) for u in clipped])
         share = sum(u.examples for u in updates) / central.expected
         if share != 1 and central.noise_multiplier > 0:

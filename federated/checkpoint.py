@@ -45,7 +45,8 @@ class Progress:
     ) -> Progress:
         """After a further round with this row.
 
-        A round can only be the best when it has an update or follows one, and was evaluated.
+        A round can only be the best when it has an update or follows one, and was evaluated. Under a secret draw the row
+        tells of nobody, and every round counts: its noise is released whoever answered.
 
         Args:
             judged: whether any client holds validation images; where none does, the newest model counts as the best.
@@ -53,7 +54,7 @@ class Progress:
         history = (*self.history, row)
         following = replace(self, round=self.round + 1, model=model, history=history, memory=memory)
         accuracy = row["val_accuracy"]
-        trained = not row["skipped"] and any(each["clients_answered"] for each in history)
+        trained = not row["skipped"] and any(each["clients_answered"] != 0 for each in history)
         if not trained or (accuracy is None and judged) or (accuracy is not None and accuracy <= self.best_accuracy):
             return following
         reached = self.best_accuracy if accuracy is None else accuracy

@@ -15,6 +15,19 @@ Row = dict[str, Any]
 _PIECE = 1 << 16
 
 
+# What may be written down where the choice of a round's clients is secret. Everything else counts those who were asked,
+# is a mean over them, or names them.
+_OF_ALL_CLIENTS = (
+    *("round", "learning_rate", "update_norm", "seconds"),
+    *("val_loss", "val_accuracy", *VAL_CLIENT_COLUMNS),
+)
+
+
+def without_the_draw(row: Row) -> Row:
+    """A round's row with None for whatever tells who, or how many, took part in it."""
+    return {name: value if name in _OF_ALL_CLIENTS else None for name, value in row.items()}
+
+
 def distance(after: Vector, before: Vector) -> float:
     """The Euclidean distance, piece by piece: pieces that stay in the cache take half the time of whole vectors."""
     total = 0.0

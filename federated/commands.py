@@ -132,9 +132,14 @@ def run(
     regime: Annotated[str, typer.Option(help="fedavg, fedavg-svrg, fedprox, ...")] = "fedavg",
     protocol: ProtocolName = "paper",
     overrides: Overrides = None,
-    kind: Annotated[str, typer.Option(help="Kind of image, for the augmentation: brain, skin or other.")] = "other",
+    kind: Annotated[
+        str, typer.Option(help="Kind of image, for the augmentation: brain, skin or other; rehearsed: the dataset's.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="The seed number.")] = 0,
     rehearse: Annotated[str, typer.Option(help="Every site holds this dataset and takes its share: a rehearsal.")] = "",
+    statistics: Annotated[
+        str, typer.Option(help="With weights=none and tuning=head: a dataset here, for the BatchNorm statistics.")
+    ] = "",
     minimum: Annotated[int, typer.Option(min=0, help="Start with as many sites; 0: all.")] = 0,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for the sites.")] = 600.0,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for a round's replies.")] = 3600.0,
@@ -152,6 +157,8 @@ def run(
     names = tuple(part.strip() for part in classes.split(",") if part.strip())
     recipe, count = load_protocol(protocol, overrides), len(made.sites)
     task = Task(rehearse or made.name, model, regime, recipe, names, count, seed, kind=kind, rehearsal=bool(rehearse))
+    if statistics or rehearse:
+        task = task.with_statistics(statistics or rehearse)
     task.checked()
     settings = {"gather-timeout": patience, "round-timeout": timeout, "minimum-sites": minimum}
     number = start_run(made, task.to_json(), out, settings)
@@ -164,6 +171,8 @@ def run(
     for note in json.loads((out / "status.json").read_text())["notes"]:
         typer.echo(note)
     typer.echo(f"weights: {out / 'best.safetensors'}")
+    if spent := json.loads((out / "status.json").read_text()).get("privacy"):
+        typer.echo(f"epsilon {spent['epsilon']} at delta {spent['delta']:g}: {spent['statement']}")
 
 
 def _print_findings(findings: list[Any]) -> None:
@@ -174,11 +183,11 @@ def _print_findings(findings: list[Any]) -> None:
 
 def _print_round(row: dict[str, Any]) -> None:
     accuracy = "–" if row["val_accuracy"] is None else f"{row['val_accuracy']:.4f}"
-    answered, lost = (
-        f"{row['clients_answered']}/{row['clients_asked']}",
-        f"; lost {row['lost']}" if row.get("lost") else "",
-    )
-    typer.echo(f"round {row['round']}: {answered} sites, accuracy {accuracy}, {row['seconds']:.0f} s{lost}")
+    # Under a secret draw nothing tells who took part.
+    secret = row["clients_asked"] is None
+    sites = "sites drawn in secret" if secret else f"{row['clients_answered']}/{row['clients_asked']} sites"
+    lost = f"; lost {row['lost']}" if row.get("lost") else ""
+    typer.echo(f"round {row['round']}: {sites}, accuracy {accuracy}, {row['seconds']:.0f} s{lost}")
 
 
 def _table(title: str, header: list[str], rows: list[list[Any]]) -> None:

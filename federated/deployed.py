@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +16,12 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.torch import save_file
 
 from bench.core.atomic import replacing, write_json
+from bench.core.config import Federation
 from bench.core.errors import UserError
-from bench.data.cache import images as cached_images
-from bench.data.loader import Part, part
 from bench.data.registry import load as load_dataset
-from bench.data.split import split
+from bench.data.table import Table
+from bench.inputs import Source, fitting_data, preparation
+from bench.networks import initial_network
 from federated import checkpoint
 from federated.aggregate import Aggregator, Model
 from federated.apps import client_app as make_client_app
@@ -27,13 +32,12 @@ from federated.losses import history_notes
 from federated.packing import Packing, pack, to_group_norm, unpack
 from federated.roster import Roster
 from federated.rounds import Hooks, Rounds
-from federated.settings import central_privacy, course_of, work_of
+from federated.settings import central_privacy, course_of, privacy_record, work_of
 from federated.strategies import batch_norm_policy, recipe
 from federated.task import Task
-from models.batches import Preparation
 from models.callbacks import BEST, LAST
-from models.features import feature_maps, pooled
 from models.network import Network
+from models.training import FitData
 
 STATUS = "status.json"
 
@@ -43,21 +47,29 @@ server_app = ServerApp()
 
 @server_app.main()
 def _serve(grid: Grid, context: Context) -> None:
-    """Lead the rounds of the run configuration's task, and go on from the last one saved in its folder."""
+    """Lead the rounds of the run configuration's task."""
     task = Task.from_json(str(context.run_config["task"]))
-    folder = Path(str(context.run_config["out"]))
+    lead(grid, task, Path(str(context.run_config["out"])), context.run_config)
+
+
+def lead(grid: Grid, task: Task, folder: Path, settings: Mapping[str, Any]) -> Progress:
+    """Lead a task's rounds on a grid, and go on from the last one saved in the folder.
+
+    Args:
+        settings: `gather-timeout` and `round-timeout` in seconds, and `minimum-sites` (0: all).
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cpu")
-    network = task.network(device)
+    network = initial_network(task.setup(), len(task.classes), torch.device("cpu"))
     module, packing = _packed(task, network)
     start = _start(folder, packing, task)
-    rounds = _rounds(grid, task, packing, context.run_config)
+    rounds = _rounds(grid, task, packing, settings)
+    status = _Status(folder / STATUS, task.protocol.federated, start)
 
     def save(progress: Progress) -> None:
         checkpoint.save(folder / LAST, progress)
-        write_json(folder / STATUS, {"round": progress.round, "done": False, "history": list(progress.history)})
+        status.write(progress)
 
-    progress = rounds.run(start, Hooks(save=save))
+    progress = rounds.run(start, Hooks(begin=status.begin, save=save))
     notes = history_notes(progress.history)
     unpack(progress.best.weights, packing.trainable)
     unpack(progress.best.buffers, packing.buffers)
@@ -68,8 +80,30 @@ def _serve(grid: Grid, context: Context) -> None:
     with replacing(folder / BEST) as temporary:
         tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
         save_file(tensors, temporary, metadata={"round": str(progress.best_round)})
-    done = {"round": progress.round, "done": True, "history": list(progress.history), "notes": notes}
-    write_json(folder / STATUS, done)
+    status.write(progress, notes)
+    return progress
+
+
+class _Status:
+    """What a run's folder tells: the rounds' history, and the privacy that every round begun has spent."""
+
+    def __init__(self, path: Path, federation: Federation, start: Progress) -> None:
+        self._path, self._federation = path, federation
+        earlier = json.loads(path.read_text()) if path.is_file() else {}
+        self._begun = max(start.round, int(earlier.get("begun", 0)))
+
+    def begin(self, progress: Progress) -> None:
+        """Count a round before anything of it is sent: a server that dies in it has perhaps released it."""
+        self._begun += 1
+        self.write(progress)
+
+    def write(self, progress: Progress, notes: list[str] | None = None) -> None:
+        """Write the file; its `round` is the last finished one, and notes say that the run is done."""
+        history = list(progress.history)
+        told = {"round": progress.round, "done": notes is not None, "begun": self._begun, "history": history}
+        spent = privacy_record(self._federation, self._begun)
+        privacy = {"privacy": spent} if spent else {}
+        write_json(self._path, {**told, "notes": notes or [], **privacy})
 
 
 def _start(folder: Path, packing: Packing, task: Task) -> Progress:
@@ -79,7 +113,7 @@ def _start(folder: Path, packing: Packing, task: Task) -> Progress:
     return checkpoint.load(folder / LAST, Progress.start(Model(weights, pack(packing.buffers), control)))
 
 
-def _rounds(grid: Grid, task: Task, packing: Packing, settings: Any) -> Rounds:
+def _rounds(grid: Grid, task: Task, packing: Packing, settings: Mapping[str, Any]) -> Rounds:
     federation = task.protocol.federated
     chosen = recipe(task.regime, federation)
     roster = Roster(task.sites, packing.resident_digest(), network=True)
@@ -89,6 +123,8 @@ def _rounds(grid: Grid, task: Task, packing: Packing, settings: Any) -> Rounds:
     aggregator = Aggregator(chosen, chosen.strategy(federation), total, central)
     timeout = float(settings["round-timeout"])
     course = course_of(task.protocol, parallel=True, timeout=timeout, system_noise=True)
+    if course.secret_draw:
+        logging.getLogger("flwr").setLevel(logging.WARNING)  # Flower's strategies log how many they asked
     return Rounds(grid, roster, aggregator, work_of(federation, chosen, task.cell.fit_seed), course)
 
 
@@ -102,7 +138,7 @@ def _packed(task: Task, network: Network) -> tuple[torch.nn.Module, Packing]:
 
 
 def _find(_: Message, context: Context) -> Client:
-    return _client(str(context.run_config["task"]), tuple(sorted(dict(context.node_config).items())))
+    return site_client(str(context.run_config["task"]), tuple(sorted(dict(context.node_config).items())))
 
 
 def _discreet(error: Exception) -> str:
@@ -110,56 +146,56 @@ def _discreet(error: Exception) -> str:
 
 
 @lru_cache(maxsize=1)
-def _client(text: str, node: tuple[tuple[str, Any], ...]) -> Client:
+def site_client(text: str, node: tuple[tuple[str, Any], ...]) -> Client:
+    """A site's client.
+
+    Args:
+        text: the task as it travels.
+        node: the site's own settings: `partition-id`, `data` (its dataset), `state` (its folder), perhaps `threads`.
+
+    Raises:
+        UserError: another version, a dataset that is not there or not of the task's classes or kind.
+    """
     task, config = Task.from_json(text), dict(node)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(int(config.get("threads", 0)) or torch.get_num_threads())
-    network = task.network(device)
+    source = Source(task.setup(), _site_table(task, str(config["data"])))
+    network, prepare = initial_network(source.setup, len(task.classes), device), preparation(source, device)
     module, packing = _packed(task, network)
     partition = int(config["partition-id"])
-    train, val = site_parts(task, str(config["data"]), partition, network, task.preparation(device))
+    parts = _site_parts(task, fitting_data(source, network, prepare), partition)
     seed = client_seed(task.cell.data_seed, partition)
-    data = PartData(train, val, task.preparation(device), task.protocol.batch_size, seed)
+    data = PartData(parts.train, parts.val, prepare, task.protocol.batch_size, seed)
     store = FolderStore(Path(str(config["state"])) / task.key())
     system_noise = task.protocol.federated.privacy == "local"
     return Client(module, packing, data, store, partition, system_noise=system_noise)
 
 
-def site_parts(task: Task, dataset: str, partition: int, network: Network, prepare: Preparation) -> tuple[Part, Part]:
-    """A site's training and validation part: all of its dataset's, or in a rehearsal its share of a common one.
-
-    Raises:
-        UserError: when the dataset is not there or its classes are not the task's.
-    """
+def _site_table(task: Task, dataset: str) -> Table:
     table = load_dataset(dataset, task.protocol)
     if tuple(table.classes) != task.classes:
         raise UserError(
             f"{dataset} has the classes {', '.join(table.classes)}, the task has {', '.join(task.classes)}; "
             "rename the site's folders or labels to the task's"
         )
-    rows = split(table, task.split, task.cell.data_seed)
-    inputs: Any = cached_images(table, task.protocol.image_size)
-    if task.protocol.tuning == "head":
-        inputs = _head_inputs(task, table.fingerprint(), network, inputs, prepare)
-    train, val = part(table, inputs, rows.train), part(table, inputs, rows.val)
     if not task.rehearsal:
-        return train, val
-    shares = share_out(train, val, task.protocol.federated, len(task.classes), task.cell.data_seed)
-    return shares.train[partition], shares.val[partition]
+        kind: Any = task.kind or "other"
+        return replace(table, kind=kind)
+    if task.kind not in ("", table.kind):
+        raise UserError(f"{dataset} holds images of kind {table.kind}, which its rehearsal takes; leave --kind out")
+    return table
 
 
-def _head_inputs(task: Task, fingerprint: str, network: Network, images: Any, prepare: Preparation) -> Any:
-    weights = task.weights()
-    identity = {
-        "site": fingerprint,
-        "backbone": task.spec.backbone,
-        "weights": weights.identity if weights.pretrained else f"seed {task.cell.fit_seed}",
-        "size": task.protocol.image_size,
-        "normalization": task.protocol.normalization,
-        "channels_last": task.protocol.channels_last,
-    }
-    maps = feature_maps(network.backbone, images, prepare, identity, lambda _: None, lambda: False)
-    return pooled(maps) if getattr(task.spec.head, "pools_first", False) else maps
+def _site_parts(task: Task, data: FitData, partition: int) -> FitData:
+    """A site's training and validation part: all of its dataset's, or in a rehearsal its share of a common one."""
+    if not task.rehearsal:
+        return data
+    shares = share_out(data.train, data.val, task.protocol.federated, len(task.classes), task.cell.data_seed)
+    if len(shares.names) != task.sites:
+        raise UserError(
+            f"the dataset is dealt to {len(shares.names)} clients, and the rehearsal has {task.sites} sites"
+        )
+    return FitData(shares.train[partition], shares.val[partition])
 
 
 client_app = make_client_app(_find, tell=_discreet)

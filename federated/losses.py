@@ -148,7 +148,7 @@ def refuse_without_update(history: Sequence[Mapping[str, Any]], best_round: int)
     last = next((str(row["lost"]) for row in reversed(history) if row.get("lost")), "")
     why = f"; the last loss: {last.split('; ')[-1]}" if last else ""
     why += "; lower federated.dropout_rate, or see why the sites were lost and start with a new --out"
-    if not any(row["clients_answered"] for row in history):
+    if all(row["clients_answered"] == 0 for row in history):
         raise UserError(f"no client's update was aggregated in {len(history)} rounds, so nothing was trained{why}")
     if best_round == 0:
         raise UserError(f"no evaluation was answered in {len(history)} rounds, so no round can be chosen{why}")

@@ -1,16 +1,20 @@
 """Differential privacy on the trainable vector: clipping, Gaussian noise, and the epsilon that they buy.
 
-The unit of privacy is a client: all of a site's images together. Counts and metrics are not protected by it.
+The unit of privacy is a client: all of a site's images together. Counts and metrics are not protected by it. Which two
+federations are neighbours (the adjacency) depends on who adds the noise, see `settings.ADJACENCY`.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+Adjacency = Literal["add or remove one client", "replace one client"]
 
 
 def clip(model: Vector, known: Vector, norm: float) -> Vector:
@@ -34,21 +38,32 @@ def noise_stream(seed: int | None) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def epsilon(noise_multiplier: float, sampling: float, rounds: int, delta: float) -> float:
+@lru_cache(maxsize=256)
+def epsilon(
+    noise_multiplier: float,
+    sampling: float,
+    rounds: int,
+    delta: float,
+    adjacency: Adjacency = "add or remove one client",
+) -> float:
     """The epsilon at `delta` of `rounds` Gaussian releases, each on a Poisson sample (dp-accounting's PLD accountant).
 
     Args:
-        noise_multiplier: noise deviation over sensitivity; 0 gives infinity.
-        sampling: the chance that a client is asked in a round.
+        noise_multiplier: noise deviation over the largest norm of a client's clipped (and weighted) contribution; 0
+            gives infinity.
+        sampling: the chance that a client is asked in a round, in secret; 1: always, or not in secret.
+        adjacency: adding or removing a client moves a sum by at most that norm, replacing one by twice as much.
     """
     if rounds == 0:
         return 0.0
     if noise_multiplier == 0:
         return math.inf
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+    from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, SelfComposedDpEvent
     from dp_accounting.pld import PLDAccountant
 
+    replaces = adjacency == "replace one client"
+    relation = NeighboringRelation.REPLACE_ONE if replaces else NeighboringRelation.ADD_OR_REMOVE_ONE
     event: GaussianDpEvent | PoissonSampledDpEvent = GaussianDpEvent(noise_multiplier)
     if sampling < 1:
         event = PoissonSampledDpEvent(sampling, event)
-    return float(PLDAccountant().compose(SelfComposedDpEvent(event, rounds)).get_epsilon(delta))
+    return float(PLDAccountant(relation).compose(SelfComposedDpEvent(event, rounds)).get_epsilon(delta))

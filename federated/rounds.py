@@ -18,7 +18,7 @@ from federated.aggregate import Aggregator, Model, Update
 from federated.apps import PERSONAL
 from federated.checkpoint import Progress
 from federated.client import work_to_json
-from federated.columns import distance, quality_columns, training_columns
+from federated.columns import distance, quality_columns, training_columns, without_the_draw
 from federated.exchange import Exchange
 from federated.local import Work
 from federated.losses import Loss, refuse_without_update, written
@@ -39,7 +39,7 @@ class Course:
             what the privacy accountant reckons with.
         parallel: whether clients compute at the same time (a deployment), which tells waiting from computing.
         timeout: seconds to wait for a round's replies.
-        system_noise: draw central noise from the operating system's entropy, as a deployment must.
+        system_noise: draw central noise and the sample from the operating system's entropy, as a deployment must.
         secure_range: aggregate by SecAgg+, which carries numbers within plus and minus this.
     """
 
@@ -52,6 +52,11 @@ class Course:
     system_noise: bool = False
     secure_range: float | None = None
 
+    @property
+    def secret_draw(self) -> bool:
+        """Whether privacy rests on nobody's knowing who was asked in a round."""
+        return self.poisson and self.system_noise
+
     def asked(self, everyone: int) -> float:
         """How many of `everyone` a round asks: a fixed number, or under `poisson` the mean of the draws."""
         share = self.participation * everyone
@@ -60,8 +65,9 @@ class Course:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Whom to tell, what to ask, where to save."""
+    """Whom to tell, what to ask, where to save; `begin` hears of each round before anything of it is sent."""
 
+    begin: Callable[[Progress], None] = lambda _: None
     on_round: Callable[[Row], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
     save: Callable[[Progress], None] = lambda _: None
@@ -94,6 +100,7 @@ class Rounds:
         while not self._over(progress):
             if hooks.should_stop():
                 raise Stopped
+            hooks.begin(progress)
             progress = self._round(progress)
             hooks.save(progress)
             hooks.on_round(progress.history[-1])
@@ -144,6 +151,7 @@ class Rounds:
         }
         row |= {"update_norm": distance(model.weights, progress.model.weights)}
         row |= self._cost_columns(exchange, started)
+        row = without_the_draw(row) if self._course.secret_draw else row
         return progress.advanced(model, row, self._aggregator.memory(), self._roster.has_judges())
 
     def _train(
@@ -202,7 +210,7 @@ class Rounds:
         The draw is on sorted partitions, since node ids differ from run to run.
         """
         everyone, share = self._roster.expected, self._course.participation
-        random = np.random.default_rng(self._seed("sample", number))
+        random = np.random.default_rng(None if self._course.secret_draw else self._seed("sample", number))
         if self._course.poisson:
             drawn = np.flatnonzero(random.random(everyone) < share)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bench.core.config import Federation, Protocol
@@ -59,7 +61,51 @@ def central_privacy(federation: Federation, total: int, largest: int) -> Central
     return CentralPrivacy(norm, federation.noise_multiplier, total * federation.participation, largest)
 
 
-def spent(federation: Federation, rounds: int) -> float:
-    """Epsilon of a client after some rounds; sampling adds nothing to local noise, which the server sees arrive."""
+ADJACENCY: dict[str, privacy.Adjacency] = {
+    # The server sums over whoever takes part; the denominator is a public number.
+    "central": "add or remove one client",
+    # A client's own release says that it is there, so what is hidden is which data it holds.
+    "local": "replace one client",
+}
+
+
+def spent(federation: Federation, releases: int) -> float:
+    """Epsilon of a client at the federation's delta after some rounds, those that a killed server repeats included.
+
+    Sampling gains nothing under local noise: who sends is seen.
+    """
     sampling = federation.participation if federation.privacy == "central" else 1.0
-    return privacy.epsilon(federation.noise_multiplier, sampling, rounds, federation.delta)
+    adjacency = ADJACENCY[federation.privacy]
+    return privacy.epsilon(federation.noise_multiplier, sampling, releases, federation.delta, adjacency)
+
+
+def privacy_statement(federation: Federation, *, simulated: bool) -> str:
+    """What the epsilon of a row or a record holds for, in a sentence; "" without privacy."""
+    if federation.privacy == "none":
+        return ""
+    sampled = federation.privacy == "central" and federation.participation < 1
+    drawn = "noise and choice of clients" if sampled else "noise"
+    origin = "the run's seed, in place of a secret draw" if simulated else "the operating system's entropy"
+    chance = f", each client asked with chance {federation.participation:g} a round" if sampled else ""
+    return (
+        f"{federation.privacy} differential privacy of a whole client ({ADJACENCY[federation.privacy]}), noise "
+        f"multiplier {federation.noise_multiplier:g}{chance}; {drawn} from {origin}; counts and metrics are not covered"
+    )
+
+
+def privacy_record(federation: Federation, releases: int) -> dict[str, Any] | None:
+    """What a deployment writes down of the privacy that it spent; None without privacy.
+
+    Args:
+        releases: rounds that were begun. One that a killed server began and then repeats has told twice.
+    """
+    if federation.privacy == "none":
+        return None
+    epsilon = spent(federation, releases)
+    return {
+        "epsilon": epsilon if np.isfinite(epsilon) else None,
+        "delta": federation.delta,
+        "adjacency": ADJACENCY[federation.privacy],
+        "releases": releases,
+        "statement": privacy_statement(federation, simulated=False),
+    }

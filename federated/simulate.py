@@ -29,7 +29,7 @@ from federated.packing import Packing, pack, to_group_norm, unpack
 from federated.passes import Passes, passes_of
 from federated.roster import Roster
 from federated.rounds import Hooks, Rounds, Row, Stopped
-from federated.settings import central_privacy, course_of, spent, work_of
+from federated.settings import central_privacy, course_of, privacy_statement, spent, work_of
 from federated.strategies import Recipe, batch_norm_policy, recipe
 from models.batches import has_batch_norm
 from models.callbacks import BEST, LAST, Interrupted
@@ -169,7 +169,7 @@ def _hooks(simulation: Simulation) -> Hooks:
     def save(progress: Progress) -> None:
         checkpoint.save(context.folder / LAST, progress)
 
-    return Hooks(tell, context.should_stop, save)
+    return Hooks(on_round=tell, should_stop=context.should_stop, save=save)
 
 
 def _finished(simulation: Simulation) -> bool:
@@ -217,10 +217,7 @@ def _notes(simulation: Simulation) -> list[str]:
         notes.append("predictions use the weighted mean of the clients' own BatchNorm layers")
     notes += in_pieces(simulation.context, simulation.shares, _takes_statistics(simulation))
     if federation.privacy != "none":
-        notes.append(
-            f"{federation.privacy} differential privacy of a whole client, noise multiplier "
-            f"{federation.noise_multiplier:g}; counts and metrics are not covered"
-        )
+        notes.append(privacy_statement(federation, simulated=True))
     return notes
 
 

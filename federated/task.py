@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import base64
+import json
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import torch
 
@@ -11,11 +13,18 @@ import bench
 from bench.core.cellspec import CellSpec
 from bench.core.config import Protocol
 from bench.core.errors import UserError
-from bench.core.identity import canonical, derive_seed, digest
-from models.batches import Preparation
-from models.network import Network
-from models.registry import MODELS, ModelSpec
-from models.weights import ResolvedWeights, load, normalization, resolve
+from bench.core.identity import canonical, digest
+from bench.data import registry as datasets
+from bench.data.table import Kind
+from bench.inputs import Source, divided_images, estimate_statistics, preparation
+from bench.networks import initial_network
+from bench.plan import Setup, settle
+from federated.packing import has_batch_norm
+from models.backbones import BACKBONES
+from models.calibrate import statistics
+from models.probe import build_without_memory
+from models.registry import MODELS
+from models.weights import resolve
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,10 @@ class Task:
     Attributes:
         cohort: what stands in a cell's place of the dataset; the seeds depend on it.
         sites: how many sites there are; their partitions are 0 to sites - 1.
-        kind: the kind of image, which chooses the augmentation at every site.
+        kind: the kind of image, which chooses the augmentation at every site; empty: the dataset's own in a rehearsal,
+            "other" otherwise.
         rehearsal: every site holds the same dataset and takes its share of it, as in a simulation.
+        statistics: BatchNorm statistics of a random, frozen backbone, base64; every site gets these and estimates none.
     """
 
     cohort: str
@@ -37,8 +48,9 @@ class Task:
     sites: int
     seed: int = 0
     split: str = "grouped"
-    kind: str = "other"
+    kind: str = ""
     rehearsal: bool = False
+    statistics: str = ""
 
     def to_json(self) -> str:
         """The task with the version of this package, which every site must share."""
@@ -51,8 +63,6 @@ class Task:
         Raises:
             UserError: when another version of the package wrote it.
         """
-        import json
-
         values: dict[str, Any] = json.loads(text)
         version = values.pop("version")
         if version != bench.__version__:
@@ -69,7 +79,10 @@ class Task:
         recipe(self.regime, self.protocol.federated)
         if len(self.classes) < 2:
             raise UserError("a task needs two classes or more: --classes glioma,meningioma")
-        self.weights()
+        if self.kind not in ("", *get_args(Kind)):
+            raise UserError(f"--kind takes {', '.join(get_args(Kind))}, not {self.kind!r}")
+        self._check_shares()
+        self._check_statistics()
         return self
 
     def key(self) -> str:
@@ -81,32 +94,48 @@ class Task:
         """The cell, for its seeds."""
         return CellSpec(self.model, self.cohort, self.split, self.regime, self.protocol, self.seed)
 
-    @property
-    def spec(self) -> ModelSpec:
-        """The registered model."""
-        return MODELS.get(self.model)
+    def setup(self) -> Setup:
+        """What network and inputs are built from, at the server and at every site; weights lie where each keeps them.
 
-    def weights(self) -> ResolvedWeights:
-        """The initial weights; where they lie is each machine's own affair."""
-        return resolve(self.protocol.weights, self.spec)
+        Raises:
+            UserError: the initial weights cannot be had here.
+        """
+        weights = resolve(self.protocol.weights, MODELS.get(self.model))
+        return settle(self.cell, weights, base64.b64decode(self.statistics))
 
-    def network(self, device: torch.device) -> Network:
-        """The network before the first round: the same at the server and at every site."""
-        torch.manual_seed(derive_seed(self.cell.fit_seed, "init"))
-        network = self.spec.build(len(self.classes))
-        load(network, self.weights())
-        if self.protocol.tuning == "head":
-            network.freeze_backbone()
-        network.to(device)
-        if self.protocol.channels_last:
-            network.to(memory_format=torch.channels_last)
-        return network
+    def with_statistics(self, dataset: str) -> Task:
+        """The task with BatchNorm statistics that are estimated here, as a simulation of this dataset estimates them.
 
-    def preparation(self, device: torch.device) -> Preparation:
-        """How images become tensors."""
-        kind: Any = self.kind if self.protocol.augmentation == "auto" else ""
-        normalize = normalization(self.protocol.normalization, self.weights())
-        return Preparation(normalize, kind, device, self.protocol.channels_last)
+        Itself where the backbone is not frozen with random weights.
+
+        Raises:
+            UserError: the dataset is not at hand.
+        """
+        setup, device = self.setup(), torch.device("cpu")
+        if not setup.random_backbone:
+            return self
+        source = Source(setup, datasets.load(dataset, self.protocol))
+        network = initial_network(setup, len(self.classes), device)
+        estimate_statistics(source, network, preparation(source, device), *divided_images(source))
+        return replace(self, statistics=base64.b64encode(statistics(network.backbone)).decode())
+
+    def _check_shares(self) -> None:
+        federation = self.protocol.federated
+        if self.rehearsal and federation.partition != "site" and federation.clients != self.sites:
+            raise UserError(
+                f"a rehearsal deals the dataset to federated.clients = {federation.clients} clients, and there are "
+                f"{self.sites} sites: --set federated.clients={self.sites}"
+            )
+
+    def _check_statistics(self) -> None:
+        setup = self.setup()
+        if self.statistics or not setup.random_backbone:
+            return
+        if has_batch_norm(build_without_memory(BACKBONES.get(setup.model.backbone).build)):
+            raise UserError(
+                "a random backbone that stays frozen needs BatchNorm statistics, and the server sees no site's images: "
+                "name a dataset of this machine with --statistics, or choose --set weights=imagenet or tuning=full"
+            )
 
     def _values(self) -> dict[str, Any]:
         values = {name: value for name, value in vars(self).items() if name != "protocol"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -32,3 +33,26 @@ def calibrate(backbone: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> 
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+
+
+def statistics(backbone: nn.Module) -> bytes:
+    """Every running mean and variance, layer by layer, as little-endian float32; empty where there is none."""
+    return b"".join(tensor.detach().cpu().numpy().astype("<f4").tobytes() for tensor in _running(backbone))
+
+
+@torch.no_grad()
+def put_statistics(backbone: nn.Module, values: bytes) -> None:
+    """Undo `statistics`. Raises ValueError when there are more or fewer numbers than the backbone holds."""
+    tensors = _running(backbone)
+    numbers = torch.from_numpy(np.frombuffer(values, "<f4").astype(np.float32))
+    if len(numbers) != sum(tensor.numel() for tensor in tensors):
+        raise ValueError(f"{len(numbers)} statistics do not fit a backbone of {sum(t.numel() for t in tensors)}")
+    start = 0
+    for tensor in tensors:
+        tensor.copy_(numbers[start : start + tensor.numel()])
+        start += tensor.numel()
+
+
+def _running(backbone: nn.Module) -> list[Tensor]:
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    return [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var) if tensor is not None]

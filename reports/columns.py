@@ -182,6 +182,17 @@ COLUMNS: tuple[Column, ...] = (
     Column("down_mb", "Sent down", "federated", "low", 1, 2, "MB", "By the server to the clients, all rounds.", "Down"),
     Column("rounds", "Rounds", "federated", "", 1, 0, "", "Communication rounds."),
     Column(
+        "epsilon",
+        "Epsilon",
+        "federated",
+        "low",
+        1,
+        2,
+        "",
+        "Privacy loss of a whole client at delta: central noise, adding or removing one; local noise, replacing one.",
+    ),
+    Column("delta", "Delta", "federated", "low", 1, 7, "", "The delta at which epsilon is stated."),
+    Column(
         "worst_client_accuracy",
         "Worst client",
         "federated",

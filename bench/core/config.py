@@ -53,7 +53,7 @@ class Federation(_Frozen):
     compression: Compression = Field("none", description="of the clients' updates")
     compression_ratio: float = Field(0.1, gt=0, le=1, description="share of the numbers that topk sends")
     privacy: Literal["none", "central", "local"] = Field("none", description="who clips and adds noise")
-    noise_multiplier: float = Field(1.0, ge=0, description="noise deviation over the sensitivity")
+    noise_multiplier: float = Field(1.0, ge=0, description="noise deviation over the largest clipped update")
     clip_norm: float | None = Field(1.0, gt=0, description="largest norm of an update; none: not clipped")
     delta: float = Field(1e-5, gt=0, lt=1, description="the delta at which epsilon is stated")
     secure_aggregation: bool = Field(False, description="SecAgg+: the server sees sums only")

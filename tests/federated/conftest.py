@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from bench.core.config import Federation, Protocol
+from bench.cell import context_of
+from bench.core.config import Federation, Protocol, Runtime
 from bench.data.loader import Part
+from bench.data.registry import load as load_dataset
+from bench.inputs import CellJob, cell_data, preparation
+from bench.networks import initial_network
+from bench.plan import plan_cell
+from federated import checkpoint
+from federated.checkpoint import Progress
+from federated.simulate import Simulation, fit
+from federated.task import Task
 from models.batches import Preparation
+from models.callbacks import BEST, LAST
+from models.registry import MODELS
 from models.training import FitContext, FitData
-from models.weights import Normalization
+from models.weights import Normalization, resolve
 
 FEATURES, CLASSES = 6, 3
 
@@ -92,3 +105,36 @@ def make_context(tmp_path: Path) -> Callable[..., FitContext]:
 def one_thread() -> None:
     """Tiny tensors are slower on two threads, and sums differ with their number."""
     torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What a simulation left: the last round's state, and the chosen weights by name."""
+
+    progress: Progress
+    best: dict[str, torch.Tensor]
+
+
+@pytest.fixture
+def simulate(tmp_path: Path) -> Callable[..., Simulated]:
+    """Runs a rehearsal's cell as `bench run` does, without its test figures; `answered` loses clients by round."""
+
+    def run(task: Task, answered: list[set[int]] | None = None) -> Simulated:
+        folder = tmp_path / "simulated"
+        folder.mkdir()
+        device, table = torch.device("cpu"), load_dataset(task.cohort, task.protocol)
+        weights = resolve(task.protocol.weights, MODELS.get(task.model))
+        job = CellJob(plan_cell(task.cell, table, weights), table, folder, Runtime(device="cpu", threads=1))
+        network = initial_network(job.planned, len(table.classes), device)
+        data = cell_data(job.source, network, preparation(job.source, device))
+        context = context_of(job, network, data.fit, device)
+        with pytest.MonkeyPatch.context() as patch:
+            if answered is not None:
+                patch.setattr(
+                    Simulation, "drops", lambda _, number, one: number > 0 and one not in answered[number - 1]
+                )
+            fit(context)
+        progress = checkpoint.load(folder / LAST, Simulation.of(context).start())
+        return Simulated(progress, load_file(folder / BEST))
+
+    return run

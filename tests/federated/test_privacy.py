@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import numpy as np
 import pytest
+from flwr.clientapp import ClientApp
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from bench.core.config import Federation
 from federated import privacy
-from federated.aggregate import CentralPrivacy
+from federated.aggregate import Aggregator, CentralPrivacy, Model, Update
+from federated.inprocess import InProcessGrid
+from federated.settings import privacy_record, privacy_statement, spent
+from federated.strategies import RECIPES
 
 
 def test_clipping_bounds_the_update_and_leaves_a_short_one_alone() -> None:
@@ -35,6 +42,20 @@ def test_the_noise_on_a_weighted_mean_covers_its_largest_client() -> None:
     assert central.deviation() == pytest.approx(1.5 * 2.0 * 0.4)
 
 
+@pytest.mark.parametrize("examples", [10.0, 40.0, 400.0])
+def test_no_client_moves_the_mean_by_more_than_the_noise_reckons_with(examples: float) -> None:
+    """A site that joined later, or overstates its images, would otherwise weigh more than the largest at the start."""
+    central = CentralPrivacy(clip_norm=2.0, noise_multiplier=0.0, expected=100, largest=40)
+    model, nothing = np.zeros(3, np.float32), np.empty(0, np.float32)
+    InProcessGrid(ClientApp(), 1)  # Flower's messages want to know who makes them
+    chosen = RECIPES["fedavg"]
+    aggregator = Aggregator(chosen, chosen.strategy(Federation()), 100, central)
+    update = Update(np.full(3, 9, np.float32), nothing, nothing, examples, 1.0)
+    moved = aggregator.step(1, [update], Model(model, nothing, nothing), privacy.noise_stream(0)).weights
+    weighted = float(np.linalg.norm(moved)) * examples / central.expected
+    assert weighted == pytest.approx(min(examples, 40) / 100 * 2.0, rel=1e-5)
+
+
 def analytic_gaussian(multiplier: float, delta: float) -> float:
     """Epsilon of one Gaussian release, exactly (Balle and Wang 2018, theorem 8)."""
 
@@ -43,6 +64,62 @@ def analytic_gaussian(multiplier: float, delta: float) -> float:
         return float(norm.cdf(half - whole) - math.exp(epsilon) * norm.cdf(-half - whole) - delta)
 
     return float(brentq(excess, 0, 200, xtol=1e-10))
+
+
+def test_a_replaced_client_moves_its_clipped_update_by_twice_the_norm() -> None:
+    known, norm_ = np.zeros(3, np.float32), 0.5
+    one, other = (privacy.clip(sign * np.full(3, 9, np.float32), known, norm_) for sign in (1, -1))
+    assert float(np.linalg.norm(one - other)) == pytest.approx(2 * norm_)
+
+
+@pytest.mark.parametrize(("multiplier", "rounds"), [(1.0, 1), (2.0, 10), (8.0, 1)])
+def test_epsilon_of_local_noise_is_the_analytic_one_of_a_sensitivity_of_twice_the_norm(
+    multiplier: float, rounds: int
+) -> None:
+    """Noise of z times the norm is noise of z / 2 times what replacing a client's data can do to its update."""
+    expected = analytic_gaussian(multiplier / 2 / math.sqrt(rounds), 1e-5)
+    federation = Federation(privacy="local", noise_multiplier=multiplier, participation=0.5)
+    assert spent(federation, rounds) == pytest.approx(expected, abs=1e-3)
+
+
+def test_one_round_of_local_noise_at_multiplier_one() -> None:
+    assert spent(Federation(privacy="local", noise_multiplier=1.0), 1) == pytest.approx(9.997, abs=1e-3)
+
+
+def test_epsilon_of_central_noise_is_that_of_adding_or_removing_a_client() -> None:
+    whole = Federation(privacy="central", noise_multiplier=1.0)
+    assert spent(whole, 1) == pytest.approx(analytic_gaussian(1.0, 1e-5), abs=1e-3)
+    sampled = whole.model_copy(update={"participation": 0.5})
+    assert spent(sampled, 1) == pytest.approx(sampled_gaussian(1.0, 0.5, 1e-5), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "words"),
+    [
+        ("local", 0.5, r"replace one client.*multiplier 1; noise from"),
+        ("central", 1.0, r"add or remove one client.*multiplier 1; noise from"),
+        ("central", 0.5, r"add or remove one client.*chance 0.5 a round; noise and choice of clients from"),
+    ],
+)
+def test_the_statement_names_adjacency_sampling_and_where_the_randomness_comes_from(
+    kind: Any, share: float, words: str
+) -> None:
+    federation = Federation(privacy=kind, participation=share)
+    assert re.search(
+        f"{words} the run's seed, in place of a secret draw", privacy_statement(federation, simulated=True)
+    )
+    record = privacy_record(federation, 3)
+    assert record is not None
+    assert re.search(f"{words} the operating system's entropy", record["statement"])
+    assert record["epsilon"] == spent(federation, 3)
+    assert record["releases"] == 3
+
+
+def test_without_privacy_nothing_is_recorded_and_no_noise_is_no_finite_epsilon() -> None:
+    assert privacy_record(Federation(), 3) is None
+    silent = privacy_record(Federation(privacy="central", noise_multiplier=0.0), 3)
+    assert silent is not None
+    assert silent["epsilon"] is None  # JSON has no infinity
 
 
 @pytest.mark.parametrize(("multiplier", "rounds"), [(1.0, 1), (2.0, 10), (4.0, 50)])
