@@ -21,7 +21,7 @@ def peak_memory_mb(device: torch.device, work: Callable[[], None]) -> float | No
     """
     if device.type == "cuda":
         return _on_a_gpu(device, work)
-    if torch.autograd._profiler_enabled():
+    if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
         return None
     # Otherwise it tells of itself on the standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
