@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.core.config import Federation
+from bench.core.config import Federation, Protocol
 from federated.data import Shares, share_out
 from federated.settings import course_of
 from models.training import FitContext
@@ -24,6 +24,13 @@ class Passes:
     seen: int
     epochs: int
     patience: int
+
+    def note(self) -> str:
+        """What a reader of the twin's row must know."""
+        return (
+            f"centralized twin: at most {self.epochs} passes over all training images ({self.seen} images seen), where "
+            f"the federated fit is expected to train on {self.expected:.0f}"
+        )
 
 
 def passes_of(context: FitContext) -> Passes:
@@ -62,3 +69,19 @@ def _images_a_round(shares: Shares, federation: Federation, batch_size: int) -> 
         planned = federation.local_steps or federation.local_epochs * (len(part) // size)
         total += size * expected_steps(planned, federation.straggler_rate)
     return total
+
+
+def twin_protocol(protocol: Protocol, passes: Passes) -> Protocol:
+    """The protocol under which the twin trains; it never refits, as no federated fit does."""
+    return protocol.model_copy(
+        update={
+            "optimizer": "sgd",
+            "learning_rate": protocol.federated.local_learning_rate,
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+            "schedule": "none",
+            "epochs": passes.epochs,
+            "early_stopping_patience": passes.patience,
+            "refit": False,
+        }
+    )

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from safetensors.torch import load_file, save_file
 
 from bench.core.atomic import replacing
-from bench.core.config import Federation, Protocol
+from bench.core.config import Federation
 from bench.core.identity import derive_seed
 from bench.measure.clients import VAL_CLIENT_COLUMNS
 from federated import checkpoint
@@ -26,7 +26,7 @@ from federated.data import PartData, Shares, in_pieces, share_out, write_partiti
 from federated.inprocess import InProcessGrid
 from federated.losses import DroppedOut, history_notes
 from federated.packing import Packing, pack, to_group_norm, unpack
-from federated.passes import Passes, passes_of
+from federated.passes import passes_of, twin_protocol
 from federated.roster import Roster
 from federated.rounds import Hooks, Rounds, Row, Stopped
 from federated.settings import central_privacy, course_of, privacy_statement, spent, work_of
@@ -240,24 +240,4 @@ def twin(context: FitContext) -> FitOutcome:
 
     passes = passes_of(context)
     outcome = centralized(replace(context, protocol=twin_protocol(context.protocol, passes)))
-    note = (
-        f"centralized twin: at most {passes.epochs} passes over all training images ({passes.seen} images seen), where "
-        f"the federated fit is expected to train on {passes.expected:.0f}"
-    )
-    return replace(outcome, notes=[*outcome.notes, note])
-
-
-def twin_protocol(protocol: Protocol, passes: Passes) -> Protocol:
-    """The protocol under which the twin trains; it never refits, as no federated fit does."""
-    return protocol.model_copy(
-        update={
-            "optimizer": "sgd",
-            "learning_rate": protocol.federated.local_learning_rate,
-            "momentum": 0.0,
-            "weight_decay": 0.0,
-            "schedule": "none",
-            "epochs": passes.epochs,
-            "early_stopping_patience": passes.patience,
-            "refit": False,
-        }
-    )
+    return replace(outcome, notes=[*outcome.notes, passes.note()])

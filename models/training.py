@@ -121,7 +121,8 @@ def fit(context: FitContext) -> FitOutcome:
     chosen = [Schedule(context.protocol), _early_stopping(context.protocol), keeper]
     history = _train(context, chosen)
     columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
-    in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
+    size = context.batch_size if context.devices == 1 else ddp.batch_size(context)
+    in_pieces = pieces_notes(size, context.pieces, has_batch_norm(context.module))
     outcome = FitOutcome(history.rows, columns, [*ddp.notes(context), *in_pieces])
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
 

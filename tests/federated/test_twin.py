@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from federated.passes import expected_steps, passes_of
-from federated.simulate import fit, twin, twin_protocol
+from federated.passes import expected_steps, passes_of, twin_protocol
+from federated.simulate import fit, twin
 from models.training import FitContext
 
 Make = Callable[..., FitContext]

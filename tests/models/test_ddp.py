@@ -129,7 +129,8 @@ def test_two_processes_learn_what_one_device_learns(tmp_path: Path, micro_batche
     for row, wanted in zip(without_clock(outcome), without_clock(expected), strict=True):
         assert row == pytest.approx(wanted, rel=1e-4)
     assert outcome.columns == expected.columns
-    assert outcome.notes == ["every batch shared equally by 2 CPU processes"]
+    assert outcome.notes == ["every batch shared equally by 2 CPU processes", *expected.notes]
+    assert len(expected.notes) == micro_batches - 1
     for name, tensor in one.module.state_dict().items():
         torch.testing.assert_close(two.module.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
     batches = [event for event in events if event["event"] == "batch"]
