@@ -45,8 +45,8 @@ class Progress:
     ) -> Progress:
         """After a further round with this row.
 
-        A round can only be the best when it has an update or follows one, and was evaluated. Under a secret draw the row
-        tells of nobody, and every round counts: its noise is released whoever answered.
+        A round can only be the best when it has an update or follows one, and was evaluated. Under a secret draw the
+        row tells of nobody, and every round counts: its noise is released whoever answered.
 
         Args:
             judged: whether any client holds validation images; where none does, the newest model counts as the best.

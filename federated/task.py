@@ -19,8 +19,8 @@ from bench.data.table import Kind
 from bench.inputs import Source, divided_images, estimate_statistics, preparation
 from bench.networks import initial_network
 from bench.plan import Setup, settle
-from federated.packing import has_batch_norm
 from models.backbones import BACKBONES
+from models.batches import has_batch_norm
 from models.calibrate import statistics
 from models.probe import build_without_memory
 from models.registry import MODELS

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from bench.core.config import load_protocol
 from bench.core.errors import UserError
+from bench.measure.clients import VAL_CLIENT_COLUMNS
 from federated import checkpoint
 from federated.apps import client_app
 from federated.checkpoint import Progress
@@ -42,7 +43,7 @@ SETTINGS: dict[str, tuple[str, list[str], tuple[int, ...], int]] = {
     "grown size": ("torchvision:alexnet", ["tuning=full", "image_size=32"], (64, 64, 3), 0),
     "the paper's baseline": ("inception_v3", ["tuning=full", "batch_size=8", "federated.rounds=1"], (75, 75, 3), 0),
     "feature views": ("deepmedix", ["feature_views=3"], (1280, 2, 2), 2),
-    "no BatchNorm": ("squeezenet1_1", [], (512, 1, 1), 0),
+    "no BatchNorm": ("squeezenet1_1", [], (512, 3, 3), 0),
 }
 
 
@@ -174,7 +175,7 @@ def test_a_deployment_s_poisson_sample_is_secret_and_nobody_writes_it_down(
     told = {name for row in rows for name, value in row.items() if value is not None}
     assert told == {
         *("round", "learning_rate", "update_norm", "seconds", "val_loss", "val_accuracy"),
-        *("client_mean", "client_worst", "client_p10", "client_spread"),
+        *VAL_CLIENT_COLUMNS,
     }
     assert list(checkpoint.load(tmp_path / "out" / LAST, Progress.start(found.model)).history) == list(rows)
     assert status(tmp_path)["history"] == list(rows)
@@ -187,7 +188,7 @@ def test_the_draw_is_the_seed_s_in_a_simulation_and_the_system_s_in_a_deployment
     def samples(system_noise: bool) -> set[tuple[int, ...]]:
         course = course_of(protocol, system_noise=system_noise)
         rounds = Rounds(None, Everyone(40), None, Work(0, seed=1), course)  # type: ignore[arg-type]
-        return {tuple(rounds._sample(3)) for _ in range(5)}
+        return {tuple(rounds._sample(3)[0]) for _ in range(5)}
 
     assert len(samples(system_noise=False)) == 1
     assert len(samples(system_noise=True)) == 5

@@ -171,14 +171,14 @@ def test_a_trial_cannot_either(small_plan: MakePlan, tmp_path: Path) -> None:
     assert not leaks(reachable(HEARD), table, test, cached_images(table, 32))
 
 
-def test_a_site_of_a_deployment_cannot_either(small_plan: MakePlan) -> None:
+def test_a_site_of_a_deployment_cannot_either(small_plan: MakePlan, tmp_path: Path) -> None:
     plan = small_plan("linear@tiny", ("tuning=full", "federated.clients=3"), regimes="fedavg")
     spec, table = plan.cells[0].spec, plan.tables["phantom-brain"]
     task = Task("phantom-brain", "linear@tiny", "fedavg", spec.protocol, tuple(table.classes), 3, rehearsal=True)
-    device = torch.device("cpu")
-    parts = deployed.site_parts(task, "phantom-brain", 1, task.network(device), task.preparation(device))
+    node = {"data": "phantom-brain", "partition-id": 1, "state": str(tmp_path)}
+    client = deployed.site_client(task.to_json(), tuple(sorted(node.items())))
     test = split(table, task.split, task.cell.data_seed).test
-    assert not leaks(reachable(parts), table, test, cached_images(table, 32))
+    assert not leaks(reachable(client), table, test, cached_images(table, 32))
 
 
 def numbered(count: int, rows: list[int]) -> Part:
