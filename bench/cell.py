@@ -22,6 +22,7 @@ from bench.data.loader import Part
 from bench.environment import machine
 from bench.inputs import CellData, CellJob, cell_data, preparation
 from bench.measure import quality
+from bench.measure.clusters import METHODS, MOST_PARTS, clusters
 from bench.measure.extra import extra_intervals, extra_quality
 from bench.networks import initial_network, model_cost, model_timing, pick_device
 from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
@@ -135,20 +136,20 @@ def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDAr
 
 def measure_quality(
     job: CellJob, data: CellData, predicted: NDArray[np.float32], outcome: FitOutcome
-) -> dict[str, dict[str, Any]]:
-    """The quality of the predictions with its intervals, and the fit's own columns."""
+) -> dict[str, Any]:
+    """The quality of the predictions, its intervals and how they were taken, and the fit's own columns."""
     labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
     seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
-    resamples = job.protocol.bootstrap_resamples
-    intervals = quality.intervals(labels, predicted, groups, classes, resamples, seed)
-    intervals |= extra_intervals(labels, predicted, groups, resamples, seed)
+    most_parts = min(job.protocol.bootstrap_resamples, MOST_PARTS)
+    intervals = quality.intervals(labels, predicted, groups, classes, most_parts, seed)
+    intervals |= extra_intervals(labels, predicted, groups, most_parts, seed)
     found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
     metrics = {name: json_number(value) for name, value in {**found, **outcome.columns}.items()}
     seconds = [row["seconds"] for row in outcome.history if row.get("seconds")]
     if seconds:
         metrics["train_images_per_s"] = len(data.fit.train) / float(np.median(seconds))
     bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}
-    return {"metrics": metrics, "intervals": bounds}
+    return {"metrics": metrics, "intervals": bounds, "interval_method": METHODS[clusters(groups)[1]]}
 
 
 def measure_cost(job: CellJob, device: torch.device) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.measure.statistics import Difference
-from reports.ablation import points
+from reports.ablation import points, reach
 from reports.columns import column
 from reports.grid import Row
 from reports.markup import Entry, Grid, grid
@@ -79,6 +79,5 @@ def _line(gap: Gap) -> list[Entry | str]:
     costs = [column(name).text(found.mean if found else None) for name, found in zip(COSTS, figures, strict=True)]
     if step is None:
         return [row.model, condition.dataset, regime, ours, twin, "–", "–", "–", *costs]
-    interval = f"[{points(step.low)}, {points(step.high)}]"
     value = Entry(points(step.value), bold=step.p < 0.05)
-    return [row.model, condition.dataset, regime, ours, twin, value, interval, probability(step.p), *costs]
+    return [row.model, condition.dataset, regime, ours, twin, value, reach(step), probability(step.p), *costs]
