@@ -156,10 +156,13 @@ def row(cell: StoredCell) -> dict[str, Any]:
     base = {"key": cell.key, **spec, "status": cell.status, "problem": cell.problem}
     if cell.result is None:
         return {**base, **protocol}
+    from bench.measure.clusters import interval_method
+
     low_high: dict[str, float | None] = {}
     for name, (low, high) in cell.result["intervals"].items():
         low_high |= {f"{name}_low": low, f"{name}_high": high}
-    measured = {**cell.result["metrics"], **low_high, **cell.result["cost"], **cell.result["timing"]}
+    low_high_method = {**low_high, "interval_method": interval_method(cell.result)}
+    measured = {**cell.result["metrics"], **low_high_method, **cell.result["cost"], **cell.result["timing"]}
     about = {name: cell.result["data"].get(name) for name in ("synthetic", "audit", "n_train", "n_val", "n_test")}
     return {**base, **measured, **about, "seconds": cell.result["seconds"], **protocol}
 

@@ -159,8 +159,8 @@ def _adjusted(effects: Sequence[Effect]) -> list[Effect]:
 
 NOTES = (
     "Variant minus full model, percentage points, on the same images and seeds; 95 % interval by a jackknife over "
-    "groups (DeLong's components for ROC-AUC). p: exact sign flips of groups (accuracy), Student's t (balanced accuracy, "
-    "ROC-AUC), Holm-adjusted over the table.",
+    "groups (DeLong's components for ROC-AUC). p: exact sign flips of groups (accuracy), Student's t (the others), "
+    "Holm-adjusted over the table.",
     "Smallest: the true difference that these test images would show four times out of five.",
 )
 

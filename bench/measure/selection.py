@@ -19,7 +19,7 @@ _CHUNK_ELEMENTS = 4_000_000
 
 
 def every_pair(sums: Floats, flips: int = FLIPS, seed: int = 0) -> Floats:
-    """p values of all pairs of systems, adjusted over all of them (family-wise): [systems, systems], NaN on the diagonal.
+    """p values of all pairs of systems, adjusted over all: [systems, systems], NaN on the diagonal.
 
     Args:
         sums: [parts, groups, systems]: rightly decided images of each group in each test part (a seed's or a fold's);
@@ -58,7 +58,7 @@ def _observed(sums: Floats, rows: Ints, columns: Ints, shared: Floats) -> tuple[
 def _reached(
     sums: Floats, rows: Ints, columns: Ints, shared: Floats, scale: Floats, limits: Floats, flips: int, seed: int
 ) -> Floats:
-    """How often the largest statistic of a pair and those after it is at least the pair's own [pairs]; falling order."""
+    """How often the largest statistic of a pair and those after it reaches its own [pairs], in falling order."""
     random, count = np.random.default_rng(seed), np.zeros(limits.size)
     chunk = max(1, _CHUNK_ELEMENTS // max(sums.shape[1], limits.size, 1))
     for start in range(0, flips, chunk):
