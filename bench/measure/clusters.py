@@ -20,7 +20,7 @@ METHODS = {
     "image": f"jackknife over {TOO_NARROW}, Student's t",
 }
 
-# Results that do not name their method: percentiles of a bootstrap, over images where there were fewer groups than this.
+# Results that do not name their method: a bootstrap's percentiles, over images where groups were fewer than this.
 _EARLIER_FEWEST = 10
 
 
@@ -43,7 +43,7 @@ def clusters(groups: ArrayLike) -> tuple[Ints, str]:
     for itself.
     """
     names = np.asarray(groups).astype(str)
-    alone = np.char.add("\x00", np.arange(names.size).astype(str))
+    alone = np.char.add("\x01", np.arange(names.size).astype(str))
     _, codes = np.unique(np.where(names == "", alone, names), return_inverse=True)
     if names.size and not np.any(names != ""):
         return codes.astype(np.int64), "unknown"

@@ -123,7 +123,7 @@ def differences(parts: Sequence[Paired], classes: Sequence[str], names: Sequence
 def _steps(
     part: Paired, lots: Ints, count: int, classes: Sequence[str], names: Sequence[str]
 ) -> dict[str, tuple[float, Floats]]:
-    """A minus B by column on one test part, and without each of `count` lots; lots that are not in it change nothing."""
+    """A minus B by column on one test part, and without each of `count` lots; other parts' lots change nothing."""
     present, codes = np.unique(lots, return_inverse=True)
     sides = [
         left_out(scores(part.labels, shares, classes), codes.astype(np.int64), names)

@@ -218,7 +218,7 @@ def drawn_groups(groups: ArrayLike, ids: ArrayLike) -> tuple[NDArray[np.str_], s
     id in every seed.
     """
     names, unit = np.asarray(groups).astype(str), clusters(groups)[1]
-    alone = np.char.add("\x00", np.asarray(ids).astype(str))
+    alone = np.char.add("\x01", np.asarray(ids).astype(str))
     return (np.where(names == "", alone, names) if unit == "group" else alone), unit
 
 
