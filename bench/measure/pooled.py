@@ -114,9 +114,9 @@ def differences(parts: Sequence[Paired], classes: Sequence[str], names: Sequence
     found = {}
     for name, pieces in steps.items():
         value = float(np.mean([at for at, _ in pieces]))
-        mine = weights.of_column(name)
-        spread = error(value, np.mean([without for _, without in pieces], axis=0), mine)
-        found[name] = normal_difference(value, spread, _method("jackknife, Student's t", unit), freedom(mine))
+        weight = weights.of_column(name)
+        spread = error(value, np.mean([without for _, without in pieces], axis=0), weight)
+        found[name] = normal_difference(value, spread, _method("jackknife, Student's t", unit), freedom(weight))
     return found
 
 

@@ -30,16 +30,17 @@ def every_pair(sums: Floats, flips: int = FLIPS, seed: int = 0) -> Floats:
     Returns:
         Two-sided p; NaN for pairs without a common part.
     """
-    has = np.isfinite(sums).all(axis=1)
+    has = np.isnan(sums).sum(axis=1) == 0
     known = np.nan_to_num(sums)
     rows, columns = np.triu_indices(sums.shape[2], 1)
     shared = has[:, rows] & has[:, columns]
     tested = shared.any(axis=0)
-    rows, columns, shared = rows[tested], columns[tested], shared[:, tested].astype(np.float64)
-    totals, scale = _observed(known, rows, columns, shared)
+    rows, columns = rows[tested], columns[tested]
+    common: Floats = shared[:, tested].astype(np.float64)
+    totals, scale = _observed(known, rows, columns, common)
     order = np.argsort(-np.abs(totals), kind="stable")
     rows, columns = rows[order], columns[order]
-    reached = _reached(known, rows, columns, shared[:, order], scale[order], np.abs(totals[order]), flips, seed)
+    reached = _reached(known, rows, columns, common[:, order], scale[order], np.abs(totals[order]), flips, seed)
     found = np.full((sums.shape[2], sums.shape[2]), np.nan)
     found[rows, columns] = found[columns, rows] = np.maximum.accumulate((reached + 1) / (flips + 1))
     return found
