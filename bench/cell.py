@@ -16,13 +16,14 @@ from threadpoolctl import threadpool_limits
 
 from bench.core.atomic import write_json
 from bench.core.identity import derive_seed, digest
+from bench.core.intervals import METHODS
 from bench.core.regimes import REGIMES
 from bench.data.auditstore import audit_verdict
 from bench.data.loader import Part
 from bench.environment import machine
 from bench.inputs import CellData, CellJob, cell_data, preparation
 from bench.measure import quality
-from bench.measure.clusters import METHODS, MOST_PARTS, clusters
+from bench.measure.clusters import MOST_PARTS, clusters
 from bench.measure.extra import extra_intervals, extra_quality
 from bench.networks import initial_network, model_cost, model_timing, pick_device
 from bench.store import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table

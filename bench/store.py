@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.atomic import replacing, write_json
 from bench.core.errors import UserError
+from bench.core.intervals import interval_method
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,8 +157,6 @@ def row(cell: StoredCell) -> dict[str, Any]:
     base = {"key": cell.key, **spec, "status": cell.status, "problem": cell.problem}
     if cell.result is None:
         return {**base, **protocol}
-    from bench.measure.clusters import interval_method
-
     low_high: dict[str, float | None] = {}
     for name, (low, high) in cell.result["intervals"].items():
         low_high |= {f"{name}_low": low, f"{name}_high": high}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.measure.clusters import TOO_NARROW
+from bench.core.intervals import TOO_NARROW
 from bench.measure.pooled import difference, mean_difference
 from bench.measure.statistics import Difference, holm, smallest_difference
 from reports.columns import column

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure.clusters import TOO_NARROW, interval_method
+from bench.core.intervals import TOO_NARROW, interval_method
 from bench.store import StoredCell
 from reports.columns import BY_NAME
 from reports.published import figures

@@ -8,8 +8,8 @@ from importlib.resources import files
 from typing import Any
 
 import bench
+from bench.core.intervals import METHODS, TOO_NARROW, interval_method
 from bench.core.output import counted
-from bench.measure.clusters import METHODS, TOO_NARROW, interval_method
 from reports.ablation import Ablation
 from reports.ablation import tables as ablation_tables
 from reports.cards import dataset_cards, environment_fields, machine_notes, protocol_fields

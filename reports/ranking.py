@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.measure.clusters import TOO_NARROW
+from bench.core.intervals import TOO_NARROW
 from reports.columns import column
 from reports.grid import Condition, Row, conditions
 from reports.pairing import Contrast, against

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench.measure.clusters import interval_method
+from bench.core.intervals import interval_method
 from bench.store import StoredCell
 from reports.source import Source
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure.clusters import FEWEST_GROUPS, TOO_NARROW
+from bench.core.intervals import TOO_NARROW
+from bench.measure.clusters import FEWEST_GROUPS
 from bench.measure.clusters import parts as leave_out
 from bench.measure.jackknife import Weights, error, freedom
 from bench.measure.quality import left_out, scores

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.measure.clusters import TOO_NARROW, clusters
+from bench.core.intervals import TOO_NARROW
+from bench.measure.clusters import clusters
 from bench.measure.jackknife import freedom
 from bench.measure.quality import scores
 

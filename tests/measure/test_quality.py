@@ -7,8 +7,9 @@ import pytest
 from sklearn import metrics
 
 from bench.core.errors import UserError
+from bench.core.intervals import METHODS, TOO_NARROW
 from bench.measure import quality as subject
-from bench.measure.clusters import METHODS, TOO_NARROW, clusters
+from bench.measure.clusters import clusters
 
 CLASSES = ("a", "b", "c", "d")
 
