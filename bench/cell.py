@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from bench.core.atomic import write_json
 from bench.core.identity import derive_seed, digest
+from bench.core.intervals import METHODS
 from bench.core.regimes import REGIMES
 from bench.core.sealed import Sealed
 from bench.data.auditstore import audit_verdict
@@ -25,6 +26,7 @@ from bench.environment import machine
 from bench.inputs import CellData, CellJob, cell_data, preparation
 from bench.measure import quality
 from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
+from bench.measure.clusters import MOST_PARTS, clusters
 from bench.measure.extra import extra_intervals, extra_quality
 from bench.measure.throughput import train_images_per_s
 from bench.networks import initial_network, model_cost, model_timing, pick_device
@@ -148,22 +150,22 @@ def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDAr
 
 def measure_quality(
     job: CellJob, data: CellData, predicted: NDArray[np.float32], outcome: FitOutcome
-) -> dict[str, dict[str, Any]]:
-    """The quality of the predictions with its intervals, over clients too if there are any, and the fit's columns."""
+) -> dict[str, Any]:
+    """The quality of the predictions (over clients too if there are any), its intervals, and the fit's own columns."""
     labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
     seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
-    resamples = job.protocol.bootstrap_resamples
-    intervals = quality.intervals(labels, predicted, groups, classes, resamples, seed)
-    intervals |= extra_intervals(labels, predicted, groups, resamples, seed)
+    most_parts = min(job.protocol.bootstrap_resamples, MOST_PARTS)
+    intervals = quality.intervals(labels, predicted, groups, classes, most_parts, seed)
+    intervals |= extra_intervals(labels, predicted, groups, most_parts, seed)
     found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
     if outcome.holders is not None:
         holders = outcome.holders(data.test)
         found |= client_accuracy(labels, predicted, holders)
-        intervals |= mean_client_interval(labels, predicted, holders, groups, resamples, seed)
+        intervals |= mean_client_interval(labels, predicted, holders, groups, most_parts, seed)
     found |= outcome.columns | train_images_per_s(outcome.history)
     metrics = {name: json_number(value) for name, value in found.items()}
     bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}
-    return {"metrics": metrics, "intervals": bounds}
+    return {"metrics": metrics, "intervals": bounds, "interval_method": METHODS[clusters(groups)[1]]}
 
 
 def untested_clients(metrics: Mapping[str, float | None]) -> str:

@@ -18,7 +18,6 @@ from bench.store import Run
 
 Outcome = Literal["better", "worse", "same", "not comparable", "missing"]
 ALPHA = 0.05
-Z_ONE_SIDED = 1.6448536269514722
 EXACT_COLUMNS = ("params_m", "macs_m", "flops_m")
 
 
@@ -145,7 +144,8 @@ def _quality(name: str, metric: str, paired: Paired | None, base: Side, now: Sid
         step = _interval_step(metric, (before, after), base.cells[name], now.cells[name], paired)
     if step is None:
         return Verdict(name, metric, "not comparable", before, after, why="no interval on both sides", margin=margin)
-    low, high = step.value - Z_ONE_SIDED * step.error, step.value + Z_ONE_SIDED * step.error
+    reach = _one_sided(step)
+    low, high = step.value - reach, step.value + reach
     bounds = (low, high) if sign > 0 else (-high, -low)
     return Verdict(
         name,
@@ -165,10 +165,9 @@ def _paired_step(metric: str, paired: Paired, classes: Sequence[str], probabilit
     """Now minus base on the same images; None where the baseline kept decisions only and the metric needs more."""
     if not probabilities and metric not in DECIDED:
         return None
-    return difference(metric, [paired], classes, resamples=RESAMPLES)
+    return difference(metric, [paired], classes)
 
 
-RESAMPLES = 500
 # What the baseline file's six digits can hide.
 EQUAL = 2e-6
 DECIDED = (
@@ -200,13 +199,22 @@ def _interval_step(
     return normal_difference(step, math.hypot(errors[0], errors[1]), "two intervals, unpaired")
 
 
+def _one_sided(step: Difference) -> float:
+    """How far each bound of a one-sided 5 % test lies from the difference."""
+    from scipy.stats import t
+
+    return float(t.ppf(1 - ALPHA, step.freedom)) * step.error
+
+
 def _loss_p(step: Difference, sign: float, paired: Paired | None, metric: str) -> float:
-    """One-sided p of a loss. Accuracy: exact sign flips of groups; else normal."""
+    """One-sided p of a loss. Accuracy: exact sign flips of groups; else Student's t."""
+    from scipy.stats import t
+
     if paired is not None and metric == "accuracy":
         return sign_flip(_group_steps(paired))[1]
     if step.error == 0:
         return 1.0 if sign * step.value >= 0 else 0.0
-    return 0.5 * math.erfc(-sign * step.value / step.error / math.sqrt(2))
+    return float(t.cdf(sign * step.value / step.error, step.freedom))
 
 
 def _group_steps(paired: Paired) -> Any:

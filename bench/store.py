@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.atomic import replacing, write_json
 from bench.core.errors import UserError
+from bench.core.intervals import interval_method
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +168,8 @@ def row(cell: StoredCell) -> dict[str, Any]:
     low_high: dict[str, float | None] = {}
     for name, (low, high) in cell.result["intervals"].items():
         low_high |= {f"{name}_low": low, f"{name}_high": high}
-    measured = {**cell.result["metrics"], **low_high, **cell.result["cost"], **cell.result["timing"]}
+    low_high_method = {**low_high, "interval_method": interval_method(cell.result)}
+    measured = {**cell.result["metrics"], **low_high_method, **cell.result["cost"], **cell.result["timing"]}
     about = {name: cell.result["data"].get(name) for name in ("synthetic", "n_train", "n_val", "n_test")}
     about["audit_when_run"] = cell.result["data"].get("audit")
     return {**base, **measured, **about, "seconds": cell.result["seconds"], **protocol}

@@ -60,7 +60,7 @@ def trainings(run: Path) -> Trainings:
 def side(labels: NDArray[np.int64], shares: Floats, classes: tuple[str, ...], with_intervals: bool) -> Side:
     """One side of a check, as `load_side` would read it."""
     ids = np.array([f"{index:06d}" for index in range(labels.size)])
-    bounds = intervals(labels, shares, ids, classes, resamples=200) if with_intervals else {}
+    bounds = intervals(labels, shares, ids, classes) if with_intervals else {}
     cell = SideCell(
         metrics=quality(labels, shares, classes),
         classes=classes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.core.intervals import TOO_NARROW
 from bench.measure.pooled import difference, mean_difference
 from bench.measure.statistics import Difference, holm, smallest_difference
 from reports.columns import column
@@ -117,7 +118,7 @@ def _effects(source: Source, condition: Condition, full: Row, variant: Row, prob
     effects = []
     for metric in METRICS:
         step = difference(metric, found.parts, found.classes)
-        smallest = smallest_difference(step.error, images)
+        smallest = smallest_difference(step.error, images, step.freedom)
         printed = _printed(metric, variant.model, full.model, condition.dataset)
         effects.append(
             Effect(variant.model, full.model, condition.dataset, metric, step, step.p, smallest, images, printed)
@@ -143,7 +144,7 @@ def _pooled(effects: Sequence[Effect], datasets: int) -> list[Effect]:
 def _mean(group: Sequence[Effect]) -> Effect:
     first, images = group[0], sum(effect.images for effect in group)
     step = mean_difference([effect.difference for effect in group])
-    smallest = smallest_difference(step.error, images)
+    smallest = smallest_difference(step.error, images, step.freedom)
     return Effect(first.variant, first.full, POOLED, first.metric, step, step.p, smallest, images, None)
 
 
@@ -157,9 +158,9 @@ def _adjusted(effects: Sequence[Effect]) -> list[Effect]:
 
 
 NOTES = (
-    "Variant minus full model, percentage points, on the same images and seeds; 95 % interval by a bootstrap clustered "
-    "by group (DeLong's for ROC-AUC). p: exact sign flips of groups (accuracy), bootstrap (balanced accuracy), DeLong "
-    "(ROC-AUC), Holm-adjusted over the table.",
+    "Variant minus full model, percentage points, on the same images and seeds; 95 % interval by a jackknife over "
+    "groups (DeLong's components for ROC-AUC). p: exact sign flips of groups (accuracy), Student's t (the others), "
+    "Holm-adjusted over the table.",
     "Smallest: the true difference that these test images would show four times out of five.",
 )
 
@@ -191,13 +192,12 @@ def _table(found: Ablation, metric: str) -> Grid:
 
 def _line(effect: Effect) -> list[Entry | str]:
     step = effect.difference
-    interval = f"[{points(step.low)}, {points(step.high)}]"
     return [
         effect.variant,
         effect.change,
         effect.dataset,
         Entry(points(step.value), bold=effect.adjusted < 0.05),
-        interval,
+        reach(step),
         probability(effect.adjusted),
         f"{100 * effect.smallest:.1f}",
         f"{effect.images:,}",
@@ -208,3 +208,10 @@ def _line(effect: Effect) -> list[Entry | str]:
 def points(value: float) -> str:
     """A fraction as signed percentage points with a real minus."""
     return f"{100 * value:+.1f}".replace("-", "−") if value == value else "–"
+
+
+def reach(step: Difference) -> str:
+    """A difference's 95 % interval in percentage points, and whether it is too narrow."""
+    if step.low != step.low:
+        return "–"
+    return f"[{points(step.low)}, {points(step.high)}]" + (f" ({TOO_NARROW})" if step.narrow else "")

@@ -51,15 +51,18 @@ def report(
 
 
 def _outcome(drawn: Drawing, files: dict[str, list[str]]) -> dict[str, Any]:
+    from reports.page import unit_notes
+
     source = drawn.source
     best = [
         {"condition": ranking.condition.name, "model": ranking.best.model if ranking.best else None,
-         "verdict": ranking.verdict, "chosen_on_validation": ranking.chosen or None}
+         "verdict": ranking.verdict, "chosen_on_validation": ranking.chosen or None,
+         "interval_method": ranking.best.interval_method if ranking.best else None}
         for ranking in drawn.rankings
     ]  # fmt: skip
     return {
         "run": str(source.path), "cells": len(source.cells), "done": len(source.done), "files": files,
-        "problems": source.problems, "best": best,
+        "problems": source.problems, "best": best, "notes": unit_notes(source),
     }  # fmt: skip
 
 
@@ -104,12 +107,13 @@ _WRITERS: dict[str, Callable[[Drawing, Path], list[Path]]] = {
 
 
 def _sentences(drawn: Drawing) -> list[str]:
-    from reports.page import lead
+    from reports.page import lead, unit_notes
 
     lines = [f"{lead(drawn.source)}. {len(drawn.source.done)} have a result.\n"]
     for ranking in drawn.rankings:
         model = ranking.best.model if ranking.best else "none"
         lines.append(f"- {ranking.condition.name}: best {model}, {ranking.verdict}")
+    lines += [f"- {note}" for note in unit_notes(drawn.source)]
     lines += [f"- not usable: {problem}" for problem in drawn.source.problems]
     return [*lines, ""]
 
@@ -248,7 +252,7 @@ def compare_command(
     out: Annotated[Path | None, typer.Option(help="Where the page goes; RUN/report when not given.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two models on the same test images: McNemar, DeLong, clustered bootstrap, and the images they part on.
+    """Compare two models on the same test images: McNemar, DeLong, clustered jackknife, and the images they part on.
 
     Example: `bench compare runs/demo deepmedix mobilenet_v2`
     """

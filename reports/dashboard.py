@@ -42,6 +42,6 @@ def build(source: Source, **where: str) -> Any:
         wr.BarPlot(title="Accuracy", metrics=["accuracy"]),
         *(wr.ScatterPlot(title=f"{y} against {x}", x=x, y=y) for y, x in PANELS),
     ]
-    about = "Figures are fractions; COLUMN_low and COLUMN_high are 95 % bounds by a bootstrap clustered by group."
+    about = "Figures are fractions; COLUMN_low and COLUMN_high are 95 % bounds, found as interval_method says."
     blocks = [wr.H1(text=source.name), wr.P(text=about), wr.PanelGrid(runsets=[runs], panels=panels)]
     return wr.Report(project=PROJECT, title=f"{source.name}: benchmark", blocks=blocks, **where)

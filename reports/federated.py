@@ -14,7 +14,7 @@ from bench.core.registry import near_matches
 from bench.measure.pooled import difference
 from bench.measure.statistics import Difference, holm
 from bench.store import StoredCell
-from reports.ablation import points
+from reports.ablation import points, reach
 from reports.columns import BY_NAME, column
 from reports.grid import Row, rows
 from reports.identity import twin_differences
@@ -133,9 +133,8 @@ def _line(gap: Gap) -> list[Entry | str]:
         return [row.model, condition.dataset, regime, ours, "none", "–", "–", "–", *costs]
     shown = [with_interval(each, "accuracy") for each in (gap.ours, gap.theirs)]
     twin = Entry(shown[1], under=gap.twin.condition.regime)
-    interval = f"[{points(step.low)}, {points(step.high)}]"
     value = Entry(points(step.value), bold=gap.adjusted < 0.05)
-    return [row.model, condition.dataset, regime, shown[0], twin, value, interval, probability(gap.adjusted), *costs]
+    return [row.model, condition.dataset, regime, shown[0], twin, value, reach(step), probability(gap.adjusted), *costs]
 
 
 def gap_rows(folder: Path, metric: str = "accuracy") -> list[dict[str, Any]]:

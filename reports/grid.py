@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.core.intervals import TOO_NARROW, interval_method
 from bench.data.cellaudit import CellAudit, cell_audit
 from bench.store import StoredCell
 from reports.columns import BY_NAME
@@ -39,13 +40,18 @@ class Condition:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval, and what the interval speaks of: "seeds" or "images"."""
+    """A mean with its 95 % interval, and what the interval speaks of: "seeds", "images" or "images, too narrow"."""
 
     mean: float
     low: float
     high: float
     deviation: float
     over: str
+
+    @property
+    def mark(self) -> str:
+        """What stands behind the interval wherever it is printed; "" when it may be trusted."""
+        return f" ({TOO_NARROW})" if TOO_NARROW in self.over else ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,11 @@ class Row:
         known = [(cell, value) for cell, value in values if value is not None]
         return _interval(name, known) if known else None
 
+    @property
+    def interval_method(self) -> str:
+        """How its cells' intervals were taken; several are separated by "; "."""
+        return "; ".join(dict.fromkeys(interval_method(cell.result) for cell in self.done if cell.result is not None))
+
 
 def _first_line(text: str) -> str:
     return text.strip().splitlines()[0] if text.strip() else "no reason was written"
@@ -118,9 +129,10 @@ def _is_figure(name: str, value: object, added: set[str]) -> bool:
 
 
 def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
-    """The wider of two: Student's t over three seeds or more, and the mean of the cells' own bootstrap intervals.
+    """The wider of two: Student's t over three seeds or more, and the mean of the cells' own intervals.
 
-    The first misses that all seeds may share one test part, the second that training has luck of its own.
+    The first misses that all seeds may share one test part, the second that training has luck of its own. Where the
+    second is over single images of one group, neither is wide enough, and the interval is marked.
     """
     values = np.array([value for _, value in known])
     mean = float(values.mean())
@@ -129,8 +141,15 @@ def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
     if len(values) >= MIN_SEEDS and name in BY_NAME and BY_NAME[name].family not in ("cost", "time"):
         reach = _student(len(values) - 1) * deviation / math.sqrt(len(values))
         if not math.isfinite(low) or 2 * reach > high - low:
-            return Interval(mean, *_bounded(name, mean - reach, mean + reach), deviation, "seeds")
-    return Interval(mean, low, high, deviation, "images" if math.isfinite(low) else "")
+            over = f"seeds; {TOO_NARROW}" if _too_narrow(known) else "seeds"
+            return Interval(mean, *_bounded(name, mean - reach, mean + reach), deviation, over)
+    over = TOO_NARROW if _too_narrow(known) else "images"
+    return Interval(mean, low, high, deviation, over if math.isfinite(low) else "")
+
+
+def _too_narrow(known: Sequence[tuple[StoredCell, float]]) -> bool:
+    """Whether a cell's intervals are over the images of one group."""
+    return any(TOO_NARROW in interval_method(cell.result) for cell, _ in known if cell.result is not None)
 
 
 def _stored_bounds(name: str, cells: list[StoredCell]) -> tuple[float, float]:

@@ -14,11 +14,12 @@ from reports.source import Source
 
 METRICS = ("accuracy", "balanced_accuracy", "roc_auc")
 BOLD = (
-    "Bold: the best, and what the paired test (exact sign flips of groups, Holm-adjusted) does not tell apart from it."
+    "Bold: the best, and what the paired test (sign flips of groups, adjusted over all pairs of models, since the best "
+    "was picked by the same images) does not tell apart from it."
 )
 INTERVAL = (
-    "In brackets: 95 %, the wider of Student's t over seeds and folds (three or more) and the bootstrap clustered by "
-    "group. Percent."
+    "In brackets: 95 %, the wider of Student's t over seeds and folds (three or more) and the jackknife over groups. "
+    "“Images, too narrow”: all test images belong to one group. Percent."
 )
 
 

@@ -8,8 +8,8 @@ from importlib.resources import files
 from typing import Any
 
 import bench
+from bench.core.intervals import METHODS, TOO_NARROW, interval_method
 from bench.core.output import counted
-from bench.measure.clusters import FEWEST_GROUPS
 from reports.ablation import Ablation
 from reports.ablation import tables as ablation_tables
 from reports.cards import dataset_cards, environment_fields, machine_notes, protocol_fields
@@ -108,17 +108,30 @@ def lead(source: Source) -> str:
 
 
 def unit_notes(source: Source) -> list[str]:
-    """The datasets whose test parts have too few groups to draw from."""
-    few: dict[str, int] = {}
+    """The datasets whose intervals do not rest on groups, or are an earlier version's."""
+    methods: dict[tuple[str, str], int] = {}
     for cell in source.done:
-        groups = (cell.result or {})["data"].get("groups_test")
-        if isinstance(groups, int) and groups < FEWEST_GROUPS:
-            few[cell.spec["dataset"]] = groups
-    return [
-        f"{name}: its test part has only {counted(groups, 'known group')}, so that intervals and tests draw single "
-        "images and may be too sure of themselves where images of one patient are alike."
-        for name, groups in few.items()
-    ]
+        result = cell.result or {}
+        groups = result["data"].get("groups_test")
+        methods[cell.spec["dataset"], interval_method(result)] = groups if isinstance(groups, int) else 0
+    return [f"{name}: {note}" for (name, method), groups in methods.items() for note in _unit_notes(method, groups)]
+
+
+def _unit_notes(method: str, groups: int) -> list[str]:
+    notes = []
+    if TOO_NARROW in method:
+        notes.append(
+            f"its test part has only {counted(groups, 'known group')}, so that intervals and tests are over single "
+            f"{TOO_NARROW} and too sure of themselves where images of one patient are alike."
+        )
+    if method == METHODS["unknown"]:
+        notes.append(
+            "its images name no group, so that intervals and tests take each as independent; they are too narrow where "
+            "several are of one patient."
+        )
+    if method not in METHODS.values():
+        notes.append(f"its intervals are those of a {method}.")
+    return notes
 
 
 def sections(drawing: Drawing, searched: bool = False) -> list[tuple[str, str]]:

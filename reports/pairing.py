@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.measure.pooled import Paired
-from bench.measure.statistics import Difference, accuracy_difference, drawn_groups, holm
+from bench.measure.pooled import Paired, difference
+from bench.measure.selection import every_pair
+from bench.measure.statistics import Difference, Floats, drawn_groups
 from bench.store import StoredCell
 from reports.cellfiles import Predictions
 from reports.grid import Row
@@ -34,7 +35,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A row against another one: difference in a figure, and its p value adjusted within the family."""
+    """A row against another one: difference in accuracy, and its p value adjusted over all pairs of rows."""
 
     row: Row
     difference: Difference
@@ -86,21 +87,38 @@ def same_part(one: Predictions, two: Predictions) -> bool:
 
 
 def accuracy_contrast(found: Match) -> Difference | None:
-    """Accuracy of the first minus the second; exact sign flips of groups, normal interval. Quick."""
-    if not found.parts:
-        return None
-    groups = np.concatenate([part.groups for part in found.parts])
-    ids = np.concatenate([part.ids for part in found.parts])
-    right = [
-        np.concatenate([getattr(part, side).argmax(axis=1) == part.labels for part in found.parts])
-        for side in ("first", "second")
-    ]
-    return accuracy_difference(right[0], right[1], drawn_groups(groups, ids))
+    """Accuracy of the first minus the second; exact sign flips of groups. None where nothing is paired."""
+    return difference("accuracy", found.parts, found.classes) if found.parts else None
 
 
 def against(source: Source, best: Row, others: Sequence[Row]) -> list[Contrast]:
-    """`best` minus each other row in accuracy, Holm-adjusted over them; rows that cannot be paired are left out."""
+    """`best` minus each other row in accuracy; rows that cannot be paired are left out.
+
+    The best one was picked by the same images, so the p values are adjusted over all pairs of rows, not only these.
+    """
     pairs = [(row, accuracy_contrast(match(source, best, row))) for row in others if row is not best]
     known = [(row, found) for row, found in pairs if found is not None]
-    adjusted = holm([found.p for _, found in known])
-    return [Contrast(row, found, p) for (row, found), p in zip(known, adjusted, strict=True)]
+    if not known:
+        return []
+    adjusted = every_pair(_group_hits(source, [best, *(row for row, _ in known)]))[0, 1:]
+    return [
+        Contrast(row, found, max(float(p), found.p)) for (row, found), p in zip(known, adjusted, strict=True)
+    ]  # fmt: skip
+
+
+def _group_hits(source: Source, rows: Sequence[Row]) -> Floats:
+    """Rightly decided images [parts, groups, rows] on the test parts of the first row; NaN for a row without one."""
+    by_place = [{cell_place(cell): source.predictions(cell) for cell in row.done} for row in rows]
+    first = {place: found for place, found in by_place[0].items() if found is not None}
+    groups = np.concatenate([found.groups for found in first.values()])
+    ids = np.concatenate([found.ids for found in first.values()])
+    codes = np.unique(drawn_groups(groups, ids)[0], return_inverse=True)[1]
+    parts = np.split(codes, np.cumsum([found.ids.size for found in first.values()])[:-1])
+    hits = np.full((len(first), int(codes.max()) + 1, len(rows)), np.nan)
+    for number, ((place, own), mine) in enumerate(zip(first.items(), parts, strict=True)):
+        for column, table in enumerate(by_place):
+            other = table.get(place)
+            if other is not None and same_part(own, other):
+                right = (other.decisions == other.labels).astype(np.float64)
+                hits[number, :, column] = np.bincount(mine, right, minlength=hits.shape[1])
+    return hits

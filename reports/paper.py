@@ -97,7 +97,7 @@ def _ours(row: Row | None, name: str) -> Entry:
     if figure is None:
         return Entry("not run" if row is None else row.problem or "–")
     about = column(name)
-    interval = "" if math.isnan(figure.low) else f"[{about.text(figure.low)}, {about.text(figure.high)}]"
+    interval = "" if math.isnan(figure.low) else f"[{about.text(figure.low)}, {about.text(figure.high)}]{figure.mark}"
     return Entry(about.text(figure.mean), under=interval)
 
 

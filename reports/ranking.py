@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.core.intervals import TOO_NARROW
 from reports.columns import column
 from reports.grid import Condition, Row, conditions
 from reports.pairing import Contrast, against
@@ -51,11 +52,15 @@ class Ranking:
 
     @property
     def verdict(self) -> str:
-        """One sentence on the best one."""
+        """One sentence on the best one; the test counts that it was picked by the same images."""
         if self.best is None:
             return "no cell has a result"
         if not self.contrasts:
             return "nothing to compare it with"
+        narrow = any(entry.difference.narrow for entry in self.contrasts)
+        return self._standing() + (f" (tested over {TOO_NARROW})" if narrow else "")
+
+    def _standing(self) -> str:
         tested = len(self.contrasts)
         if len(self.beaten) == tested:
             others = {1: "the other one", 2: "both others"}.get(tested, f"all {tested} others")
@@ -120,4 +125,4 @@ def with_interval(row: Row, name: str) -> str:
         return "–"
     if not math.isfinite(found.low):
         return about.text(found.mean)
-    return f"{about.text(found.mean)} [{about.text(found.low)}, {about.text(found.high)}]"
+    return f"{about.text(found.mean)} [{about.text(found.low)}, {about.text(found.high)}]{found.mark}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.core.errors import UserError
 from bench.store import read_json
-from reports.ablation import points
+from reports.ablation import points, reach
 from reports.columns import column
 from reports.grid import Condition, Row
 from reports.markup import Entry, Grid, grid
@@ -140,4 +140,4 @@ def _line(source: Source, over: str, sides: dict[str, Row], record: dict[str, An
     if step is None:
         return [over, *shown, "–", "–", "–", *extra]
     value = Entry(points(step.value), bold=step.p < 0.05)
-    return [over, *shown, value, f"[{points(step.low)}, {points(step.high)}]", probability(step.p), *extra]
+    return [over, *shown, value, reach(step), probability(step.p), *extra]

@@ -48,6 +48,7 @@ def _summary(row: Row) -> dict[str, Any]:
         "model": row.model, "dataset": row.condition.dataset, "split": row.condition.split,
         "regime": row.condition.regime, "variant": row.condition.variant, "cells": len(row.cells),
         "cells_done": len(row.done), "problem": row.problem, "badges": "; ".join(row.badges),
+        "interval_method": row.interval_method,
     }  # fmt: skip
     for name in row.names:
         figure = row.figure(name)

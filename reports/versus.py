@@ -1,4 +1,4 @@
-"""Two models on the same images: McNemar, DeLong, clustered bootstrap, and the images on which they part."""
+"""Two models on the same images: McNemar, DeLong, the clustered jackknife, and the images on which they part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
 from bench.measure.across import wilcoxon
-from bench.measure.pooled import Paired, clusters_of, difference, paired_bootstrap
+from bench.measure.pooled import Paired, clusters_of, difference, differences
 from bench.measure.statistics import Difference, Mcnemar, holm, mcnemar, smallest_difference
 from reports.columns import BY_NAME, column
 from reports.grid import Condition, Row, conditions, rows
@@ -74,7 +74,7 @@ class Comparison:
     source: Source
 
 
-def compare(run: Path, first: str, second: str, resamples: int = 1000) -> Comparison:
+def compare(run: Path, first: str, second: str) -> Comparison:
     """Compare two models of a run under every condition that both have.
 
     Raises:
@@ -95,19 +95,20 @@ def compare(run: Path, first: str, second: str, resamples: int = 1000) -> Compar
             pairs.append((condition, by_model[first], by_model[second]))
     if not pairs:
         raise UserError(f"{first} and {second} were never run under the same condition in {run}")
-    entries = tuple(_versus(source, *pair, resamples) for pair in pairs)
+    entries = tuple(_versus(source, *pair) for pair in pairs)
     return Comparison(first, second, entries, _over_datasets(entries), source)
 
 
-def _versus(source: Source, condition: Condition, first: Row, second: Row, resamples: int) -> Versus:
+def _versus(source: Source, condition: Condition, first: Row, second: Row) -> Versus:
     found = match(source, first, second)
     if not found.parts:
         return Versus(condition, first, second, first.problem or second.problem or found.problem)
-    differences = _differences(found, resamples)
+    differences = _differences(found)
     count, unit = clusters_of(found.parts)
     images = sum(part.labels.size for part in found.parts)
     figures = {name: (_mean(first, name), _mean(second, name)) for name in differences}
-    smallest = smallest_difference(differences["accuracy"][0].error, images)
+    accuracy = differences["accuracy"][0]
+    smallest = smallest_difference(accuracy.error, images, accuracy.freedom)
     return Versus(
         condition, first, second, "", images, f"{count:,} {unit}s", figures, differences,
         _mcnemar(found), smallest, tuple(_discordant(found)),
@@ -119,9 +120,9 @@ def _mean(row: Row, name: str) -> float:
     return figure.mean if figure else float("nan")
 
 
-def _differences(found: Match, resamples: int) -> dict[str, tuple[Difference, float]]:
-    every = paired_bootstrap(found.parts, found.classes, resamples)
-    every |= {name: difference(name, found.parts, found.classes, resamples) for name in ("accuracy", "roc_auc")}
+def _differences(found: Match) -> dict[str, tuple[Difference, float]]:
+    every = differences(found.parts, found.classes)
+    every |= {name: difference(name, found.parts, found.classes) for name in ("accuracy", "roc_auc")}
     tested = {name: every[name] for name in TESTED}
     adjusted = holm([step.p for step in tested.values()])
     return {name: (step, p) for (name, step), p in zip(tested.items(), adjusted, strict=True)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bench.core.intervals import interval_method
 from bench.store import StoredCell
 from reports.grid import audit_of
 from reports.source import Source
@@ -19,6 +20,7 @@ def send_result(run: Any, source: Source, cell: StoredCell) -> None:
     result = cell.result or {}
     bounds = {f"{name}_{side}": value for name, pair in result["intervals"].items() for side, value in _sides(pair)}
     figures = {**result["metrics"], **bounds, **result["cost"], **result["timing"], "seconds": result["seconds"]}
+    figures["interval_method"] = interval_method(result)
     for name, value in figures.items():
         if isinstance(value, (int, float, str)):
             run.summary[name] = value

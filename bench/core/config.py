@@ -93,7 +93,7 @@ class Protocol(_Frozen):
     )
     channels_last: bool = Field(True, description="memory format of convolutions")
     synthetic_images: int = Field(600, ge=30, le=100_000, description="images that an embedded dataset draws")
-    bootstrap_resamples: int = Field(1000, ge=100, description="resamples behind every 95 % interval")
+    bootstrap_resamples: int = Field(1000, ge=100, description="parts left out behind a 95 % interval, 200 at most")
     timing_batches: int = Field(30, ge=30, description="timed batches, after the warm-up")
     timing_warmup: int = Field(10, ge=10, description="batches before timing starts")
     timing_batch_size: int = Field(32, ge=2, description="images in a timed batch")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.measure.clusters import clusters, draws
+from bench.measure.clusters import FEWEST_GROUPS, clusters, parts
+from bench.measure.jackknife import bounds, error
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -61,22 +62,26 @@ def client_accuracy(labels: Ints, probabilities: ArrayLike, holders: ArrayLike) 
 
 
 def mean_client_interval(
-    labels: Ints, probabilities: ArrayLike, holders: ArrayLike, groups: ArrayLike, resamples: int, seed: int
+    labels: Ints, probabilities: ArrayLike, holders: ArrayLike, groups: ArrayLike, most_parts: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile interval of the mean over clients, from the draws of whole groups [N] that all columns share.
+    """95 % interval of the mean over clients, by the jackknife over groups [N] that all columns share.
 
-    A client none of whose groups is drawn is left out of that resample. The worst client has no interval here: the
-    minimum of resampled accuracies lies below the accuracy of the client that is served worst.
+    A client that loses its only group is left out of that mean. The worst client has no interval here: the minimum of
+    resampled accuracies lies below the accuracy of the client that is served worst.
     """
-    codes, _ = clusters(groups)
-    counts = draws(codes, resamples, seed)
     right = np.asarray(probabilities).argmax(axis=1) == labels
-    totals, hits = [], []
-    for name in np.unique(np.asarray(holders).astype(str)):
-        here = np.asarray(holders) == name
-        totals.append(counts @ np.bincount(codes[here], minlength=counts.shape[1]))
-        hits.append(counts @ np.bincount(codes[here], weights=right[here], minlength=counts.shape[1]))
-    shares = np.full((len(totals), len(counts)), np.nan)
-    np.divide(hits, totals, out=shares, where=np.asarray(totals) > 0)
-    low, high = np.percentile(np.nanmean(shares, axis=0), [2.5, 97.5])
-    return {"mean_client_accuracy": (float(low), float(high))}
+    names, owners = np.unique(np.asarray(holders).astype(str), return_inverse=True)
+    codes = parts(clusters(groups)[0], most_parts, seed)
+    counts = int(codes.max()) + 1, names.size
+    cells = codes * names.size + owners
+    held = names != ""
+    tables = [np.bincount(cells, each, minlength=counts[0] * counts[1]).reshape(counts) for each in (None, right)]
+    images, hits = (table[:, held] for table in tables)
+    value = float(np.mean(hits.sum(axis=0) / images.sum(axis=0)))
+    if counts[0] < FEWEST_GROUPS:
+        return {"mean_client_accuracy": (float("nan"), float("nan"))}
+    left = images.sum(axis=0) - images
+    shares = np.divide(hits.sum(axis=0) - hits, left, out=np.full(left.shape, np.nan), where=left > 0)
+    weights = np.bincount(codes) / codes.size
+    spread = error(value, np.nanmean(shares, axis=1), weights)
+    return {"mean_client_accuracy": bounds("mean_client_accuracy", value, spread, weights)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.registry import Registry
-from bench.measure.clusters import clusters, draws
+from bench.measure.clusters import FEWEST_GROUPS, clusters, parts
+from bench.measure.jackknife import bounds, error
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32]
@@ -42,25 +44,20 @@ def extra_quality(labels: Labels, probabilities: Probabilities) -> dict[str, flo
 
 
 def extra_intervals(
-    labels: Labels, probabilities: Probabilities, groups: NDArray[np.str_], resamples: int, seed: int
+    labels: Labels, probabilities: Probabilities, groups: NDArray[np.str_], most_parts: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Every added column's 95 % interval, from resamples of whole groups."""
+    """Every added column's 95 % interval, by the same jackknife over groups as the others; its bounds are not known."""
     names = METRICS.names()
     if not names:
         return {}
-    codes, _ = clusters(groups)
-    counts = draws(codes, resamples, seed)[:, codes].astype(np.int64)
-    values: dict[str, list[float]] = {name: [] for name in names}
-    for weights in counts:
-        rows = np.repeat(np.arange(len(labels)), weights)
-        for name, value in extra_quality(labels[rows], probabilities[rows]).items():
-            values[name].append(value)
-    return {name: _interval(np.array(found)) for name, found in values.items()}
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    kept = values[np.isfinite(values)]
-    if not kept.size:
-        return float("nan"), float("nan")
-    low, high = np.percentile(kept, [2.5, 97.5])
-    return float(low), float(high)
+    if len(labels) < FEWEST_GROUPS:
+        return dict.fromkeys(names, (math.nan, math.nan))
+    codes = parts(clusters(groups)[0], most_parts, seed)
+    kept = [codes != part for part in range(int(codes.max()) + 1)]
+    left = [extra_quality(labels[rows], probabilities[rows]) for rows in kept]
+    weights = np.bincount(codes) / codes.size
+    found = {}
+    for name, value in extra_quality(labels, probabilities).items():
+        without = np.array([values[name] for values in left])
+        found[name] = bounds(name, value, error(value, without, weights), weights)
+    return found

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure.clusters import clusters, draws
-from bench.measure.quality import quality, resampled_by
+from bench.core.intervals import TOO_NARROW
+from bench.measure.clusters import FEWEST_GROUPS
+from bench.measure.clusters import parts as leave_out
+from bench.measure.jackknife import Weights, error, freedom
+from bench.measure.quality import left_out, scores
 from bench.measure.statistics import (
     Difference,
     accuracy_difference,
@@ -35,36 +38,35 @@ class Paired:
     second: Floats
 
 
-def difference(
-    name: str, parts: Sequence[Paired], classes: Sequence[str], resamples: int = 1000, seed: int = 0
-) -> Difference:
+def difference(name: str, parts: Sequence[Paired], classes: Sequence[str]) -> Difference:
     """A minus B of a quality column, averaged over the parts, with a 95 % interval and a two-sided p value.
 
-    accuracy: clustered bootstrap interval, p by exact sign flips of groups. balanced_accuracy: clustered bootstrap.
-    roc_auc: DeLong, clustered. Any other column: clustered bootstrap of the whole column (slower).
+    accuracy: p by exact sign flips of groups. roc_auc: DeLong, clustered. Any other column: Student's t. The errors are
+    the jackknife's over groups; of parts that hold a single group they are over images and say that they are too small.
 
     Raises:
         ValueError: no parts.
     """
     if not parts:
         raise ValueError("a difference needs at least one test part")
-    codes, _ = _codes(parts)
-    if name == "roc_auc":
-        return _auc_difference(parts, codes)
-    if name not in ("accuracy", "balanced_accuracy"):
-        return paired_bootstrap(parts, classes, resamples, seed)[name]
-    counts = draws(codes, resamples, seed)
     if name == "accuracy":
-        return _accuracy(parts, codes, counts)
-    return _balanced(parts, codes, counts, len(classes))
+        return _accuracy(parts)
+    if name == "roc_auc":
+        return _auc_difference(parts, classes)
+    return differences(parts, classes, [name])[name]
 
 
-def _codes(parts: Sequence[Paired]) -> tuple[Ints, Ints]:
-    """A cluster number an image over all parts, and where each part after the first begins."""
+def _codes(parts: Sequence[Paired]) -> tuple[Ints, Ints, str]:
+    """A cluster number an image over all parts, where each part after the first begins, and the unit."""
     groups = np.concatenate([part.groups for part in parts])
     ids = np.concatenate([part.ids for part in parts])
-    codes = np.unique(drawn_groups(groups, ids), return_inverse=True)[1].astype(np.int64)
-    return codes, np.cumsum([part.labels.size for part in parts])[:-1].astype(np.int64)
+    names, unit = drawn_groups(groups, ids)
+    codes = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return codes, np.cumsum([part.labels.size for part in parts])[:-1].astype(np.int64), unit
+
+
+def _method(method: str, unit: str) -> str:
+    return f"{method}, {TOO_NARROW}" if unit == "image" else method
 
 
 def _right(part: Paired) -> tuple[Floats, Floats]:
@@ -72,83 +74,83 @@ def _right(part: Paired) -> tuple[Floats, Floats]:
     return hits[0], hits[1]
 
 
-def _accuracy(parts: Sequence[Paired], codes: Ints, counts: Floats) -> Difference:
+def _accuracy(parts: Sequence[Paired]) -> Difference:
+    codes, _, unit = _codes(parts)
     hits = [_right(part) for part in parts]
     first, second = (np.concatenate([pair[index] for pair in hits]) for index in (0, 1))
-    steps = first - second
-    exact = accuracy_difference(first, second, codes.astype(str))
-    sizes = np.bincount(codes).astype(np.float64)
-    drawn = counts @ group_sums(steps, codes) / np.maximum(counts @ sizes, 1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Difference(
-        float(steps.mean()), float(low), float(high), exact.error, exact.p, "clustered bootstrap, exact sign flips"
-    )
+    found = accuracy_difference(first, second, codes.astype(str))
+    return replace(found, method=_method(found.method, unit))
 
 
-def _balanced(parts: Sequence[Paired], codes: Ints, counts: Floats, classes: int) -> Difference:
-    labels = np.concatenate([part.labels for part in parts])
-    hits = [_right(part) for part in parts]
-    steps = np.concatenate([first - second for first, second in hits])
-    gains, sizes = [], []
-    for index in range(classes):
-        mine = (labels == index).astype(np.float64)
-        gains.append(group_sums(steps * mine, codes))
-        sizes.append(group_sums(mine, codes))
-    gain, size = np.stack(gains, axis=1), np.stack(sizes, axis=1)
-    present = size.sum(axis=0) > 0
-    value = float((gain.sum(axis=0)[present] / size.sum(axis=0)[present]).mean())
-    drawn_size = counts @ size[:, present]
-    shares = np.divide(counts @ gain[:, present], drawn_size, out=np.zeros(drawn_size.shape), where=drawn_size > 0)
-    drawn = shares.sum(axis=1) / np.maximum((drawn_size > 0).sum(axis=1), 1)
-    return bootstrap_difference(value, drawn)
-
-
-def _auc_difference(parts: Sequence[Paired], codes: Ints) -> Difference:
+def _auc_difference(parts: Sequence[Paired], classes: Sequence[str]) -> Difference:
+    codes, _, unit = _codes(parts)
     values, shares = [], []
     for part in parts:
         (first, first_shares), (second, second_shares) = auc(part.labels, part.first), auc(part.labels, part.second)
         values.append(first - second)
         shares.append((first_shares - second_shares) / len(parts))
-    error = float(np.sqrt((group_sums(np.concatenate(shares), codes) ** 2).sum()))
-    return normal_difference(float(np.mean(values)), error, "DeLong, clustered")
+    weights = _weights(parts, codes, classes).macro
+    # Components sum to zero over the groups; the factor is what that costs where groups are few.
+    correction = weights.size / max(weights.size - 1, 1)
+    spread = float(np.sqrt((group_sums(np.concatenate(shares), codes) ** 2).sum() * correction))
+    spread = spread if weights.size > 1 else math.nan
+    return normal_difference(float(np.mean(values)), spread, _method("DeLong, clustered", unit), freedom(weights))
 
 
-def paired_bootstrap(
-    parts: Sequence[Paired], classes: Sequence[str], resamples: int = 1000, seed: int = 0
-) -> dict[str, Difference]:
-    """A minus B of every quality column, both measured on the same drawn groups, averaged over the parts."""
-    codes, offsets = _codes(parts)
-    counts = draws(codes, resamples, seed)
-    at: dict[str, list[float]] = {}
-    drawn: dict[str, Floats] = {}
-    for part, mine in zip(parts, np.split(codes, offsets), strict=True):
-        values = [quality(part.labels, shares, classes) for shares in (part.first, part.second)]
-        pair = [resampled_by(part.labels, shares, classes, mine, counts) for shares in (part.first, part.second)]
-        for name in values[0]:
-            at.setdefault(name, []).append(values[0][name] - values[1][name])
-            drawn[name] = drawn.get(name, np.zeros(resamples)) + (pair[0][name] - pair[1][name]) / len(parts)
-    return {name: bootstrap_difference(float(np.mean(at[name])), drawn[name]) for name in at}
+def _weights(parts: Sequence[Paired], codes: Ints, classes: Sequence[str]) -> Weights:
+    return Weights.of(np.concatenate([part.labels for part in parts]), codes, tuple(classes))
 
 
-def bootstrap_difference(value: float, drawn: Floats) -> Difference:
-    """A difference from its resamples [B]; p is twice the smaller share on one side of zero, counting itself."""
-    kept = drawn[np.isfinite(drawn)]
-    if kept.size < 2 or not math.isfinite(value):
-        return Difference(value, math.nan, math.nan, math.nan, math.nan, "clustered bootstrap")
-    low, high = np.percentile(kept, [2.5, 97.5])
-    tail = min(int((kept <= 0).sum()), int((kept >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (kept.size + 1))
-    return Difference(value, float(low), float(high), float(kept.std(ddof=1)), p, "clustered bootstrap")
+def differences(parts: Sequence[Paired], classes: Sequence[str], names: Sequence[str] = ()) -> dict[str, Difference]:
+    """A minus B of quality columns (all when none is named), averaged over the parts; the jackknife over groups."""
+    codes, sizes, unit = _codes(parts)
+    lots = leave_out(codes)
+    weights = _weights(parts, lots, classes)
+    if weights.images.size < FEWEST_GROUPS:
+        raise ValueError("a difference needs two test images or more")
+    steps: dict[str, list[tuple[float, Floats]]] = {}
+    for part, mine in zip(parts, np.split(lots, sizes), strict=True):
+        for name, step in _steps(part, mine, weights.images.size, classes, names).items():
+            steps.setdefault(name, []).append(step)
+    found = {}
+    for name, pieces in steps.items():
+        value = float(np.mean([at for at, _ in pieces]))
+        weight = weights.of_column(name)
+        spread = error(value, np.mean([without for _, without in pieces], axis=0), weight)
+        found[name] = normal_difference(value, spread, _method("jackknife, Student's t", unit), freedom(weight))
+    return found
+
+
+def _steps(
+    part: Paired, lots: Ints, count: int, classes: Sequence[str], names: Sequence[str]
+) -> dict[str, tuple[float, Floats]]:
+    """A minus B by column on one test part, and without each of `count` lots; other parts' lots change nothing."""
+    present, codes = np.unique(lots, return_inverse=True)
+    sides = [
+        left_out(scores(part.labels, shares, classes), codes.astype(np.int64), names)
+        for shares in (part.first, part.second)
+    ]
+    found = {}
+    for name, (value, without) in sides[0].items():
+        step, steps = value - sides[1][name][0], without - sides[1][name][1]
+        every = np.full(count, step)
+        every[present] = steps
+        found[name] = (step, every)
+    return found
 
 
 def mean_difference(found: Sequence[Difference]) -> Difference:
-    """The plain mean over independent datasets, each counting alike."""
-    error = math.sqrt(sum(entry.error**2 for entry in found)) / len(found)
-    return normal_difference(float(np.mean([entry.value for entry in found])), error, "mean over datasets")
+    """The plain mean over independent datasets, each counting alike; degrees of freedom by Satterthwaite (1946)."""
+    squares = [entry.error**2 for entry in found]
+    total, shares = sum(squares), sum(one**2 / entry.freedom for one, entry in zip(squares, found, strict=True))
+    free = total**2 / shares if shares > 0 else math.inf
+    method = _method("mean over datasets", "image" if any(entry.narrow for entry in found) else "group")
+    return normal_difference(
+        float(np.mean([entry.value for entry in found])), math.sqrt(total) / len(found), method, free
+    )
 
 
 def clusters_of(parts: Sequence[Paired]) -> tuple[int, str]:
     """How many independent units the parts hold, and what they are: "group" or "image"."""
-    groups = np.concatenate([part.groups for part in parts])
-    codes, _ = _codes(parts)
-    return int(codes.max()) + 1, clusters(groups)[1]
+    codes, _, unit = _codes(parts)
+    return int(codes.max()) + 1, "group" if unit == "group" else "image"

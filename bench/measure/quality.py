@@ -6,6 +6,7 @@ is the plain mean over the classes that the test part holds. NaN stands for "und
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.core.errors import UserError
-from bench.measure.clusters import clusters, draws
+from bench.measure.clusters import FEWEST_GROUPS, MOST_PARTS, clusters, parts
+from bench.measure.jackknife import Weights, bounds, error
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -68,7 +70,8 @@ def quality(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str])
         log_loss, brier, ece, mcc and one recall_CLASS a class.
     """
     given = scores(labels, probabilities, classes)
-    once = _weighted(given, _Sorted.of(given), np.ones((1, given.labels.size)))
+    once = _summed(_Sums.of(given, None), given.classes)
+    once |= _ranked(given, _Sorted.of(given), np.ones((1, given.labels.size)))
     return {name: float(values[0]) for name, values in once.items()}
 
 
@@ -100,50 +103,40 @@ def intervals(
     probabilities: ArrayLike,
     groups: ArrayLike,
     classes: Sequence[str],
-    resamples: int = 1000,
+    most_parts: int = MOST_PARTS,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of every quality column from a bootstrap that draws whole groups [N].
+    """95 % intervals of every quality column: a jackknife over whole groups [N], Student's t.
 
-    A column that is undefined in every resample has (NaN, NaN); resamples that lack a class leave it out of the means.
+    Args:
+        most_parts: groups are left out one at a time up to here; more are dealt into as many lots.
+        seed: of the lots.
+
+    Returns:
+        (low, high) by column; (NaN, NaN) where fewer than two groups bear on it or nothing varies.
     """
-    samples = resampled(labels, probabilities, groups, classes, resamples, seed)
-    return {name: _percentiles(values) for name, values in samples.items()}
-
-
-def resampled(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    groups: ArrayLike,
-    classes: Sequence[str],
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Floats]:
-    """Every quality column on each resample [resamples]; equal seeds and groups draw the same images.
-
-    Two systems measured on the same images therefore share their resamples, which makes differences paired.
-    """
-    codes, _ = clusters(groups)
-    return resampled_by(labels, probabilities, classes, codes, draws(codes, resamples, seed))
-
-
-def resampled_by(
-    labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str], codes: Ints, counts: Floats
-) -> dict[str, Floats]:
-    """Every quality column [B] under given draws: image i counts `counts[b, codes[i]]` times in resample b."""
     given = scores(labels, probabilities, classes)
-    ordered = _Sorted.of(given)
-    rows = max(1, _CHUNK_ELEMENTS // given.labels.size)
-    parts = [_weighted(given, ordered, counts[at : at + rows][:, codes]) for at in range(0, len(counts), rows)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    codes = parts(clusters(groups)[0], most_parts, seed)
+    if given.labels.size < FEWEST_GROUPS:
+        return dict.fromkeys(quality(labels, probabilities, classes), (math.nan, math.nan))
+    weights = Weights.of(given.labels, codes, given.classes)
+    found = {}
+    for name, (value, without) in left_out(given, codes).items():
+        mine = weights.of_column(name)
+        found[name] = bounds(name, value, error(value, without, mine), mine)
+    return found
 
 
-def _percentiles(values: Floats) -> tuple[float, float]:
-    kept = values[np.isfinite(values)]
-    if kept.size == 0:
-        return (float("nan"), float("nan"))
-    low, high = np.percentile(kept, [2.5, 97.5])
-    return (float(low), float(high))
+def left_out(given: Scores, codes: Ints, names: Sequence[str] = ()) -> dict[str, tuple[float, Floats]]:
+    """Every quality column of all images, and without each part [P]: two parts or more, numbered [N] without gaps.
+
+    Args:
+        names: the columns that are wanted; all of them when empty. Those that rank images are the slow ones.
+    """
+    found = _summed(_Sums.of(given, codes), given.classes)
+    if not names or set(names) & set(_RANKED):
+        found |= _ranked_without(given, codes)
+    return {name: (float(values[0]), values[1:]) for name, values in found.items() if not names or name in names}
 
 
 @dataclass(frozen=True)
@@ -161,17 +154,62 @@ class _Sorted:
         return cls(orders, starts)
 
 
-def _weighted(given: Scores, ordered: _Sorted, weights: Floats) -> dict[str, Floats]:
-    """Every column under image weights [B, N]: each value is [B]."""
-    size = len(given.classes)
-    cells = _onehot(given.labels * size + given.decisions, size * size)
-    confusion = (weights @ cells).reshape(-1, size, size)
-    totals = weights.sum(axis=1)
-    columns = _decided(confusion, given.classes)
-    columns |= _ranked(given, ordered, weights)
-    columns |= {name: weights @ values / totals for name, values in _per_image(given).items()}
-    columns["ece"] = _calibration_error(given, weights)
+_RANKED = ("roc_auc", "pr_auc")
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What adds up over images: of all of them first, then without each part; [1 + P] leads every shape.
+
+    confusion [., k true, k predicted] counts; losses by column; surplus of confidence over hits in each bin [., bins].
+    """
+
+    confusion: Floats
+    losses: dict[str, Floats]
+    surplus: Floats
+
+    @classmethod
+    def of(cls, given: Scores, codes: Ints | None) -> _Sums:
+        """Sum up; without codes, of all images alone."""
+        size, one = len(given.classes), np.zeros_like(given.labels)
+        surplus = given.probabilities.max(axis=1) - (given.decisions == given.labels)
+        confusion = _without(given.labels * size + given.decisions, size * size, None, codes)
+        return cls(
+            confusion.reshape(-1, size, size),
+            {name: _without(one, 1, values, codes)[:, 0] for name, values in _per_image(given).items()},
+            _without(confidence_bins(given), ECE_BINS, surplus, codes),
+        )
+
+
+def _without(cells: Ints, size: int, values: Floats | None, codes: Ints | None) -> Floats:
+    """Sums of values [N] (of ones when None) by cell [N]: of all images, then without each part. [1 + P, size]."""
+    if codes is None:
+        return np.bincount(cells, values, minlength=size)[None].astype(np.float64)
+    count = int(codes.max()) + 1
+    each = np.bincount(codes * size + cells, values, minlength=count * size).reshape(count, size)
+    total = np.bincount(cells, values, minlength=size)
+    return np.concatenate([total[None], total - each]).astype(np.float64)
+
+
+def _summed(sums: _Sums, classes: tuple[str, ...]) -> dict[str, Floats]:
+    """Every column that sums decide: each value is [1 + P]."""
+    images = sums.confusion.sum(axis=(1, 2))
+    columns = _decided(sums.confusion, classes)
+    columns |= {name: values / images for name, values in sums.losses.items()}
+    columns["ece"] = np.abs(sums.surplus).sum(axis=1) / images
     return columns
+
+
+def _ranked_without(given: Scores, codes: Ints) -> dict[str, Floats]:
+    """roc_auc and pr_auc of all images, and without each part: [1 + P]."""
+    ordered = _Sorted.of(given)
+    rows = max(1, _CHUNK_ELEMENTS // given.labels.size)
+    left = np.arange(-1, int(codes.max()) + 1)
+    pieces = [
+        _ranked(given, ordered, (codes[None] != left[at : at + rows, None]).astype(np.float64))
+        for at in range(0, left.size, rows)
+    ]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in _RANKED}
 
 
 def _onehot(numbers: Ints, size: int) -> Floats:
@@ -256,12 +294,3 @@ def confidence_bins(given: Scores) -> Ints:
     top = given.probabilities.max(axis=1)
     bins: Ints = np.clip(np.ceil(top * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
     return bins
-
-
-def _calibration_error(given: Scores, weights: Floats) -> Floats:
-    """Expected calibration error (Guo et al. 2017) of the highest probability."""
-    top = given.probabilities.max(axis=1)
-    surplus = top - (given.decisions == given.labels)
-    gaps = weights @ (_onehot(confidence_bins(given), ECE_BINS) * surplus[:, None])
-    error: Floats = np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
-    return error

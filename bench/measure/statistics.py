@@ -8,27 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bench.core.intervals import TOO_NARROW
 from bench.measure.clusters import clusters
+from bench.measure.jackknife import freedom
 from bench.measure.quality import scores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 Z95 = 1.959963984540054
-Z80 = 0.8416212335729143
 # Six discordant images all in one direction are the fewest that an exact test calls significant: 2 / 2**6 = 0.031.
 FEWEST_DISCORDANT = 6
 EXACT_BELOW = 25
+FLIPS = "exact sign flips of groups, jackknife interval"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A minus B of one figure, with its 95 % interval, standard error and two-sided p value."""
+    """A minus B of one figure, with its 95 % interval, standard error and two-sided p value.
+
+    Attributes:
+        method: how it was found; of the `narrow` ones it says so.
+        freedom: degrees of freedom behind the error; infinite for a normal one.
+    """
 
     value: float
     low: float
@@ -36,6 +43,12 @@ class Difference:
     error: float
     p: float
     method: str
+    freedom: float = math.inf
+
+    @property
+    def narrow(self) -> bool:
+        """Whether single images stood in for groups, so that the interval is too narrow."""
+        return TOO_NARROW in self.method
 
 
 @dataclass(frozen=True)
@@ -52,14 +65,14 @@ def mcnemar(right_a: ArrayLike, right_b: ArrayLike) -> Mcnemar:
     """McNemar's test of two [N] vectors of right/wrong: exact below 25 discordant images, else with continuity
     correction (Edwards 1948). Two-sided; p is 1 when nothing is discordant.
     """
+    from statsmodels.stats.contingency_tables import mcnemar as tested
+
     first, second = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
     only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
-    discordant = only_a + only_b
-    if discordant < EXACT_BELOW:
-        ones = np.r_[np.ones(only_a), -np.ones(only_b)].astype(np.int64)
-        return Mcnemar(only_a, only_b, sign_flip(ones)[0], exact=True)
-    statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / discordant
-    return Mcnemar(only_a, only_b, math.erfc(math.sqrt(statistic / 2)), exact=False)
+    exact = only_a + only_b < EXACT_BELOW
+    if only_a + only_b == 0:
+        return Mcnemar(0, 0, 1.0, exact)
+    return Mcnemar(only_a, only_b, float(tested([[0, only_a], [only_b, 0]], exact=exact).pvalue), exact)
 
 
 def sign_flip(sums: ArrayLike) -> tuple[float, float]:
@@ -87,13 +100,13 @@ def accuracy_difference(right_a: ArrayLike, right_b: ArrayLike, groups: ArrayLik
 
     Several seeds are pooled by concatenation: one patient's images stay one group over all of them.
     """
-    steps = np.asarray(right_a, dtype=np.int64) - np.asarray(right_b, dtype=np.int64)
+    steps = np.asarray(right_a, dtype=np.float64) - np.asarray(right_b, dtype=np.float64)
     codes, _ = clusters(groups)
-    sums = group_sums(steps.astype(np.float64), codes)
-    value = float(steps.mean())
-    error = clustered_error(sums, value, steps.size, codes)
+    sums = group_sums(steps, codes)
+    members = np.bincount(codes).astype(np.float64)
     p, _ = sign_flip(np.rint(sums).astype(np.int64))
-    return Difference(value, value - Z95 * error, value + Z95 * error, error, p, "sign flips of whole groups")
+    spread = clustered_error(sums, members)
+    return replace(normal_difference(float(steps.mean()), spread, FLIPS, freedom(members)), p=p)
 
 
 def group_sums(values: Floats, codes: Ints) -> Floats:
@@ -101,12 +114,16 @@ def group_sums(values: Floats, codes: Ints) -> Floats:
     return np.bincount(codes, weights=values).astype(np.float64)
 
 
-def clustered_error(sums: Floats, mean: float, size: int, codes: Ints) -> float:
-    """Standard error of a mean over `size` images whose groups are independent, images in them are not."""
-    members = np.bincount(codes).astype(np.float64)
-    residuals = sums - mean * members
-    count = sums.size
-    return float(np.sqrt((residuals**2).sum() * count / max(count - 1, 1)) / size)
+def clustered_error(sums: Floats, members: Floats) -> float:
+    """The jackknife's standard error of a mean over images, of groups' sums and numbers of images [groups].
+
+    Without a group the mean moves by its residual over what is left. NaN for a single group.
+    """
+    if sums.size < 2:
+        return math.nan
+    mean = sums.sum() / members.sum()
+    moves = (sums - mean * members) / (members.sum() - members)
+    return float(np.sqrt((moves**2).sum() * (sums.size - 1) / sums.size))
 
 
 def auc(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, Floats]:
@@ -154,30 +171,36 @@ def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: Array
     return normal_difference(auc_a - auc_b, error, "DeLong")
 
 
-def normal_difference(value: float, error: float, method: str) -> Difference:
-    """A difference with a normal standard error; p is 1 where both are 0."""
-    if not math.isfinite(value) or not math.isfinite(error):
-        return Difference(value, math.nan, math.nan, math.nan, math.nan, method)
-    p = math.erfc(abs(value) / error / math.sqrt(2)) if error > 0 else float(value == 0)
-    return Difference(value, value - Z95 * error, value + Z95 * error, error, p, method)
+def normal_difference(value: float, spread: float, method: str, free: float = math.inf) -> Difference:
+    """A difference with a standard error and Student's t of `free` degrees of freedom; p is 1 where both are 0."""
+    from scipy.stats import t
+
+    if not math.isfinite(value) or not math.isfinite(spread):
+        return Difference(value, math.nan, math.nan, math.nan, math.nan, method, free)
+    p = float(2 * t.sf(abs(value) / spread, free)) if spread > 0 else float(value == 0)
+    reach = float(t.ppf(0.975, free)) * spread
+    return Difference(value, value - reach, value + reach, spread, p, method, free)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (1979) over a family; NaN stays NaN and is no member of it."""
-    known = sorted((p, index) for index, p in enumerate(p_values) if math.isfinite(p))
-    adjusted, highest = [math.nan] * len(p_values), 0.0
-    for place, (p, index) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - place)))
-        adjusted[index] = highest
-    return adjusted
+    from statsmodels.stats.multitest import multipletests
+
+    values = np.asarray(p_values, dtype=np.float64)
+    known, adjusted = np.isfinite(values), np.full(values.size, math.nan)
+    if known.any():
+        adjusted[known] = multipletests(values[known], method="holm")[1]
+    return [float(p) for p in adjusted]
 
 
-def smallest_difference(error: float, images: int) -> float:
+def smallest_difference(error: float, images: int, free: float = math.inf) -> float:
     """The true accuracy difference that a two-sided 5 % test on these images would find four times out of five.
 
     It is never below what the fewest significant discordant images make up.
     """
-    return max((Z95 + Z80) * error, FEWEST_DISCORDANT / images)
+    from scipy.stats import t
+
+    return max(float(t.ppf(0.975, free) + t.ppf(0.8, free)) * error, FEWEST_DISCORDANT / images)
 
 
 def same_images(ids_a: ArrayLike, ids_b: ArrayLike) -> tuple[Ints, Ints] | None:
@@ -189,10 +212,15 @@ def same_images(ids_a: ArrayLike, ids_b: ArrayLike) -> tuple[Ints, Ints] | None:
     return order_a.astype(np.int64), order_b.astype(np.int64)
 
 
-def drawn_groups(groups: ArrayLike, ids: ArrayLike) -> NDArray[np.str_]:
-    """What counts as independent when seeds are pooled: the groups, or each image where groups are too few."""
-    names = np.asarray(groups).astype(str)
-    return names if clusters(names)[1] == "group" else np.asarray(ids).astype(str)
+def drawn_groups(groups: ArrayLike, ids: ArrayLike) -> tuple[NDArray[np.str_], str]:
+    """What counts as independent when seeds are pooled, and its unit, a key of `METHODS`.
+
+    The groups, or each image where no second group is known. An image without a group stands for itself, under its own
+    id in every seed.
+    """
+    names, unit = np.asarray(groups).astype(str), clusters(groups)[1]
+    alone = np.char.add("\x01", np.asarray(ids).astype(str))
+    return (np.where(names == "", alone, names) if unit == "group" else alone), unit
 
 
 def right(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> NDArray[np.bool_]:

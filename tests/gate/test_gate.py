@@ -56,7 +56,7 @@ def make(tmp_path: Path) -> Make:
         folder = run / "cells" / key
         folder.mkdir(parents=True)
         shares = np.stack([table["p_no"], table["p_yes"]], axis=1)
-        bounds = intervals(table["label"], shares, table["group"], CLASSES, resamples=200)
+        bounds = intervals(table["label"], shares, table["group"], CLASSES)
         data = {"classes": list(CLASSES), "test_fingerprint": digest(sorted(table["image_id"]))}
         result = {
             "schema": 1, "key": key, "cell": spec, "metrics": quality(table["label"], shares, CLASSES),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from bench.measure.clients import accuracy_by, client_accuracy, mean_client_interval, over_clients
-from bench.measure.clusters import clusters, draws
 
 LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1])
 HOLDERS = np.array(["a", "a", "a", "a", "b", "b", "c", "c"])
@@ -41,17 +43,26 @@ def test_an_image_without_a_name_is_nobody_s() -> None:
     assert accuracy_by(["x", "", "x", "y"], [True, True, False, True]) == {"x": (2, 0.5), "y": (1, 1.0)}
 
 
-def test_the_mean_s_interval_is_that_of_a_plain_loop_over_drawn_groups() -> None:
+def test_the_mean_s_interval_is_that_of_a_plain_loop_that_leaves_groups_out() -> None:
     random = np.random.default_rng(3)
     labels, groups = random.integers(0, 2, 120), np.array([f"g{number // 4:02}" for number in range(120)])
     holders = np.where(np.arange(120) < 60, "a", np.where(np.arange(120) < 116, "b", "c"))
     predicted = decided(*np.where(random.random(120) < 0.7, labels, 1 - labels))
-    codes, _ = clusters(groups)
-    means = []
-    for counts in draws(codes, 200, 5):
-        rows = np.repeat(np.arange(120), counts[codes].astype(int))
+
+    def mean(rows: np.ndarray) -> float:
         right = predicted[rows].argmax(1) == labels[rows]
-        means.append(np.mean([right[holders[rows] == name].mean() for name in np.unique(holders[rows])]))
-    expected = tuple(np.percentile(means, [2.5, 97.5]))
+        return float(np.mean([right[holders[rows] == name].mean() for name in np.unique(holders[rows])]))
+
+    whole = mean(np.arange(120))
+    left = np.array([mean(np.flatnonzero(groups != name)) for name in np.unique(groups)])
+    spread = math.sqrt(29 / 30 * float(((left - whole) ** 2).sum()))
+    reach = stats.t.ppf(0.975, 29) * spread / (whole * (1 - whole))
+    expected = tuple(special.expit(special.logit(whole) + sign * reach) for sign in (-1, 1))
     found = mean_client_interval(labels, predicted, holders, groups, 200, 5)
     assert found == {"mean_client_accuracy": pytest.approx(expected)}
+
+
+def test_one_group_tells_no_interval() -> None:
+    predicted = decided(0, 1)
+    (found,) = mean_client_interval(np.array([0]), predicted[:1], ["a"], ["g"], 200, 5).values()
+    assert np.isnan(found).all()

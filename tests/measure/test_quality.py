@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from sklearn import metrics
 
 from bench.core.errors import UserError
+from bench.core.intervals import METHODS, TOO_NARROW
 from bench.measure import quality as subject
-from bench.measure.clusters import clusters, draws
+from bench.measure.clusters import clusters
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -116,22 +115,25 @@ def test_the_rarest_class_is_named() -> None:
     assert subject.rarest_class([0, 0, 1, 0, 1, 3, 3], CLASSES) == "b"
 
 
-def test_resampled_columns_equal_scikit_learn_on_the_drawn_images() -> None:
+def test_columns_without_a_group_equal_scikit_learn_on_the_images_left() -> None:
     labels, probabilities = draw(7, 120, 3)
-    groups = np.array([f"g{index // 4}" for index in range(120)])
-    samples = subject.resampled(labels, probabilities, groups, CLASSES[:3], resamples=5, seed=3)
+    groups = np.array([f"g{index // 4:02}" for index in range(120)])
     codes, unit = clusters(groups)
     assert unit == "group"
-    for row, counts in enumerate(draws(codes, 5, 3)):
-        weight = counts[codes]
+    found = subject.left_out(subject.scores(labels, probabilities, CLASSES[:3]), codes)
+    for part in (0, 7, 29):
+        kept = codes != part
+        truth, shares = labels[kept], probabilities[kept]
         expected = {
-            "accuracy": metrics.accuracy_score(labels, probabilities.argmax(1), sample_weight=weight),
-            "roc_auc": metrics.roc_auc_score(np.eye(3)[labels], probabilities, average="macro", sample_weight=weight),
-            "pr_auc": metrics.average_precision_score(np.eye(3)[labels], probabilities, sample_weight=weight),
-            "mcc": metrics.matthews_corrcoef(labels, probabilities.argmax(1), sample_weight=weight),
+            "accuracy": metrics.accuracy_score(truth, shares.argmax(1)),
+            "roc_auc": metrics.roc_auc_score(np.eye(3)[truth], shares, average="macro"),
+            "pr_auc": metrics.average_precision_score(np.eye(3)[truth], shares),
+            "mcc": metrics.matthews_corrcoef(truth, shares.argmax(1)),
+            "log_loss": metrics.log_loss(truth, shares, labels=[0, 1, 2]),
+            "ece": subject.quality(truth, shares, CLASSES[:3])["ece"],
         }
         for name, value in expected.items():
-            assert samples[name][row] == pytest.approx(value, abs=1e-9), name
+            assert found[name][1][part] == pytest.approx(value, abs=1e-6 if name == "log_loss" else 1e-9), name
 
 
 def test_images_of_one_group_widen_the_interval() -> None:
@@ -146,9 +148,49 @@ def test_images_of_one_group_widen_the_interval() -> None:
     assert by_group[1] - by_group[0] > 4 * (by_image[1] - by_image[0])
 
 
-def test_too_few_groups_draw_images_and_say_so() -> None:
-    folds = np.array(["1"] * 30 + ["2"] * 30)
-    assert clusters(folds)[1] == "image"
+@pytest.mark.parametrize(
+    ("groups", "unit"),
+    [(["1"] * 60, "image"), (["1"] * 30 + ["2"] * 30, "group"), ([""] * 60, "unknown"), (["1"] + [""] * 59, "group")],
+)
+def test_one_group_leaves_images_and_says_so(groups: list[str], unit: str) -> None:
+    codes, found = clusters(groups)
+    assert found == unit
+    assert codes.max() + 1 == (60 if unit != "group" or "" in groups else 2)
+    assert (TOO_NARROW in METHODS[found]) is (unit == "image")
+
+
+def test_few_groups_widen_the_interval_as_student_does() -> None:
+    """Four groups of ten images, 10, 9, 8 and 5 right: mean 0.8, error of the mean of four, t of 3 on the logit."""
+    labels = np.zeros(40, dtype=int)
+    right = np.concatenate([np.r_[np.ones(many), np.zeros(10 - many)] for many in (10, 9, 8, 5)])
+    probabilities = np.stack([0.2 + 0.6 * right, 0.8 - 0.6 * right], axis=1)
+    groups = np.repeat(list("abcd"), 10)
+    found = subject.intervals(labels, probabilities, groups, ("a", "b"))["accuracy"]
+    step = 3.182446305 * np.std([1.0, 0.9, 0.8, 0.5], ddof=1) / 2 / (0.8 * 0.2)
+    assert found == pytest.approx(tuple(1 / (1 + np.exp(-(np.log(4) + s * step))) for s in (-1, 1)), abs=1e-8)
+
+
+def test_all_right_is_no_certainty() -> None:
+    """Five groups without an error: as five trials without one, 0.025 ** (1 / 5)."""
+    probabilities = np.tile([0.9, 0.1], (50, 1))
+    found = subject.intervals(np.zeros(50, int), probabilities, np.repeat(list("abcde"), 10), ("a", "b"))
+    assert found["accuracy"] == pytest.approx((0.025**0.2, 1.0))
+
+
+def test_a_class_of_a_single_group_has_no_interval_of_its_recall() -> None:
+    labels, probabilities = draw(3, 90, 3)
+    groups = np.where(labels == 2, "only", np.array([f"p{index % 9}" for index in range(90)]))
+    found = subject.intervals(labels, probabilities, groups, CLASSES[:3])
+    assert np.isnan(found[f"recall_{CLASSES[2]}"]).all()
+    assert np.isfinite(found[f"recall_{CLASSES[0]}"]).all()
+
+
+def test_many_groups_in_lots_give_the_error_of_each_alone() -> None:
+    labels, probabilities = draw(4, 3000, 3)
+    groups = np.array([f"p{index // 3}" for index in range(3000)])
+    lots, each = (subject.intervals(labels, probabilities, groups, CLASSES[:3], most) for most in (200, 1000))
+    for name in ("accuracy", "roc_auc", "pr_auc", "mcc"):
+        assert lots[name][1] - lots[name][0] == pytest.approx(each[name][1] - each[name][0], rel=0.2), name
 
 
 def test_interval_of_accuracy_is_close_to_the_binomial_one() -> None:
@@ -162,16 +204,9 @@ def test_interval_of_accuracy_is_close_to_the_binomial_one() -> None:
 
 def test_equal_seeds_give_equal_intervals() -> None:
     labels, probabilities = draw(2, 100, 3)
-    first = subject.intervals(labels, probabilities, [""] * 100, CLASSES[:3], resamples=50, seed=1)
-    again = subject.intervals(labels, probabilities, [""] * 100, CLASSES[:3], resamples=50, seed=1)
+    first = subject.intervals(labels, probabilities, [""] * 100, CLASSES[:3], most_parts=50, seed=1)
+    again = subject.intervals(labels, probabilities, [""] * 100, CLASSES[:3], most_parts=50, seed=1)
     assert first == again
-
-
-def test_a_thousand_resamples_of_three_thousand_images_are_quick() -> None:
-    labels, probabilities = draw(11, 3000, 7)
-    start = time.process_time()
-    subject.intervals(labels, probabilities, [""] * 3000, tuple("abcdefg"), resamples=1000)
-    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ class FakeRun:
         classes = [name.removeprefix("p_") for name in table if name.startswith("p_")]
         shares = np.stack([table[f"p_{name}"] for name in classes], axis=1)
         metrics = {name: _number(value) for name, value in quality(table["label"], shares, classes).items()}
-        bounds = intervals(table["label"], shares, table["group"], classes, resamples=resamples)
+        bounds = intervals(table["label"], shares, table["group"], classes, most_parts=resamples)
         macs = MACS.get(spec["model"], 299.6)
         if federated:
             metrics |= {

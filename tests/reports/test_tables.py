@@ -57,7 +57,7 @@ def test_interval_over_three_seeds_is_students(drawn: Any) -> None:
         assert found.high - found.low >= high - low
 
 
-def test_interval_over_two_seeds_is_the_mean_of_their_bootstraps(drawn: Any) -> None:
+def test_interval_over_two_seeds_is_the_mean_of_their_own(drawn: Any) -> None:
     row = next(row for row in drawn[1] if row.condition.dataset == "br35h" and row.model == "deepmedix")
     pairs = [cell.result["intervals"]["accuracy"] for cell in row.done]
     found = row.figure("accuracy")
