@@ -54,7 +54,8 @@ class Isotonic:
         mapped = np.stack(columns, axis=1)
         totals = mapped.sum(axis=1, keepdims=True)
         even = np.full(mapped.shape, 1 / mapped.shape[1])
-        return np.divide(mapped, totals, out=even, where=totals > 0)
+        spread: Floats = np.divide(mapped, totals, out=even, where=totals > 0)
+        return spread
 
 
 def fit_temperature(labels: Ints, probabilities: Floats) -> Temperature | None:

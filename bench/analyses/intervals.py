@@ -56,7 +56,7 @@ class Resamples:
         return self._estimate(name, lambda kept: tuple(np.percentile(kept, [2.5, 97.5])))
 
     def debiased(self, name: str, plugin: str) -> Estimate:
-        """A figure whose resamples scatter around its plug-in twin: plug-in + value - percentiles, as Kumar et al. do."""
+        """A figure whose resamples scatter around its plug-in twin: plug-in + value - percentiles, as Kumar does."""
         around = self.values[plugin] + self.values[name]
         return self._estimate(name, lambda kept: tuple(around - np.percentile(kept, [97.5, 2.5])))
 

@@ -61,7 +61,7 @@ def threshold_for_sensitivity(positive: Bools, scores: Floats, target: float) ->
 def _candidates(scores: Floats) -> Floats:
     """Every threshold that calls other images than its neighbours, the one that calls nobody included."""
     known = np.unique(scores)
-    return np.r_[known, np.nextafter(known[-1], np.inf)]
+    return np.append(known, np.nextafter(known[-1], np.inf))
 
 
 def rates(positive: Bools, called: Bools, groups: NDArray[np.str_], prevalence: float) -> Rates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,9 +81,9 @@ def _known(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [one for one in candidates if math.isfinite(one.validation) and math.isfinite(one.test)]
 
 
-def _row(choice: Choice) -> dict[str, object]:
+def _row(choice: Choice) -> dict[str, Any]:
     known = _known(choice.candidates)
-    row: dict[str, object] = {"choice": choice.name, "candidates": len(known),
+    row: dict[str, Any] = {"choice": choice.name, "candidates": len(known),
                               "optimism": selection_optimism(known)}  # fmt: skip
     if len(known) < 2:
         return row | {"by_validation": None, "by_test": None}
