@@ -82,8 +82,11 @@ def _share(mask: Bools, hits: Bools, groups: NDArray[np.str_]) -> tuple[Estimate
 
 def _ppv(hit: Estimate, left: Estimate, hit_box: Estimate, left_box: Estimate, prevalence: float) -> Estimate:
     """The predictive value grows with both rates: its bounds are at the corners of their box."""
+    value = predictive_value(hit.value, left.value, prevalence)
+    if value is None:
+        return Estimate(None)
     return Estimate(
-        predictive_value(hit.value, left.value, prevalence),
+        value,
         predictive_value(hit_box.low, left_box.low, prevalence),
         predictive_value(hit_box.high, left_box.high, prevalence),
     )

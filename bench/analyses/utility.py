@@ -20,7 +20,8 @@ def cost_matrix(costs: Mapping[str, float], classes: Sequence[str]) -> Floats:
     """Costs [true, decided]: 0 on the diagonal, 1 beside it, and what is stated.
 
     Args:
-        costs: "TRUE>DECIDED" to a cost of 0 or more; "*" is any other class; a pair by name wins over a star.
+        costs: "TRUE>DECIDED" to a cost of 0 or more; "*" is any other class; a pair by name wins over a star, and
+            of two stars the later one.
         classes: the k names.
 
     Raises:

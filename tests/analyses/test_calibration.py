@@ -1,5 +1,6 @@
 """Calibration against loops in float64, scipy's minimizer, a hand-made isotonic regression and a simulation."""
 
+import itertools
 import math
 
 import numpy as np
@@ -85,12 +86,11 @@ def slow_errors(confidences, hits):
     """ECE in 15 equal widths, and the debiased square in bins of equally many, image by image."""
     ece, square = 0.0, 0.0
     n = len(hits)
-    for bins in (range(15),):
-        for number in bins:
-            mine = [i for i in range(n) if number / 15 < confidences[i] <= (number + 1) / 15]
-            ece += abs(sum(confidences[i] - hits[i] for i in mine)) / n
+    for number in range(15):
+        mine = [i for i in range(n) if number / 15 < confidences[i] <= (number + 1) / 15]
+        ece += abs(sum(confidences[i] - hits[i] for i in mine)) / n
     edges = [-math.inf, *np.quantile(confidences, [b / 15 for b in range(1, 15)]), math.inf]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         mine = [i for i in range(n) if low < confidences[i] <= high]
         if not mine:
             continue
