@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bench.analyses.calibrators import fit_isotonic, fit_temperature, temperatur
 from bench.analyses.intervals import Figures, ResampledSettings, Resamples, proportion, resample, unit_notes
 from bench.analyses.parts import Predicted, one_class_note, one_hot, present, tested_part, validation_part
 from bench.analyses.registry import Answer, Estimate
+from bench.measure.clusters import clusters
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -90,7 +92,7 @@ def _calibrated(cell: Any, test: Predicted) -> tuple[dict[str, Floats], dict[str
 
 
 def _joined(test: Predicted, versions: dict[str, Floats]) -> Figures:
-    measures = {name: _measures(test.labels, shares) for name, shares in versions.items()}
+    measures = {name: _measures(test, shares) for name, shares in versions.items()}
 
     def figures(weights: Floats) -> dict[str, Floats]:
         found = {f"{name} {key}": value for name in measures for key, value in measures[name](weights).items()}
@@ -100,9 +102,10 @@ def _joined(test: Predicted, versions: dict[str, Floats]) -> Figures:
     return figures
 
 
-def _measures(labels: Ints, probabilities: Floats) -> Figures:
+def _measures(test: Predicted, probabilities: Floats) -> Figures:
     """Every figure of the highest probability under image weights; squares of the debiased error and its plug-in."""
-    gaps = binned_errors(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    labels = test.labels
+    gaps = binned_errors(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, test.groups)
     halved = 2 if probabilities.shape[1] == 2 else 1
     squares = ((probabilities - one_hot(labels, probabilities.shape[1])) ** 2).sum(axis=1) / halved
     losses = -np.log(np.clip(probabilities[np.arange(labels.size), labels], _LOG_FLOOR, 1 - _LOG_FLOOR))
@@ -117,31 +120,49 @@ def _measures(labels: Ints, probabilities: Floats) -> Figures:
     return figures
 
 
-def binned_errors(confidences: Floats, hits: NDArray[np.bool_]) -> Figures:
+def binned_errors(confidences: Floats, hits: NDArray[np.bool_], groups: NDArray[np.str_]) -> Figures:
     """Calibration errors of confidences [N] in their hits [N].
 
+    Args:
+        confidences: from 0 to 1.
+        hits: whether what is confided in is true.
+        groups: [N] names of what is independent.
+
     Returns:
-        Under image weights: `ece` in bins of equal width; `debiased` and `plugin`, the squared error in bins of equally
-        many images, with and without the debiasing term of Kumar, Liang and Ma (2019).
+        Under image weights that are equal within a group: `ece` in bins of equal width; `plugin`, the squared error in
+        bins of equally many images; `debiased`, the same less the variance of each bin's share (Kumar, Liang and Ma
+        2019), which is share (1 - share) / (n - 1) for independent images and their cluster-robust one for groups.
     """
     wide, many = one_hot(width_bins(confidences), BINS), one_hot(mass_bins(confidences), BINS)
-    surplus = confidences - hits
+    surplus, noise = confidences - hits, _bin_noise(many, hits, groups)
 
     def figures(weights: Floats) -> dict[str, Floats]:
         totals = weights.sum(axis=1)
-        counts, gaps, right = (weights @ (many * values[:, None]) for values in (np.ones(hits.size), surplus, hits))
-        filled = np.maximum(counts, 1)
-        plugin = (counts * (gaps / filled) ** 2).sum(axis=1) / totals
-        shares = right / filled
-        # A bin of one image tells nothing of its own variance.
-        noise = np.where(counts > 1, shares * (1 - shares) / np.maximum(counts - 1, 1), 0.0)
+        counts, gaps = weights @ many, weights @ (many * surplus[:, None])
+        plugin = (counts * (gaps / np.maximum(counts, 1)) ** 2).sum(axis=1) / totals
         return {
             "ece": np.abs(weights @ (wide * surplus[:, None])).sum(axis=1) / totals,
-            "debiased": plugin - (counts * noise).sum(axis=1) / totals,
+            "debiased": plugin - (counts * noise(weights)).sum(axis=1) / totals,
             "plugin": plugin,
         }
 
     return figures
+
+
+def _bin_noise(bins: Floats, hits: NDArray[np.bool_], groups: NDArray[np.str_]) -> Callable[[Floats], Floats]:
+    """The variance of every bin's share of hits: image weights [B, N] -> [B, bins]; 0 for a bin of one cluster."""
+    _, first, codes = np.unique(clusters(groups)[0], return_index=True, return_inverse=True)
+    members = np.stack([np.bincount(codes, weights=column) for column in bins.T], axis=1)
+    right = np.stack([np.bincount(codes, weights=column * hits) for column in bins.T], axis=1)
+
+    def noise(weights: Floats) -> Floats:
+        drawn = weights[:, first]
+        counts, filled = np.maximum(drawn @ members, 1), drawn @ (members > 0)
+        share = drawn @ right / counts
+        squares = drawn @ right**2 - 2 * share * (drawn @ (right * members)) + share**2 * (drawn @ members**2)
+        return np.where(filled > 1, squares / counts**2 * filled / np.maximum(filled - 1, 1), 0.0)
+
+    return noise
 
 
 def width_bins(confidences: Floats) -> Ints:
@@ -193,7 +214,7 @@ def _by_class(test: Predicted, shares: Floats, calibrator: str, settings: Calibr
     """ECE and debiased error of every class' probability, one against the rest."""
     rows = []
     for index in present(test):
-        found = resample(binned_errors(shares[:, index], test.labels == index), test.groups, settings)
+        found = resample(binned_errors(shares[:, index], test.labels == index, test.groups), test.groups, settings)
         ece, debiased = _estimate(found, "ece"), _estimate(found, "debiased")
         rows.append({
             "calibrator": calibrator, "class": test.classes[index], "images": int((test.labels == index).sum()),

@@ -104,7 +104,7 @@ def slow_errors(confidences, hits):
 def test_errors_are_those_of_a_loop_and_of_the_result_table(made, seed):
     given = made.drawn(seed, 220, 4, 1.7)
     top, right = given.probabilities.max(axis=1), given.probabilities.argmax(axis=1) == given.labels
-    found = subject.binned_errors(top, right)(np.ones((1, 220)))
+    found = subject.binned_errors(top, right, np.full(220, ""))(np.ones((1, 220)))
     ece, square = slow_errors(top.tolist(), right.tolist())
     assert found["ece"][0] == pytest.approx(ece, abs=1e-12)
     assert found["debiased"][0] == pytest.approx(square, abs=1e-12)
@@ -120,22 +120,36 @@ def test_weights_are_images_that_stand_there_more_than_once(made):
     weights = np.random.default_rng(2).integers(0, 3, 80)
     top, right = given.probabilities.max(axis=1), given.probabilities.argmax(axis=1) == given.labels
     rows = np.repeat(np.arange(80), weights)
-    once = subject.binned_errors(top, right)(weights[None].astype(float))
+    once = subject.binned_errors(top, right, given.groups)(weights[None].astype(float))
     assert once["ece"][0] == pytest.approx(slow_errors(top[rows].tolist(), right[rows].tolist())[0], abs=1e-12)
 
 
-def test_the_debiased_error_of_a_calibrated_model_is_zero_on_average_and_ece_is_not(made):
+@pytest.mark.parametrize("copies", [1, 3])
+def test_the_debiased_error_of_a_calibrated_model_is_zero_on_average_and_the_plain_one_is_not(made, copies):
     squares, plain = [], []
     for seed in range(200):
-        given = made.drawn(seed + 100, 300, 3)
+        given = made.drawn(seed + 100, 300 // copies, 3)
+        rows = np.repeat(np.arange(300 // copies), copies)
         top, right = given.probabilities.max(axis=1), given.probabilities.argmax(axis=1) == given.labels
-        found = subject.binned_errors(top, right)(np.ones((1, 300)))
+        found = subject.binned_errors(top[rows], right[rows], given.groups[rows])(np.ones((1, 300)))
         squares.append(found["debiased"][0])
         plain.append(found["plugin"][0])
-    error = np.std(squares) / math.sqrt(200)
-    # Bins of 20 images with shares about their mean confidence: the debiasing takes away all of the plug-in's 0.01.
-    assert np.mean(plain) > 0.006
-    assert abs(np.mean(squares)) < 4 * error + 2e-4
+    # What is taken away is the noise of 20 images a bin, or of 7 where images are copies of each other.
+    assert np.mean(plain) > 0.006 * copies
+    assert abs(np.mean(squares)) < 4 * np.std(squares) / math.sqrt(200) + 1e-4
+
+
+def test_the_noise_of_a_bin_of_groups_is_the_clustered_variance_of_a_loop():
+    generator = np.random.default_rng(0)
+    names = np.repeat([f"p{n}" for n in range(20)], generator.integers(1, 5, 20))
+    hits, bins = generator.uniform(size=names.size) < 0.7, generator.integers(0, 2, names.size)
+    found = subject._bin_noise(np.eye(2)[bins], hits, names)(np.ones((1, names.size)))[0]
+    for number in range(2):
+        mine = bins == number
+        share, patients = hits[mine].mean(), np.unique(names[mine])
+        squares = sum((hits[mine & (names == name)] - share).sum() ** 2 for name in patients)
+        expected = squares / mine.sum() ** 2 * patients.size / (patients.size - 1)
+        assert found[number] == pytest.approx(expected)
 
 
 def test_the_debiased_interval_covers_the_square_it_estimates():
@@ -143,9 +157,9 @@ def test_the_debiased_interval_covers_the_square_it_estimates():
     for _ in range(100):
         confidences = np.repeat([0.6, 0.8, 0.95], 150)
         hits = generator.uniform(size=450) < confidences - 0.1
-        found = resample(subject.binned_errors(confidences, hits), np.full(450, ""), SETTINGS).debiased(
-            "debiased", "plugin"
-        )
+        alone = np.full(450, "")
+        drawn = resample(subject.binned_errors(confidences, hits, alone), alone, SETTINGS)
+        found = drawn.debiased("debiased", "plugin")
         covered += found.low <= 0.01 <= found.high
     assert covered >= 88
 
