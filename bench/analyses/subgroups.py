@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,7 @@ def subgroups(cell: Any, settings: SubgroupsSettings, folder: Path) -> Answer:  
             columns[f"subgroups_{'gap' if figure == 'accuracy' else 'balanced_gap'}_{by}"] = gap.estimate
             gaps.append({"by": by, "figure": figure, "best": gap.best, "worst": gap.worst, "gap": gap.estimate.value,
                          "low": gap.estimate.low, "high": gap.estimate.high})  # fmt: skip
-        notes += _notes(by, rows)
+        notes += _notes(by, rows, gaps[-len(FIGURES) :])
     notes = notes + one_class_note(test, "test") + unit_notes(test.groups)
     return Answer(columns, {"groups": groups, "gaps": gaps}, notes=notes)
 
@@ -117,11 +118,13 @@ def _row(test: Predicted, by: str, name: str, mask: NDArray[np.bool_], found: Re
     return row
 
 
+@dataclass(frozen=True)
 class Gap:
     """The largest gap: its estimate and the names of the best and the worst subgroup."""
 
-    def __init__(self, estimate: Estimate, best: str | None = None, worst: str | None = None) -> None:
-        self.estimate, self.best, self.worst = estimate, best, worst
+    estimate: Estimate
+    best: str | None = None
+    worst: str | None = None
 
 
 def largest_gap(found: Resamples, names: list[str], figure: Figure) -> Gap:
@@ -155,8 +158,13 @@ def _reach(found: Resamples, samples: Floats) -> float | None:
     return float(np.percentile(np.ptp(deviations, axis=0), 95))
 
 
-def _notes(by: str, rows: list[dict[str, Any]]) -> list[str]:
+def _notes(by: str, rows: list[dict[str, Any]], gaps: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return [f"{by}: not known, or the same for all test images"]
     small = [row["group"] for row in rows if not row["shown"] and row["group"] != UNKNOWN]
-    if small:
-        return [f"{by}: too few test images to say anything of {', '.join(small)}"]
-    return [] if rows else [f"{by}: not known, or the same for all test images"]
+    notes = [f"{by}: too few test images to say anything of {', '.join(small)}"] if small else []
+    unsure = [gap["figure"].replace("_", " ") for gap in gaps if gap["gap"] is not None and gap["low"] is None]
+    if unsure:
+        why = "fewer than ten independent groups, or a subgroup without an error"
+        notes.append(f"{by}: the gap in {' and in '.join(unsure)} has no interval ({why})")
+    return notes

@@ -78,15 +78,15 @@ def net_benefit(positive: Bools, scores: Floats, thresholds: Sequence[float]) ->
         scores: its probability [N]; at the threshold itself one is treated.
         thresholds: T, between 0 and 1: the odds at which one false alarm weighs one hit.
     """
-    columns = {}
+    columns: dict[str, Floats] = {}
     for threshold in thresholds:
         worth = np.where(positive, 1.0, -threshold / (1 - threshold))
         columns[f"model {threshold}"] = worth * (scores >= threshold)
         columns[f"all {threshold}"] = worth
+    table = np.stack(list(columns.values()), axis=1)
 
     def figures(weights: Floats) -> dict[str, Floats]:
-        totals = weights.sum(axis=1)
-        return {name: weights @ column / totals for name, column in columns.items()}
+        return dict(zip(columns, (weights @ table / weights.sum(axis=1, keepdims=True)).T, strict=True))
 
     return figures
 

@@ -91,12 +91,18 @@ def test_a_gap_among_equals_begins_at_zero_and_a_true_one_is_covered(made):
     assert covered >= 54
 
 
-def test_one_patient_has_no_intervals_and_one_class_is_said(made):
+def test_one_patient_or_a_perfect_subgroup_has_no_interval_and_one_class_is_said(made):
     answer = subject.subgroups(
         decided(made, np.arange(80) % 5 > 0, None, ["p"] * 80, np.repeat(["a", "b"], 40)),
         subject.SubgroupsSettings(resamples=100, smallest_groups=2), None,
     )  # fmt: skip
     assert answer.columns["subgroups_gap_site"].value is None
+    perfect = np.r_[np.ones(40, bool), np.arange(40) % 4 > 0]
+    answer = subject.subgroups(decided(made, perfect, sites=np.repeat(["a", "b"], 40)), SETTINGS, None)
+    assert answer.columns["subgroups_gap_site"] == subject.Estimate(0.25)
+    assert any(
+        note.startswith("site: the gap in accuracy and in balanced accuracy has no interval") for note in answer.notes
+    )
     one = subject.subgroups(decided(made, np.ones(40, bool), labels=np.zeros(40, int)), SETTINGS, None)
     assert any("one class only" in note for note in one.notes)
 
