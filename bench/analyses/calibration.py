@@ -182,6 +182,9 @@ def _estimate(found: Resamples, name: str) -> Estimate:
     if not name.endswith("debiased"):
         return found.estimate(name)
     square = found.debiased(name, name.removesuffix("debiased") + "plugin")
+    if square.high is None or square.high <= 0:
+        # All of the interval lies below zero: there is no error to be seen, which does not make 0 a certainty.
+        return Estimate(_root(square.value))
     return Estimate(_root(square.value), _root(square.low), _root(square.high))
 
 

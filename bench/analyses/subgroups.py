@@ -28,10 +28,12 @@ class SubgroupsSettings(CharacteristicsSettings):
     Attributes:
         smallest: a subgroup of fewer test images is listed, but neither measured nor compared.
         smallest_groups: nor is one of fewer patients (or lesions, or images where no group is known).
+        smallest_class: balanced accuracy is left out where one of the test part's classes has fewer images.
     """
 
     smallest: int = Field(30, ge=2)
     smallest_groups: int = Field(10, ge=2)
+    smallest_class: int = Field(5, ge=1)
 
 
 def subgroups(cell: Any, settings: SubgroupsSettings, folder: Path) -> Answer:  # noqa: ARG001
@@ -73,7 +75,9 @@ def _measured(
         return nothing, []
     masks = {str(name): values == name for name in np.unique(values)}
     large = {name: mask for name, mask in masks.items() if name != UNKNOWN and _large(test, mask, settings)}
-    found = resample(subgroup_quality(test, large), test.groups, settings) if large else nothing
+    found = (
+        resample(subgroup_quality(test, large, settings.smallest_class), test.groups, settings) if large else nothing
+    )
     return found, [_row(test, by, name, mask, found if name in large else nothing) for name, mask in masks.items()]
 
 
@@ -86,14 +90,16 @@ def _independent(groups: Texts) -> int:
     return len(np.unique(groups[groups != ""])) + int((groups == "").sum())
 
 
-def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]]) -> Figures:
+def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]], smallest_class: int) -> Figures:
     """ "NAME accuracy" and "NAME balanced_accuracy" of subgroups under image weights.
 
-    Balanced accuracy is NaN for a subgroup that lacks one of the test part's classes: it would not be comparable.
+    Balanced accuracy is NaN for a subgroup with fewer than `smallest_class` images of one of the test part's classes:
+    without them it is not comparable, and with one or two it rests on them and does not even vary over resamples.
     """
     right = (test.probabilities.argmax(axis=1) == test.labels).astype(np.float64)
     held = np.unique(test.labels)
     truth = one_hot(test.labels, len(test.classes))[:, held]
+    whole = {name: bool((truth[mask].sum(axis=0) >= smallest_class).all()) for name, mask in masks.items()}
 
     def figures(weights: Floats) -> dict[str, Floats]:
         found = {}
@@ -101,7 +107,8 @@ def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]]) -> Fi
             mine = weights * mask
             support, hits = mine @ truth, mine @ (truth * right[:, None])
             found[f"{name} accuracy"] = ratio(hits.sum(axis=1), support.sum(axis=1))
-            found[f"{name} balanced_accuracy"] = ratio(hits, support).mean(axis=1)
+            recalls = ratio(hits, support) if whole[name] else np.full(hits.shape, np.nan)
+            found[f"{name} balanced_accuracy"] = recalls.mean(axis=1)
         return found
 
     return figures

@@ -206,3 +206,14 @@ def test_a_test_part_of_one_class_or_one_patient_gives_no_false_figure(made):
     found = subject.calibration(made.cell(patient, val), SETTINGS, None)
     assert found.columns["calibration_ece"].low is None
     assert any("belong to the group p" in note for note in found.notes)
+
+
+def test_an_interval_below_zero_is_no_certainty_of_zero():
+    # Five bins whose shares are exactly their confidences: far better than chance allows, so every square is negative.
+    confidences = np.repeat([0.1, 0.3, 0.5, 0.7, 0.9], 40)
+    hits = np.concatenate([np.arange(40) < 40 * share for share in (0.1, 0.3, 0.5, 0.7, 0.9)])
+    alone = np.full(200, "")
+    found = resample(subject.binned_errors(confidences, hits, alone), alone, SETTINGS)
+    assert found.values["debiased"] < 0
+    assert found.debiased("debiased", "plugin").high < 0
+    assert subject._estimate(found, "debiased") == subject.Estimate(0.0)

@@ -67,8 +67,8 @@ def test_a_small_subgroup_is_listed_and_neither_shown_nor_compared(made):
     assert "site: too few test images to say anything of c, d" in answer.notes
 
 
-def test_a_subgroup_that_lacks_a_class_has_no_balanced_accuracy(made):
-    labels = np.r_[np.zeros(40), np.arange(40) % 2].astype(int)
+def test_a_subgroup_with_four_images_of_a_class_has_no_balanced_accuracy(made):
+    labels = np.r_[np.arange(40) < 4, np.arange(40) % 2].astype(int)
     right = np.arange(80) % 5 > 0
     answer = subject.subgroups(decided(made, right, {"sex": np.repeat(["f", "m"], 40)}, labels=labels), SETTINGS, None)
     rows = {row["group"]: row for row in answer.tables["groups"]}
