@@ -217,3 +217,22 @@ def test_an_interval_below_zero_is_no_certainty_of_zero():
     assert found.values["debiased"] < 0
     assert found.debiased("debiased", "plugin").high < 0
     assert subject._estimate(found, "debiased") == subject.Estimate(0.0)
+
+
+def test_the_temperatures_interval_is_the_sandwich_of_a_loop(made):
+    given = made.drawn(8, 36, 3, 2.0, per_group=3)
+    fitted = fit_temperature(given.labels, given.probabilities)
+    logits, step, inverse = np.log(given.probabilities), 1e-4, 1 / fitted.value
+
+    def loss(row, label, at):
+        return math.log(sum(math.exp(at * (value - row[label])) for value in row))
+
+    sums, curvature = {}, 0.0
+    for row, label, name in zip(logits, given.labels, given.groups, strict=True):
+        low, mid, high = (loss(row, label, inverse + move) for move in (-step, 0, step))
+        sums[name] = sums.get(name, 0.0) + (high - low) / (2 * step)
+        curvature += (high - 2 * mid + low) / step**2
+    error = math.sqrt(sum(value**2 for value in sums.values()) * 12 / 11) / curvature / inverse
+    found = temperature_estimate(fitted, given.labels, given.probabilities, given.groups)
+    assert found.high == pytest.approx(fitted.value * math.exp(1.959964 * error), rel=1e-4)
+    assert found.low == pytest.approx(fitted.value * math.exp(-1.959964 * error), rel=1e-4)

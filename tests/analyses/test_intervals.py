@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest, t
 
 from bench.analyses import intervals as subject
 
@@ -84,3 +84,17 @@ def test_a_figure_that_is_mostly_undefined_has_no_bounds_and_an_undefined_one_no
 def test_settings_have_bounds(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         subject.ResampledSettings(**field)
+
+
+def test_a_share_of_unequal_groups_is_korn_and_graubards_formula():
+    generator = np.random.default_rng(7)
+    names = np.repeat([f"p{n}" for n in range(14)], generator.integers(1, 7, 14))
+    hits = generator.uniform(size=names.size) < np.where(np.char.endswith(names, "3"), 0.1, 0.8)
+    n, groups, share = names.size, np.unique(names), hits.mean()
+    squares = sum((hits[names == name] - share).sum() ** 2 for name in groups)
+    error = squares / n**2 * 14 / 13
+    size = share * (1 - share) / error * (t.ppf(0.975, n - 1) / t.ppf(0.975, 13)) ** 2
+    assert size < n
+    found = subject.proportion(hits, names)
+    assert found.low == pytest.approx(beta.ppf(0.025, share * size, size - share * size + 1))
+    assert found.high == pytest.approx(beta.ppf(0.975, share * size + 1, size - share * size))
