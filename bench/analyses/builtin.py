@@ -1,0 +1,21 @@
+"""The analyses that come with the harness, each imported when it is first asked."""
+
+from __future__ import annotations
+
+from bench.analyses.calibration import CalibrationSettings
+from bench.analyses.conformal import ConformalSettings
+from bench.analyses.decisions import DecisionsSettings
+from bench.analyses.registry import ANALYSES, AnalysisSpec, Settings
+from bench.analyses.selective import SelectiveSettings
+from bench.analyses.subgroups import SubgroupsSettings
+
+
+def _from_predictions(name: str, title: str, summary: str, settings: type[Settings]) -> None:
+    ANALYSES.register(name, AnalysisSpec(name, title, summary, f"bench.analyses.{name}:{name}", settings=settings))
+
+
+_from_predictions("calibration", "Calibration", "do probabilities mean what they say?", CalibrationSettings)
+_from_predictions("decisions", "Decisions", "what do decisions cost, and whom do they help?", DecisionsSettings)
+_from_predictions("conformal", "Conformal sets", "which classes cannot be ruled out?", ConformalSettings)
+_from_predictions("selective", "Selective prediction", "is it right where it is sure?", SelectiveSettings)
+_from_predictions("subgroups", "Subgroups", "is it as good for everybody?", SubgroupsSettings)

@@ -1,0 +1,101 @@
+"""Optimism of selection: what would choosing on the test part have seemed to gain?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.analyses.registry import Answer, Estimate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of several that a choice is made among: an epoch, a trial, a model.
+
+    Attributes:
+        name: what it is.
+        validation: its quality on validation, higher is better.
+        test: the same figure on the test part.
+    """
+
+    name: str
+    validation: float
+    test: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice that was made once: the epoch of one cell, the trial of one sweep, the model of one data set and seed.
+
+    Attributes:
+        name: of what the choice was made for.
+        candidates: in the order in which they came; of equally good ones the first is chosen.
+    """
+
+    name: str
+    candidates: tuple[Candidate, ...]
+
+
+def selection_optimism(candidates: Sequence[Candidate]) -> float | None:
+    """Test quality of the candidate that the test part would have chosen, minus that of validation's choice.
+
+    Never below 0. Candidates without both figures are left out; fewer than two give None.
+    """
+    known = _known(candidates)
+    if len(known) < 2:
+        return None
+    return max(one.test for one in known) - chosen(known).test
+
+
+def chosen(candidates: Sequence[Candidate]) -> Candidate:
+    """The first candidate with the highest validation figure. Raises ValueError for none at all."""
+    return max(candidates, key=lambda one: one.validation)
+
+
+def optimism(choices: Sequence[Choice]) -> Answer:
+    """The mean optimism of a run's choices.
+
+    Args:
+        choices: independent ones (seeds, data sets), each among several candidates.
+
+    Returns:
+        Column `optimism_of_selection` with Student's t interval over the choices, cut at 0 (three or more); table
+        `choices`.
+    """
+    rows = [_row(choice) for choice in choices]
+    found = [row["optimism"] for row in rows if row["optimism"] is not None]
+    lacking = [row["choice"] for row in rows if row["optimism"] is None]
+    notes = [f"no choice among two candidates that have both figures: {', '.join(lacking)}"] if lacking else []
+    if not found:
+        return Answer({"optimism_of_selection": Estimate(None)}, {"choices": rows}, notes=notes or ["no choices"])
+    if len(found) < 3:
+        notes.append(f"{len(found)} choices: three or more are needed for an interval")
+    return Answer({"optimism_of_selection": _mean(found)}, {"choices": rows}, notes=notes)
+
+
+def _known(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return [one for one in candidates if math.isfinite(one.validation) and math.isfinite(one.test)]
+
+
+def _row(choice: Choice) -> dict[str, Any]:
+    known = _known(choice.candidates)
+    row: dict[str, Any] = {"choice": choice.name, "candidates": len(known),
+                              "optimism": selection_optimism(known)}  # fmt: skip
+    if len(known) < 2:
+        return row | {"by_validation": None, "by_test": None}
+    return row | {"by_validation": chosen(known).name, "by_test": max(known, key=lambda one: one.test).name}
+
+
+def _mean(found: Sequence[float]) -> Estimate:
+    from scipy.stats import t
+
+    values = np.asarray(found, dtype=np.float64)
+    mean, count = float(values.mean()), values.size
+    if count < 3 or np.ptp(values) == 0:
+        return Estimate(mean)
+    reach = float(t.ppf(0.975, count - 1) * values.std(ddof=1) / math.sqrt(count))
+    return Estimate(mean, max(0.0, mean - reach), mean + reach)
