@@ -23,7 +23,7 @@ class Curve:
     Attributes:
         length: of the polyline through the images of its points.
         chord: the straight distance between the images of its ends.
-        energy: (points - 1) times the sum of the squared steps; at least length squared, and equal to it for even steps.
+        energy: (points - 1) times the sum of the squared steps; at least the squared length, equal for even steps.
     """
 
     length: float
@@ -32,7 +32,7 @@ class Curve:
 
     @property
     def ratio(self) -> float:
-        """Length over chord, 1 or more: 1 where the curve's image is straight; NaN where both ends are mapped to one."""
+        """Length over chord, 1 or more: 1 for a straight image; NaN where both ends are mapped to one."""
         return self.length / self.chord if self.chord > 0 else float("nan")
 
 
