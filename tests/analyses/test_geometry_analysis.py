@@ -67,7 +67,7 @@ def test_paths_are_longer_than_chords_and_least_energy_is_least(answer):
 
 def test_dimension_is_by_layer_class_and_site(answer, cell):
     rows = answer.tables["dimension"]
-    assert {row["layer"] for row in rows} == {"pixels", "backbone 2", "backbone 4", "features", "logits"}
+    assert {row["layer"] for row in rows} == {"pixels", "backbone 1", "backbone 4", "features", "logits"}
     assert {row["name"] for row in rows if row["of"] == "site"} == {"north", "harbour", "hill"}
     assert {row["name"] for row in rows if row["of"] == "class"} == set(cell.classes)
     by_all = [row for row in rows if row["of"] == "all"]

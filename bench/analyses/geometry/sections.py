@@ -32,7 +32,7 @@ def paths(
     labels: NDArray[np.int64],
     settings: GeometrySettings,
 ) -> list[Row]:
-    """A row a pair of images: their segment's length in input, feature and output space, and the path of least energy."""
+    """A row a pair of images: its segment's length in input, feature and output space; the path of least energy."""
     rows = []
     for first, second in drawn_pairs(len(pixels), settings.pairs, settings.seed):
         straight = segment(pixels[first], pixels[second], settings.points)
@@ -123,7 +123,9 @@ def dimension_columns(found: list[Row], overlaps: list[Row]) -> dict[str, Estima
         for name in ("two_nn", "mle")
     }
     across = [row for row in overlaps if row["layer"] == "features" and row["site"] == "all"]
-    return columns | {"geometry_site_overlap": Estimate(row["over_chance"]) for row in across}
+    if across:
+        columns["geometry_site_overlap"] = Estimate(across[0]["over_chance"])
+    return columns
 
 
 def curvatures(
