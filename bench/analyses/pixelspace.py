@@ -1,4 +1,4 @@
-"""A finished network as a function of 0-1 pixels, so that lengths and radii have one unit whatever the normalization."""
+"""A finished network as a function of 0-1 pixels: lengths and radii have one unit, whatever the normalization."""
 
 from __future__ import annotations
 

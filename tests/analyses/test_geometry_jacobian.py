@@ -46,7 +46,7 @@ def whole_jacobian(function, image):
 @pytest.mark.parametrize("index", range(3))
 def test_a_linear_function_has_the_singular_values_of_its_matrix_everywhere(index):
     metric = J.pullback(J.jacobian(linear, IMAGES[index]))
-    _left, values, right = torch.linalg.svd(WEIGHT, full_matrices=False)
+    _, values, right = torch.linalg.svd(WEIGHT, full_matrices=False)
     torch.testing.assert_close(metric.eigenvalues.sqrt(), values, rtol=1e-10, atol=0)
     assert abs(float(metric.top.flatten() @ right[0])) == pytest.approx(1, abs=1e-12)
     assert metric.stable_rank == pytest.approx(float(values.square().sum() / values[0] ** 2))

@@ -58,7 +58,7 @@ def attack_norms(
 ) -> Tensor:
     """The smallest L2 norm at which PGD changes each image's decision: an upper bound of the true distance [N].
 
-    The radius starts at `starts` [N], is doubled until the attack succeeds (at most up to `most` times the start) and is
+    The radius starts at `starts` [N], is doubled until the attack succeeds (up to `most` times the start) and is
     then halved in on; the norm of the shortest success is returned, infinite where none was found.
 
     Args:

@@ -87,10 +87,10 @@ def _operator_type() -> Any:
 
 
 def output_layer_spectrum(inputs: Tensor, logits: Tensor) -> NDArray[np.float64]:
-    """The non-zero eigenvalues, falling, of the Hessian of the mean cross entropy in a linear output layer and its bias.
+    """The non-zero eigenvalues, falling, of the mean cross entropy's Hessian in a linear output layer and bias.
 
     That Hessian is the mean of (diag p - p p^T) x x^T (Kronecker), x the layer's input with a 1 for the bias: no labels
-    enter it, and none of its eigenvalues is negative. They are those of an [N k, N k] Gram matrix, so that the layer may
+    enter it, and no eigenvalue is negative. They are those of an [N k, N k] Gram matrix, so that the layer may
     be as wide as it likes.
 
     Args:

@@ -23,7 +23,7 @@ class Curve:
     Attributes:
         length: of the polyline through the images of its points.
         chord: the straight distance between the images of its ends.
-        energy: (points - 1) times the sum of the squared steps; at least length squared, and equal to it for even steps.
+        energy: (points - 1) times the sum of the squared steps; at least the squared length, equal for even steps.
     """
 
     length: float
@@ -32,7 +32,7 @@ class Curve:
 
     @property
     def ratio(self) -> float:
-        """Length over chord, 1 or more: 1 where the curve's image is straight; NaN where both ends are mapped to one."""
+        """Length over chord, 1 or more: 1 for a straight image; NaN where both ends are mapped to one."""
         return self.length / self.chord if self.chord > 0 else float("nan")
 
 
@@ -67,13 +67,15 @@ def least_energy_path(function: Function, path: Tensor, steps: int = 50) -> Tens
     """
     if len(path) < 3:
         raise UserError(f"a path of {len(path)} points has none that could move; it needs three or more")
-    inner = path[1:-1].detach().clone().requires_grad_()
+    # L-BFGS views parameters and gradients as vectors, which those in channels-last order cannot be.
+    inner = path[1:-1].detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS([inner], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         with torch.enable_grad():
             energy = _energy(function(_joined(path, inner)).flatten(1))
-            (inner.grad,) = torch.autograd.grad(energy, inner)
+            (gradient,) = torch.autograd.grad(energy, inner)
+        inner.grad = gradient.contiguous()
         return energy.item()
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
