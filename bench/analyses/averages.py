@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.analyses.registry import Estimate
-from bench.measure.clusters import clusters, draws
+from bench.measure.clusters import clusters
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,9 @@ class Resampling:
     def of(cls, groups: ArrayLike, resamples: int, seed: int) -> Resampling:
         """By groups [N], by images where there are too few groups."""
         codes, unit = clusters(groups)
-        return cls(codes, draws(codes, resamples, seed), unit)
+        count = int(codes.max()) + 1
+        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+        return cls(codes, drawn.astype(np.float64), unit)
 
     @property
     def weights(self) -> Floats:
