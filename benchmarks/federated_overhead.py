@@ -24,15 +24,15 @@ from flwr.app import Message
 
 from bench.core.config import load_protocol
 from bench.data.loader import Part
-from federated.apps import client_app
-from federated.checkpoint import Progress
-from federated.inprocess import InProcessGrid
-from federated.rounds import Hooks
-from federated.simulate import ENGINE, Simulation, fit
-from models.batches import Preparation
+from federated.client.app import client_app
+from federated.server.checkpoint import Progress
+from federated.server.rounds import Hooks
+from federated.simulation.fit import ENGINE, Simulation, fit
+from federated.simulation.inprocess import InProcessGrid
+from models.recipes.batches import Preparation
+from models.recipes.gradient import FitContext, FitData
 from models.registry import MODELS
-from models.training import FitContext, FitData
-from models.weights import Normalization
+from models.weights.initial import Normalization
 
 CLIENTS, ROUNDS = 10, 20
 

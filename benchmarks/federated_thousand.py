@@ -19,11 +19,11 @@ import torch
 
 from bench.core.config import load_protocol
 from bench.data.loader import Part
-from federated.simulate import fit
-from models.batches import Preparation
+from federated.simulation.fit import fit
+from models.recipes.batches import Preparation
+from models.recipes.gradient import FitContext, FitData
 from models.registry import MODELS
-from models.training import FitContext, FitData
-from models.weights import Normalization
+from models.weights.initial import Normalization
 
 
 def part(images: int, seed: int) -> Part:

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.baseline import Images, Side, SideCell, load_side
 from bench.core.errors import UserError
 from bench.core.identity import digest
-from bench.gate import ALPHA, Check, hold
-from bench.margins import Margins
+from bench.gate.baseline import Images, Side, SideCell, load_side
+from bench.gate.check import ALPHA, Check, hold
+from bench.gate.margins import Margins
 from bench.measure.quality import intervals, quality
-from bench.measure.statistics import Z95, sign_flip
+from bench.measure.statistics.paired import Z95, sign_flip
 
 Floats = NDArray[np.float64]
 CELL = "resampled"

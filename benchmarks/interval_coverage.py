@@ -18,8 +18,8 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure.pooled import Paired, difference
 from bench.measure.quality import intervals, quality
+from bench.measure.statistics.pooled import Paired, difference
 
 Floats = NDArray[np.float64]
 GROUPS = (5, 9, 12, 30, 60)

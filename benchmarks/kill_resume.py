@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bench.store import Run
+from bench.store.run import Run
 
 GRID = ["--models", "deepmedix,shufflenet_v2_x1_0", "--datasets", "phantom-brain,phantom-skin", "--seeds", "1"]
 RECIPE = ["tuning=full", "image_size=32", "synthetic_images=90", "batch_size=8", "timing_batch_size=2"]

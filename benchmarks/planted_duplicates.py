@@ -78,7 +78,7 @@ def plant(real: list[Path], changes: dict[str, tuple[Change, int]], folder: Path
 
 
 def measure(title: str, real: list[Path], changes: dict[str, tuple[Change, int]], folder: Path, seed: int) -> None:
-    from bench.data.similar import looks, same_pictures
+    from bench.data.audit.duplicates import looks, same_pictures
     from bench.data.sources.folder import read_folder
 
     made = plant(real, changes, folder, seed)

@@ -7,7 +7,7 @@ first writes a stand-in for the distribution into a temporary folder, enlarged t
 JPEG quality that bring the files to its 270 kB or so (2.7 GB for 10015 images).
 
 Pure decoding reads every file and decodes it with torchvision, in as many threads as preparing uses, and keeps
-nothing. Preparing is `bench.data.cache.images` on an empty cache: read, decode, resize, write, fsync. The scan that
+nothing. Preparing is `bench.data.images.cache.images` on an empty cache: read, decode, resize, write, fsync. The scan that
 `load` makes beforehand (checksums, damaged files; remembered until a file changes) is stated by itself. The images go
 through in twenty slices, decoded and prepared in turn, so that a busy machine hits both alike.
 """
@@ -57,8 +57,8 @@ def timed(spent: list[float]) -> Iterator[None]:
 def measure(folder: Path, size: int) -> None:
     from bench.core.config import Protocol
     from bench.core.paths import cache
-    from bench.data.cache import images, in_threads, resized
-    from bench.data.files import decode
+    from bench.data.images.cache import images, in_threads, resized
+    from bench.data.images.files import decode
     from bench.data.sources.isic import read_ham10000
 
     start = time.perf_counter()

@@ -29,13 +29,13 @@ from typing import Any
 from kill_resume import contents
 
 from bench.core.config import Runtime, load_protocol
-from bench.executors.desk import Desk, Stop
+from bench.executors.driver import Desk, Stop
 from bench.executors.pool import drive
 from bench.executors.processes import Processes
+from bench.executors.run import prepare_folder
 from bench.executors.serial import work_through
-from bench.plan import Plan, Request, make_plan
-from bench.run import prepare_folder
-from bench.store import Run
+from bench.harness.plan import Plan, Request, make_plan
+from bench.store.run import Run
 
 QUICK = ["image_size=32", "epochs=1", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
 SLOW = ["image_size=64", "epochs=1", "tuning=full", "timing_batch_size=2"]
@@ -87,7 +87,7 @@ def processes(desk: Desk) -> None:
 def on_ray(desk: Desk) -> None:
     import ray
 
-    from bench.executors.cluster import Cluster
+    from bench.executors.ray.cluster import Cluster
 
     ours = not ray.is_initialized()
     if ours:

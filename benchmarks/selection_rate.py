@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bench.measure.selection import every_pair
-from bench.measure.statistics import holm, sign_flip
+from bench.measure.statistics.paired import holm, sign_flip
+from bench.measure.statistics.selection import every_pair
 
 Floats = NDArray[np.float64]
 SIZES = (5, 10, 26)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from bench.core.config import Federation, Protocol
-from federated import privacy
-from federated.aggregate import CentralPrivacy
-from federated.local import Work
-from federated.rounds import Course
-from federated.strategies import Recipe, batch_norm_policy
+from federated.algorithms.registry import Recipe, batch_norm_policy
+from federated.client.training import Work
+from federated.privacy import mechanism as privacy
+from federated.server.aggregate import CentralPrivacy
+from federated.server.rounds import Course
 
 
 def work_of(federation: Federation, chosen: Recipe, seed: int) -> Work:

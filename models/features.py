@@ -17,10 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bench.core.atomic import replacing
 from bench.core.identity import derive_seed, digest
 from bench.core.paths import cache
-from models.backbones import BACKBONES
-from models.batches import Preparation
-from models.callbacks import Interrupted, OnEvent
-from models.code import code_of, versions
+from models.backbones.code import code_of, versions
+from models.backbones.registry import BACKBONES
+from models.recipes.batches import Preparation
+from models.recipes.callbacks import Interrupted, OnEvent
 
 VERSION = 4
 BATCH = 64

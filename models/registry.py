@@ -19,11 +19,11 @@ from bench.core.errors import UnknownName, UserError
 from bench.core.identity import derive_seed, without_defaults
 from bench.core.registry import Registry, near_matches
 from models import deepmedix
-from models.backbones import BACKBONES
+from models.backbones.registry import BACKBONES
 from models.baselines import BASELINES, OWN_CLASSIFIER
-from models.heads import HeadSpec, LinearHeadConfig
+from models.heads.dense import HeadSpec, LinearHeadConfig
+from models.heads.published import DEPARTURES, PublishedHeadConfig, published_head
 from models.network import Network
-from models.published import DEPARTURES, PublishedHeadConfig, published_head
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import typer
 from bench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from reports.drawing import Drawing
-    from reports.markup import Grid
+    from reports.content import Drawing
+    from reports.tables.markup import Grid
 
 FORMATS = ("html", "md", "latex", "csv")
 
@@ -39,19 +39,19 @@ def report(
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise UserError(f"no report format is called {', '.join(unknown)}; there are {', '.join(FORMATS)}")
-    from reports.drawing import drawing
+    from reports.content import drawing
 
     drawn, folder = drawing(run), out or run / "report"
     files = {name: [str(path) for path in _WRITERS[name](drawn, folder)] for name in formats}
     if figures:
-        from reports.figures import write_figures
+        from reports.figures.files import write_figures
 
         files["figures"] = [str(path) for path in write_figures(drawn, folder / "figures")]
     return _outcome(drawn, files)
 
 
 def _outcome(drawn: Drawing, files: dict[str, list[str]]) -> dict[str, Any]:
-    from reports.page import unit_notes
+    from reports.html.page import unit_notes
 
     source = drawn.source
     best = [
@@ -68,21 +68,21 @@ def _outcome(drawn: Drawing, files: dict[str, list[str]]) -> dict[str, Any]:
 
 def _write_html(drawn: Drawing, folder: Path) -> list[Path]:
     from bench.core.atomic import write_text
-    from reports.page import page
+    from reports.html.page import page
 
     write_text(folder / "index.html", page(drawn))
     return [folder / "index.html"]
 
 
 def _write_csv(drawn: Drawing, folder: Path) -> list[Path]:
-    from reports.tables import write_tidy
+    from reports.tables.tidy import write_tidy
 
     return write_tidy(drawn.source, drawn.rows, folder)
 
 
 def _write_markdown(drawn: Drawing, folder: Path) -> list[Path]:
     from bench.core.atomic import write_text
-    from reports.markup import markdown
+    from reports.tables.markup import markdown
 
     blocks = [f"# {drawn.source.name}\n", *_sentences(drawn), *(markdown(table) for table in _tables(drawn))]
     write_text(folder / "report.md", "\n".join(blocks))
@@ -91,7 +91,7 @@ def _write_markdown(drawn: Drawing, folder: Path) -> list[Path]:
 
 def _write_latex(drawn: Drawing, folder: Path) -> list[Path]:
     from bench.core.atomic import write_text
-    from reports.markup import latex
+    from reports.tables.markup import latex
 
     head = "% \\usepackage{booktabs}\n\n"
     write_text(folder / "report.tex", head + "\n".join(latex(table) for table in _tables(drawn)))
@@ -107,7 +107,7 @@ _WRITERS: dict[str, Callable[[Drawing, Path], list[Path]]] = {
 
 
 def _sentences(drawn: Drawing) -> list[str]:
-    from reports.page import lead, unit_notes
+    from reports.html.page import lead, unit_notes
 
     lines = [f"{lead(drawn.source)}. {len(drawn.source.done)} have a result.\n"]
     for ranking in drawn.rankings:
@@ -119,9 +119,9 @@ def _sentences(drawn: Drawing) -> list[str]:
 
 
 def _tables(drawn: Drawing) -> list[Grid]:
-    from reports.ablation import tables as ablation_tables
-    from reports.federated import gap_table
-    from reports.overview import tables
+    from reports.compare.ablation import tables as ablation_tables
+    from reports.compare.federated import gap_table
+    from reports.tables.overview import tables
 
     federated = gap_table(drawn.gaps)
     found = [*tables(drawn.source, drawn.rankings, drawn.rows)]
@@ -140,9 +140,9 @@ def show_summary(run: Path, console: Any) -> None:
     """Print accuracy and AUC of every row, best first under each condition."""
     from rich.table import Table
 
-    from reports.grid import conditions, rows
-    from reports.ranking import with_interval
-    from reports.source import load
+    from reports.compare.ranking import with_interval
+    from reports.load.source import load
+    from reports.tables.grid import conditions, rows
 
     for condition, members in conditions(rows(load(run).cells)).items():
         badges = dict.fromkeys(badge for row in members for badge in row.badges)
@@ -187,7 +187,7 @@ def report_command(
     formats = tuple(name for name, wanted in asked.items() if wanted) or FORMATS
     outcome = report(run, formats, out, figures)
     if wandb != "off":
-        from reports.tracking import send
+        from reports.wandb.tracking import send
 
         outcome["wandb"] = send(run, wandb)
     if paper and not as_json:
@@ -203,10 +203,10 @@ def report_command(
 
 
 def _print_paper(run: Path) -> None:
-    from reports.grid import rows
-    from reports.markup import markdown
-    from reports.paper import paper_tables
-    from reports.source import load
+    from reports.load.source import load
+    from reports.tables.grid import rows
+    from reports.tables.markup import markdown
+    from reports.tables.paper import paper_tables
 
     for table in paper_tables(rows(load(run).cells)):
         typer.echo(markdown(table))
@@ -222,9 +222,9 @@ def compare(run: Path, first: str, second: str, out: Path | None = None) -> dict
         UserError: no run, an unknown model, or no condition that both have.
     """
     from bench.core.atomic import write_text
-    from reports.comparepage import compare_page
-    from reports.versus import as_json
-    from reports.versus import compare as compared
+    from reports.compare.versus import as_json
+    from reports.compare.versus import compare as compared
+    from reports.html.compare import compare_page
 
     found = compared(run, first, second)
     name = re.sub(r"[^A-Za-z0-9_.@-]+", "-", f"compare-{first}-against-{second}.html")
@@ -234,8 +234,8 @@ def compare(run: Path, first: str, second: str, out: Path | None = None) -> dict
 
 
 def _texts(found: Any) -> list[str]:
-    from reports.markup import markdown
-    from reports.versus import table
+    from reports.compare.versus import table
+    from reports.tables.markup import markdown
 
     return [
         f"{entry.condition.name}: {entry.problem}"

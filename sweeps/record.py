@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.core.atomic import write_json
-from bench.store import now
+from bench.store.run import now
 from sweeps.ledger import PROBLEM, Ledger
 from sweeps.study import front
 from sweeps.target import Target

@@ -25,8 +25,8 @@ from pydantic import ValidationError
 from bench.core.cellspec import CENTRALIZED
 from bench.core.config import Federation, Protocol, read_toml
 from bench.core.errors import UserError
-from bench.core.regimes import REGIMES
 from bench.core.registry import Registry, near_matches
+from bench.harness.regimes import REGIMES
 
 # They make other images, or measure in another way: no two of their values can be compared.
 _MEASURING = "says how figures are measured, so it cannot be searched"
@@ -246,7 +246,7 @@ def _check_value(table: str, field: str, value: Any, refuse: Callable[[str], Use
 
 
 def _check_model(field: str, name: str) -> None:
-    from models.backbones import BACKBONES
+    from models.backbones.registry import BACKBONES
     from models.registry import HEADS, MODELS
 
     registries: dict[str, Registry[Any]] = {"name": MODELS, "head": HEADS, "backbone": BACKBONES}

@@ -19,12 +19,12 @@ from bench.core.atomic import write_text
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.core.identity import digest
-from bench.data.split import expand
-from bench.executors.desk import Stop
-from bench.plan import Plan, Request, make_plan
-from bench.run import prepare_folder
-from bench.runcommand import execute_shown, show_plan
-from bench.store import Run
+from bench.data.splits import expand
+from bench.executors.driver import Stop
+from bench.executors.run import prepare_folder
+from bench.executors.show import execute_shown, show_plan
+from bench.harness.plan import Plan, Request, make_plan
+from bench.store.run import Run
 from models.registry import MODELS
 from sweeps.ledger import PROBLEM, Ledger
 from sweeps.objectives import Objective, judged, parse_objectives

@@ -17,13 +17,13 @@ from bench.core.cellspec import CellSpec
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.data.table import Table
-from bench.inputs import CellJob
-from bench.networks import check_runtime
-from bench.plan import plan_cell
-from bench.trial import run_trial
-from models.callbacks import Interrupted
+from bench.harness.inputs import CellJob
+from bench.harness.networks import check_runtime
+from bench.harness.plan import plan_cell
+from bench.harness.trial import run_trial
+from models.recipes.callbacks import Interrupted
 from models.registry import MODELS
-from models.weights import resolve
+from models.weights.initial import resolve
 from sweeps.ledger import PROBLEM, Claim, Ledger, alive, finish
 from sweeps.objectives import TIMES, values_of
 from sweeps.space import Space

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analyses.calibrators import fit_isotonic, fit_temperature, temperature_estimate
-from bench.analyses.intervals import Figures, ResampledSettings, Resamples, proportion, resample, unit_notes
-from bench.analyses.parts import Predicted, one_class_note, one_hot, present, tested_part, validation_part
 from bench.analyses.registry import Answer, Estimate
-from bench.measure.clusters import clusters
+from bench.analyses.support.calibrators import fit_isotonic, fit_temperature, temperature_estimate
+from bench.analyses.support.intervals import Figures, ResampledSettings, Resamples, proportion, resample, unit_notes
+from bench.analyses.support.parts import Predicted, one_class_note, one_hot, present, tested_part, validation_part
+from bench.measure.statistics.clusters import clusters
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

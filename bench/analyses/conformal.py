@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.analyses.characteristics import CharacteristicsSettings, characteristics
-from bench.analyses.conformalsets import aps_scores, lac_scores, prediction_sets, thresholds
-from bench.analyses.intervals import estimates, proportion, unit_notes
-from bench.analyses.parts import Predicted, one_class_note, present, tested_part, validation_part
 from bench.analyses.registry import Answer, Estimate
+from bench.analyses.support.characteristics import CharacteristicsSettings, characteristics
+from bench.analyses.support.conformal_sets import aps_scores, lac_scores, prediction_sets, thresholds
+from bench.analyses.support.intervals import estimates, proportion, unit_notes
+from bench.analyses.support.parts import Predicted, one_class_note, present, tested_part, validation_part
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.analyses.intervals import ResampledSettings, estimates, unit_notes
-from bench.analyses.operating import rates, threshold_for_sensitivity, threshold_for_specificity
-from bench.analyses.parts import Predicted, one_class_note, present, tested_part, validation_part
 from bench.analyses.registry import Answer, Estimate
-from bench.analyses.utility import average_precision, cheapest, cost_matrix, expected_cost, net_benefit
+from bench.analyses.support.intervals import ResampledSettings, estimates, unit_notes
+from bench.analyses.support.operating import rates, threshold_for_sensitivity, threshold_for_specificity
+from bench.analyses.support.parts import Predicted, one_class_note, present, tested_part, validation_part
+from bench.analyses.support.utility import average_precision, cheapest, cost_matrix, expected_cost, net_benefit
 from bench.core.errors import UserError
 
 Share = Annotated[float, Field(gt=0, lt=1)]

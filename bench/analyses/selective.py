@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.analyses.intervals import Figures, ResampledSettings, estimates, proportion, unit_notes
-from bench.analyses.parts import Predicted, one_class_note, tested_part, validation_part
 from bench.analyses.registry import Answer, Estimate
+from bench.analyses.support.intervals import Figures, ResampledSettings, estimates, proportion, unit_notes
+from bench.analyses.support.parts import Predicted, one_class_note, tested_part, validation_part
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.analyses.characteristics import UNKNOWN, CharacteristicsSettings, characteristics
-from bench.analyses.intervals import Figures, Resamples, proportion, resample, unit_notes
-from bench.analyses.parts import Predicted, one_class_note, one_hot, tested_part
 from bench.analyses.registry import Answer, Estimate
-from bench.analyses.utility import ratio
+from bench.analyses.support.characteristics import UNKNOWN, CharacteristicsSettings, characteristics
+from bench.analyses.support.intervals import Figures, Resamples, proportion, resample, unit_notes
+from bench.analyses.support.parts import Predicted, one_class_note, one_hot, tested_part
+from bench.analyses.support.utility import ratio
 
 Floats = NDArray[np.float64]
 Texts = NDArray[np.str_]

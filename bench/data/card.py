@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.core.atomic import replacing
 from bench.core.config import Protocol
-from bench.data.cache import resized
+from bench.data.images.cache import resized
 from bench.data.registry import DATASETS, load, locate
 from bench.data.table import Pixels, Table
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.sealed import held, hold
+from bench.data.sealed import held, hold
 from bench.data.table import Table
 
 _ROWWISE = ("rows", "labels", "ids", "groups", "sites")

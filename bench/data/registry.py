@@ -56,7 +56,7 @@ def locate(name: str) -> Path | None:
 
     An embedded dataset lies nowhere: None.
     """
-    from bench.data.fetch import fetched_folder
+    from bench.data.download.fetch import fetched_folder
 
     record = record_of(name)
     if record is not None:
@@ -81,8 +81,8 @@ def load(name: str, protocol: Protocol, joined: bool = True) -> Table:
         UnknownName: no such dataset, with near matches.
         UserError: not at hand (with the command that brings it), or unreadable.
     """
-    from bench.data.auditstore import note_table
-    from bench.data.join import with_joined_groups
+    from bench.data.audit.groups import with_joined_groups
+    from bench.data.audit.store import note_table
 
     spec = DATASETS.get(name)
     place = locate(name)

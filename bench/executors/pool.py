@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.executors.desk import WAIT_SECONDS, Desk, failure_of, failure_record
-from bench.executors.shipment import BEGUN, Delivery, commit
-from bench.executors.supplies import Missing
-from bench.plan import PlannedCell
+from bench.executors.artifacts import Missing
+from bench.executors.driver import WAIT_SECONDS, Desk, failure_of, failure_record
+from bench.executors.transfer import BEGUN, Delivery, commit
+from bench.harness.plan import PlannedCell
 
 POLL_SECONDS = 0.1
 MAX_LOSSES = 3

@@ -18,13 +18,13 @@ from filelock import FileLock
 
 from bench.core.config import Runtime
 from bench.core.signals import children_hear_no_signals
-from bench.environment import machine
-from bench.executors.desk import Desk
+from bench.executors.artifacts import Goods, Missing, goods_of, send_images, send_weights
+from bench.executors.driver import Desk
 from bench.executors.pool import Brought, Lost, News, Told
-from bench.executors.shipment import Shipment, carry_out, pack, throttled
-from bench.executors.supplies import Goods, Missing, goods_of, send_images, send_weights
-from bench.networks import pick_device
-from bench.plan import PlannedCell
+from bench.executors.transfer import Shipment, carry_out, pack, throttled
+from bench.harness.environment import machine
+from bench.harness.networks import pick_device
+from bench.harness.plan import PlannedCell
 
 _END_SECONDS = 5.0
 # Spawned, not forked: a forked child inherits locks of torch's threads, and cannot use CUDA.

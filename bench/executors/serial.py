@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from bench.cell import run_cell
-from bench.executors.desk import Desk, failure_of
-from bench.inputs import CellJob
-from bench.plan import PlannedCell
-from models.callbacks import Interrupted
+from bench.executors.driver import Desk, failure_of
+from bench.harness.cell import run_cell
+from bench.harness.inputs import CellJob
+from bench.harness.plan import PlannedCell
+from models.recipes.callbacks import Interrupted
 
 
 def work_through(desk: Desk) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.measure.clusters import FEWEST_GROUPS, clusters, parts
-from bench.measure.jackknife import bounds, error
+from bench.measure.statistics.clusters import FEWEST_GROUPS, clusters, parts
+from bench.measure.statistics.jackknife import bounds, error
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.registry import Registry
-from bench.measure.clusters import FEWEST_GROUPS, clusters, parts
-from bench.measure.jackknife import bounds, error
+from bench.measure.statistics.clusters import FEWEST_GROUPS, clusters, parts
+from bench.measure.statistics.jackknife import bounds, error
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.core.errors import UserError
-from bench.measure.clusters import FEWEST_GROUPS, MOST_PARTS, clusters, parts
-from bench.measure.jackknife import Weights, bounds, error
+from bench.measure.statistics.clusters import FEWEST_GROUPS, MOST_PARTS, clusters, parts
+from bench.measure.statistics.jackknife import Weights, bounds, error
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

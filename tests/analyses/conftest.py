@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bench.core.errors import UserError
-from bench.data import phantoms
+from bench.data.phantom import datasets as phantoms
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from bench.analyses import calibration as subject
-from bench.analyses.calibrators import fit_isotonic, fit_temperature, temperature_estimate
-from bench.analyses.intervals import resample
+from bench.analyses.support.calibrators import fit_isotonic, fit_temperature, temperature_estimate
+from bench.analyses.support.intervals import resample
 from bench.measure.quality import quality
 
 SETTINGS = subject.CalibrationSettings(resamples=300)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from bench.analyses import conformal as subject
-from bench.analyses.conformalsets import aps_scores, conformal_quantile, lac_scores, prediction_sets, thresholds
+from bench.analyses.support.conformal_sets import (
+    aps_scores,
+    conformal_quantile,
+    lac_scores,
+    prediction_sets,
+    thresholds,
+)
 
 SETTINGS = subject.ConformalSettings(resamples=200)
 

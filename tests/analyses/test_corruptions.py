@@ -8,7 +8,7 @@ from bench.analyses.corruptions.common import SEVERITIES, unit
 from bench.analyses.corruptions.dermoscopy import DERMOSCOPY
 from bench.analyses.corruptions.mri import MRI
 from bench.core.errors import UserError
-from bench.data import phantoms
+from bench.data.phantom import datasets as phantoms
 
 SIZE = 64
 ALL = [(kind, name) for kind, found in (("skin", DERMOSCOPY), ("brain", MRI)) for name in found]

@@ -5,13 +5,13 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_curve
 
 from bench.analyses import decisions as subject
-from bench.analyses.operating import (
+from bench.analyses.support.operating import (
     predictive_value,
     rates,
     threshold_for_sensitivity,
     threshold_for_specificity,
 )
-from bench.analyses.utility import average_precision, cheapest, cost_matrix, expected_cost, net_benefit
+from bench.analyses.support.utility import average_precision, cheapest, cost_matrix, expected_cost, net_benefit
 from bench.core.errors import UserError
 
 SETTINGS = subject.DecisionsSettings(resamples=200)

@@ -12,7 +12,7 @@ from torch import nn
 from bench.analyses.geometry.analysis import geometry
 from bench.analyses.geometry.layers import blocks, last_linear, spread
 from bench.analyses.geometry.settings import SPEC, GeometrySettings
-from bench.analyses.pixelspace import pixel_space
+from bench.analyses.support.pixel_space import pixel_space
 from bench.core.errors import UserError
 
 SETTINGS = GeometrySettings(images=6, resamples=50, pairs=2, points=5, path_steps=10, top=4, probes=64, layers=2,

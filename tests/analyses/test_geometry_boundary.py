@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.analyses.attacks import pgd
 from bench.analyses.geometry.boundary import attack_norms, first_order_margin
 from bench.analyses.geometry.jacobian import jacobian
+from bench.analyses.support.attacks import pgd
 from bench.core.errors import UserError
 
 WEIGHT = torch.randn(4, 3 * 4 * 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

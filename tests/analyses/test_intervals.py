@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest, t
 
-from bench.analyses import intervals as subject
+from bench.analyses.support import intervals as subject
 
 SETTINGS = subject.ResampledSettings(resamples=400)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.analyses.averages import Resampling
 from bench.analyses.corruptions.robustness import Errors, baseline_of, corruptions_for, robustness
 from bench.analyses.corruptions.settings import SPEC, RobustnessSettings
+from bench.analyses.support.averages import Resampling
 from bench.core.errors import UserError
 
 SETTINGS = RobustnessSettings(images=30, resamples=50, attack_images=12, attack_steps=5, l2=(0.0, 3.0), linf=(0.0, 0.1))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.analyses import subgroups as subject
-from bench.analyses.characteristics import age_band, characteristics
+from bench.analyses.support.characteristics import age_band, characteristics
 from bench.core.errors import UserError
 
 SETTINGS = subject.SubgroupsSettings(resamples=300)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.backbones import BACKBONES, effective_size
+from models.backbones.registry import BACKBONES, effective_size
 from models.registry import MODELS
 
 NAMES = [*MODELS.names(), "deepmedix@resnet18", "deepmedix-gmp@squeezenet1_1", "linear@shufflenet_v2_x1_0"]

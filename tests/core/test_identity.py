@@ -15,10 +15,10 @@ from bench.core.cellspec import CellSpec
 from bench.core.config import Federation, Protocol, load_protocol
 from bench.core.identity import without_defaults
 from bench.data import registry as datasets
-from bench.plan import plan_cell
-from models.heads import HeadConfig
+from bench.harness.plan import plan_cell
+from models.heads.dense import HeadConfig
 from models.registry import MODELS, ModelSpec
-from models.weights import resolve
+from models.weights.initial import resolve
 
 # What version 1 put into a key. A field beyond these comes with a line in `cellspec.ADDED`, or in the head's `added`.
 FIRST_PROTOCOL = {

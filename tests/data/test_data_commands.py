@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from bench.cli.data import app
 from bench.core.errors import UserError
-from bench.data.commands import app
 
 runner = CliRunner()
 
@@ -88,6 +88,6 @@ def test_every_command_has_an_example_and_the_module_imports_nothing_heavy():
     for command in app.registered_commands:
         assert "Example: `bench data" in (command.callback.__doc__ or "")
     heavy = ("numpy", "torch", "pandas", "pydantic", "PIL")
-    code = f"import bench.data.commands, sys; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import bench.cli.data, sys; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

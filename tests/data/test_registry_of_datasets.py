@@ -7,7 +7,7 @@ import pytest
 from bench.core.config import Protocol
 from bench.core.errors import UnknownName, UserError
 from bench.data.registry import DATASETS, add, at_hand, load, locate
-from bench.data.split import split
+from bench.data.splits import split
 
 
 @pytest.fixture

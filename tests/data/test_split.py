@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.errors import UserError
-from bench.data.split import SHARES, divide, expand, split
+from bench.data.splits import SHARES, divide, expand, split
 
 PURE = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=6, max_size=60)
 MIXED = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=6, max_size=50)
@@ -73,7 +73,7 @@ def test_a_split_is_the_same_in_another_process_and_as_it_was_written_down(make_
     # Written down once: a later version of this project or of numpy must not move it.
     assert found.test.tolist() == WRITTEN_DOWN
     code = (
-        "import numpy as np; from bench.data.split import divide, SHARES;"
+        "import numpy as np; from bench.data.splits import divide, SHARES;"
         "p = divide(np.arange(60) % 3, np.array([f'p{r // 2}' for r in range(60)]), SHARES, 0);"
         "print(np.flatnonzero(p == 2).tolist())"
     )

@@ -12,16 +12,16 @@ import pytest
 
 from bench.core.config import Runtime, load_protocol
 from bench.core.plugins import PLUGINS, load_plugin
-from bench.plan import Plan, Request, make_plan
-from bench.run import execute
-from bench.store import Run
-from models.backbones import BACKBONES
+from bench.executors.run import execute
+from bench.harness.plan import Plan, Request, make_plan
+from bench.store.run import Run
+from models.backbones.registry import BACKBONES
 
 PLUGIN = """
 import os, signal
 from pathlib import Path
 from torch import nn
-from models.backbones import BACKBONES, Backbone
+from models.backbones.registry import BACKBONES, Backbone
 
 def tiny():
     return nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU())

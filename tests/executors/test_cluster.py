@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.data import registry as datasets
-from bench.run import execute
-from bench.store import Run
+from bench.executors.run import execute
+from bench.store.run import Run
 
 pytest.importorskip("ray", reason="needs the ray extra")
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -118,7 +118,7 @@ def test_what_cannot_run_on_a_cluster_is_said_before_the_first_cell(grid: Any, t
     ],
 )
 def test_options_that_do_not_go_together(options: list[str], sentence: str, tmp_path: Path) -> None:
-    from bench.cli import app
+    from bench.cli.app import app
 
     command = ["run", "--models", "linear@tiny", "--datasets", "phantom-brain", "--protocol", "demo", "--seeds", "1"]
     result = CliRunner().invoke(app, [*command, *options, "--out", str(tmp_path / "run")])

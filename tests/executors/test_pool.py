@@ -10,11 +10,11 @@ from filelock import FileLock
 
 from bench.core.config import Runtime
 from bench.core.errors import UserError
-from bench.executors.desk import Desk, Stop
+from bench.executors.driver import Desk, Stop
 from bench.executors.pool import Brought, Lost, News, Told, drive
-from bench.executors.shipment import BEGUN, Delivery
-from bench.plan import PlannedCell
-from bench.store import Run
+from bench.executors.transfer import BEGUN, Delivery
+from bench.harness.plan import PlannedCell
+from bench.store.run import Run
 
 
 class Script:
@@ -120,14 +120,14 @@ def test_a_worker_that_was_told_to_stop_by_others_has_lost_its_cell(desk: Desk) 
 
 
 def test_a_full_disk_ends_the_run_and_lets_go_of_its_cells(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.executors.desk.LOW_DISK_BYTES", 2**80)
+    monkeypatch.setattr("bench.executors.driver.LOW_DISK_BYTES", 2**80)
     with pytest.raises(UserError, match="is full; free some space and start again"):
         drive(desk, Script(FAILED))
     assert not desk.held
 
 
 def test_cells_of_another_driver_are_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bench.executors.desk.WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("bench.executors.driver.WAIT_SECONDS", 0.01)
     (cell,) = desk.plan.cells
     folder = desk.run.folder(cell.key)
     folder.mkdir(parents=True)

@@ -13,8 +13,8 @@ import pytest
 
 from bench.core.config import Runtime
 from bench.executors.processes import ending, runtime_of
-from bench.run import execute
-from bench.store import FAILURE, Run
+from bench.executors.run import execute
+from bench.store.run import FAILURE, Run
 
 TWO = Runtime(threads=1, jobs=2)
 

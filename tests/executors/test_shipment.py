@@ -17,16 +17,16 @@ from bench.core.config import Runtime, load_protocol
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_plugin, load_source
 from bench.data import registry as datasets
-from bench.data.cache import images, keep
-from bench.executors import supplies
-from bench.executors.desk import Desk
-from bench.executors.resources import GIB, Ask, ask_of, most_on_one_machine
-from bench.executors.shipment import carry_out, collect, commit, pack, throttled, unfinished
-from bench.executors.supplies import find_table, find_weights, goods_of, receive_images, receive_weights
-from bench.plan import Request, make_plan
-from bench.store import RESULT
+from bench.data.images.cache import images, keep
+from bench.executors import artifacts as supplies
+from bench.executors.artifacts import find_table, find_weights, goods_of, receive_images, receive_weights
+from bench.executors.driver import Desk
+from bench.executors.ray.resources import GIB, Ask, ask_of, most_on_one_machine
+from bench.executors.transfer import carry_out, collect, commit, pack, throttled, unfinished
+from bench.harness.plan import Request, make_plan
+from bench.store.run import RESULT
 from models.registry import MODELS
-from models.weights import resolve
+from models.weights.initial import resolve
 
 CPU = Runtime(device="cpu", threads=1)
 
@@ -165,7 +165,7 @@ def test_a_delivery_is_committed_with_its_result_last(tmp_path: Path, monkeypatc
         written.append(path.name)
         write_bytes(path, content)
 
-    monkeypatch.setattr("bench.executors.shipment.write_bytes", spying)
+    monkeypatch.setattr("bench.executors.transfer.write_bytes", spying)
     near.mkdir()
     (near / "failure.json").write_text("{}")
     commit(near, files)
@@ -213,8 +213,8 @@ def test_what_a_cell_asks_for(grid: Any) -> None:
 
 
 def test_a_desk_gives_each_cell_once_and_a_returned_one_first(grid: Any, tmp_path: Path) -> None:
-    from bench.executors.desk import Stop
-    from bench.store import Run
+    from bench.executors.driver import Stop
+    from bench.store.run import Run
 
     plan = grid("linear@tiny", seeds="3")
     desk = Desk(plan, Run.create(tmp_path / "run"), CPU, [], Stop())

@@ -13,22 +13,22 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from bench.cell import context_of
 from bench.core.config import Federation, Protocol, Runtime
 from bench.data.loader import Part
 from bench.data.registry import load as load_dataset
-from bench.inputs import CellJob, cell_data, preparation
-from bench.networks import initial_network
-from bench.plan import plan_cell
-from federated import checkpoint
-from federated.checkpoint import Progress
-from federated.simulate import Simulation, fit
-from federated.task import Task
-from models.batches import Preparation
-from models.callbacks import BEST, LAST
+from bench.harness.cell import context_of
+from bench.harness.inputs import CellJob, cell_data, preparation
+from bench.harness.networks import initial_network
+from bench.harness.plan import plan_cell
+from federated.deployment.task import Task
+from federated.server import checkpoint
+from federated.server.checkpoint import Progress
+from federated.simulation.fit import Simulation, fit
+from models.recipes.batches import Preparation
+from models.recipes.callbacks import BEST, LAST
+from models.recipes.gradient import FitContext, FitData
 from models.registry import MODELS
-from models.training import FitContext, FitData
-from models.weights import Normalization, resolve
+from models.weights.initial import Normalization, resolve
 
 FEATURES, CLASSES = 6, 3
 

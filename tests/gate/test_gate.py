@@ -15,13 +15,13 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from bench import verdicts
-from bench.baseline import load_side, pair, write_baseline
+from bench.cli.check import COMMANDS
 from bench.core.errors import UserError
 from bench.core.identity import digest
-from bench.gate import Check, check
-from bench.gatecommand import COMMANDS
-from bench.margins import load_margins
+from bench.gate import output as verdicts
+from bench.gate.baseline import load_side, pair, write_baseline
+from bench.gate.check import Check, check
+from bench.gate.margins import load_margins
 from bench.measure.quality import intervals, quality
 
 CLASSES = ("no", "yes")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import gatetime as subject
 from bench.core.errors import UserError
-from bench.margins import Margins
+from bench.gate import timing as subject
+from bench.gate.margins import Margins
 
 # A stand-in that answers at once with the times that its name asks for.
 STUB = """

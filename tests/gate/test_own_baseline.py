@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCH = [sys.executable, "-c", "import bench.cli; bench.cli.main()"]
+BENCH = [sys.executable, "-c", "import bench.cli.app; bench.cli.app.main()"]
 GRID = [
     "--models", "deepmedix,mobilenet_v2", "--datasets", "phantom-brain,phantom-skin", "--regimes", "centralized",
     "--protocol", "demo", "--seeds", "1",

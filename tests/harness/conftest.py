@@ -10,10 +10,10 @@ import pytest
 from torch import nn
 
 from bench.core.config import Runtime, load_protocol
-from bench.plan import Plan, Request, make_plan
-from bench.run import Summary, execute
-from bench.store import Run
-from models.backbones import BACKBONES, Backbone
+from bench.executors.run import Summary, execute
+from bench.harness.plan import Plan, Request, make_plan
+from bench.store.run import Run
+from models.backbones.registry import BACKBONES, Backbone
 
 
 def _tiny() -> nn.Module:

@@ -10,9 +10,9 @@ import pandas as pd
 from PIL import Image
 from typer.testing import CliRunner
 
-from bench.cli import app
+from bench.cli.app import app
 from bench.data.registry import add
-from bench.store import Run
+from bench.store.run import Run
 
 
 def pictures(folder: Path) -> Path:

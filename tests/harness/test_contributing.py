@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import Run
+from bench.store.run import Run
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = re.findall(r"```python\n# example: (\w+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.store import Run, StoredCell, write_table
-from federated.client import Client
+from bench.store.run import Run, StoredCell, write_table
+from federated.client.client import Client
 
 FIGURES = ("mean_client_accuracy", "worst_client_accuracy", "p10_client_accuracy", "client_accuracy_spread")
 

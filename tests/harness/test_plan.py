@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UnknownName, UserError
-from bench.plan import parse_seeds
+from bench.harness.plan import parse_seeds
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,18 @@ import torch
 from filelock import FileLock
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-import bench.executors.desk
+import bench.executors.driver
+import bench.executors.run
 import bench.executors.serial
-import bench.run
-from bench.cell import run_cell
 from bench.core.config import Runtime
 from bench.core.errors import UserError
-from bench.executors.desk import Stop
-from bench.inputs import CellJob
-from bench.plan import Plan
-from bench.store import FAILURE, RESULT, Run
-from models.callbacks import Interrupted
-from models.training import FitContext, FitOutcome, fit
+from bench.executors.driver import Stop
+from bench.harness.cell import run_cell
+from bench.harness.inputs import CellJob
+from bench.harness.plan import Plan
+from bench.store.run import FAILURE, RESULT, Run
+from models.recipes.callbacks import Interrupted
+from models.recipes.gradient import FitContext, FitOutcome, fit
 
 
 def test_a_cell_leaves_everything_that_its_figures_can_be_checked_with(
@@ -62,7 +62,7 @@ def test_parts_do_not_overlap_and_the_fit_never_sees_the_test_part(
         seen.append(context)
         return fit(context)
 
-    monkeypatch.setattr("models.training.fit", spying)
+    monkeypatch.setattr("models.recipes.gradient.fit", spying)
     run_plan(small_plan(overrides=("tuning=full",)))
     (cell,) = Run.open(tmp_path / "run").cells()
     tested = set(cell.predictions()["image_id"].to_pylist())
@@ -159,7 +159,7 @@ def test_a_cell_that_another_process_holds_is_left_to_it(small_plan: Any, run_pl
             assert (free / RESULT).is_file()
             self.lock.release()
 
-    summary = bench.run.execute(plan, run, Runtime(), [Release()])
+    summary = bench.executors.run.execute(plan, run, Runtime(), [Release()])
     assert waited == [1]
     assert summary.done == 2
 
@@ -177,7 +177,7 @@ def test_stopping_keeps_what_is_done(small_plan: Any, monkeypatch: pytest.Monkey
         done.append(job.planned.key)
 
     monkeypatch.setattr(bench.executors.serial, "run_cell", stopping)
-    summary = bench.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [])
+    summary = bench.executors.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [])
     assert (summary.done, summary.failed, summary.stopped) == (1, 1, True)
     states = [cell.status for cell in Run.open(tmp_path / "run").cells()]
     assert states == ["done", "missing"]
@@ -202,9 +202,9 @@ def test_a_signal_stops_the_fit_after_its_step_and_the_run_goes_on_later(
                 if epochs == [0, 1]:
                     os.kill(os.getpid(), number)
 
-    summary = bench.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [Sender()])
+    summary = bench.executors.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [Sender()])
     assert (summary.done, summary.stopped) == (0, True)
-    assert bench.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [Sender()]).done == 1
+    assert bench.executors.run.execute(plan, Run.create(tmp_path / "run"), Runtime(), [Sender()]).done == 1
     assert epochs == [0, 1, 2, 3]
 
 
@@ -219,7 +219,7 @@ def test_out_of_memory_gets_one_more_try_in_halves(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return fit(context)
 
-    monkeypatch.setattr("models.training.fit", greedy)
+    monkeypatch.setattr("models.recipes.gradient.fit", greedy)
     assert run_plan(small_plan()).done == 1
     assert tried == [1, 2]
     (cell,) = Run.open(tmp_path / "run").cells()
@@ -239,7 +239,7 @@ def test_a_second_try_with_whole_batches_claims_no_pieces(
             raise MemoryError
         return fit(replace(context, micro_batches=1))
 
-    monkeypatch.setattr("models.training.fit", whole)
+    monkeypatch.setattr("models.recipes.gradient.fit", whole)
     assert run_plan(small_plan()).done == 1
     (cell,) = Run.open(tmp_path / "run").cells()
     assert cell.result is not None
@@ -257,7 +257,7 @@ def test_batches_that_cannot_be_divided_are_not_tried_again(
         tried.append(context.micro_batches)
         raise MemoryError("no room")
 
-    monkeypatch.setattr("models.training.fit", greedy)
+    monkeypatch.setattr("models.recipes.gradient.fit", greedy)
     assert run_plan(small_plan(overrides=("batch_size=3",))).failed == 1
     assert tried == [1]
 
@@ -269,7 +269,7 @@ def test_a_full_disk_stops_the_run_with_one_sentence(
         raise RuntimeError("PytorchStreamWriter failed writing file")
 
     monkeypatch.setattr(bench.executors.serial, "run_cell", failing)
-    monkeypatch.setattr(bench.executors.desk, "LOW_DISK_BYTES", 2**80)
+    monkeypatch.setattr(bench.executors.driver, "LOW_DISK_BYTES", 2**80)
     with pytest.raises(UserError, match="is full; free some space and start again"):
         run_plan(small_plan())
 

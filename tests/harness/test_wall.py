@@ -17,20 +17,20 @@ import torch
 
 from bench.core.config import Runtime
 from bench.core.paths import cache
-from bench.core.regimes import REGIMES, RegimeSpec
-from bench.data.cache import images as cached_images
+from bench.data.images.cache import images as cached_images
 from bench.data.loader import Part
-from bench.data.split import split
+from bench.data.splits import split
 from bench.data.table import Table
-from bench.inputs import CellJob
-from bench.plan import Plan
-from bench.store import PREDICTIONS, Run
-from bench.trial import run_trial
-from federated import deployed
-from federated.simulate import Simulation
-from federated.task import Task
-from models import training
-from models.training import FitContext
+from bench.harness.inputs import CellJob
+from bench.harness.plan import Plan
+from bench.harness.regimes import REGIMES, RegimeSpec
+from bench.harness.trial import run_trial
+from bench.store.run import PREDICTIONS, Run
+from federated.deployment import apps as deployed
+from federated.deployment.task import Task
+from federated.simulation.fit import Simulation
+from models.recipes import gradient as training
+from models.recipes.gradient import FitContext
 from tests.harness.conftest import MakePlan, RunPlan
 
 HEARD: list[Any] = []
@@ -48,7 +48,7 @@ def capture(context: FitContext) -> Any:
 def _capturing(monkeypatch: pytest.MonkeyPatch) -> None:
     HEARD.clear()
     monkeypatch.setattr(training, "capture", capture, raising=False)
-    monkeypatch.setitem(REGIMES._items, "fedavg", RegimeSpec("fedavg", "captures", "models.training:capture"))
+    monkeypatch.setitem(REGIMES._items, "fedavg", RegimeSpec("fedavg", "captures", "models.recipes.gradient:capture"))
 
 
 def references(thing: Any) -> Iterator[Any]:
@@ -155,7 +155,7 @@ def test_a_fit_cannot_walk_to_the_test_part(
 
 def _whole_inputs(context: FitContext, table: Table) -> Any:
     """What the parts were cut from: found behind the door that a plugin is not shown."""
-    from bench.core.sealed import held
+    from bench.data.sealed import held
 
     array, _ = held(context.data.train.inputs)
     assert len(array) == len(table)

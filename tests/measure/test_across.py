@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from bench.measure import across as subject
+from bench.measure.statistics import across as subject
 
 # Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006), table 6: AUC of C4.5 and
 # three tuned variants on 14 datasets. Printed: mean ranks 3.143, 2.000, 2.893, 1.964, Friedman 9.28, critical

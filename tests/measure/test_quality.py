@@ -7,9 +7,9 @@ import pytest
 from sklearn import metrics
 
 from bench.core.errors import UserError
-from bench.core.intervals import METHODS, TOO_NARROW
 from bench.measure import quality as subject
-from bench.measure.clusters import clusters
+from bench.measure.statistics.clusters import clusters
+from bench.measure.statistics.methods import METHODS, TOO_NARROW
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.measure.selection import every_pair
-from bench.measure.statistics import holm, sign_flip
+from bench.measure.statistics.paired import holm, sign_flip
+from bench.measure.statistics.selection import every_pair
 
 
 def test_two_systems_have_the_p_value_of_every_flip_tried_out() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, chi2
 
-from bench.measure import statistics as subject
-from bench.measure.pooled import Paired, difference, differences, mean_difference
 from bench.measure.quality import quality
+from bench.measure.statistics import paired as subject
+from bench.measure.statistics.pooled import Paired, difference, differences, mean_difference
 
 TABLES = [(3, 9), (0, 7), (12, 12), (40, 21), (5, 60), (100, 130), (0, 0)]
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import weights
-from models.backbones import BACKBONES, Backbone, Published
-from models.heads import LinearHeadConfig
+from models.backbones.registry import BACKBONES, Backbone, Published
+from models.heads.dense import LinearHeadConfig
 from models.registry import ModelSpec
+from models.weights import initial as weights
 
 
 def tiny_trunk() -> nn.Module:

@@ -13,19 +13,20 @@ import torch
 from torch import nn
 
 from bench.core.plugins import load_plugin
-from models import code, features
-from models.backbones import BACKBONES
-from models.batches import Preparation
-from models.code import code_of
+from models import features
+from models.backbones import code
+from models.backbones.code import code_of
+from models.backbones.registry import BACKBONES
 from models.features import feature_maps
 from models.network import UNIT
+from models.recipes.batches import Preparation
 
 PREPARE = Preparation(UNIT, None, torch.device("cpu"), channels_last=False)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 
 LAYER = """
 from torch import nn
-from models.backbones import BACKBONES, Backbone
+from models.backbones.registry import BACKBONES, Backbone
 
 class Scaled(nn.Module):
     def forward(self, images):
@@ -35,7 +36,7 @@ BACKBONES.register("edited", Backbone("edited", 3, Scaled, min_size=8))
 """
 BUILD = """
 from torch import nn
-from models.backbones import BACKBONES, Backbone
+from models.backbones.registry import BACKBONES, Backbone
 
 def build():
     return nn.Sequential(nn.AvgPool2d(FACTOR))
@@ -45,7 +46,7 @@ BACKBONES.register("edited", Backbone("edited", 3, build, min_size=8))
 HELPED = """
 from helper_of_a_plugin import times
 from torch import nn
-from models.backbones import BACKBONES, Backbone
+from models.backbones.registry import BACKBONES, Backbone
 
 class Helped(nn.Module):
     def forward(self, images):

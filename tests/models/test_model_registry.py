@@ -12,8 +12,8 @@ from torch import nn
 from bench.core.errors import UnknownName, UserError
 from bench.core.identity import canonical
 from bench.core.registry import Registry
-from models.backbones import BACKBONES, Backbone
-from models.heads import HeadConfig, HeadSpec
+from models.backbones.registry import BACKBONES, Backbone
+from models.heads.dense import HeadConfig, HeadSpec
 from models.registry import HEADS, MODELS, ModelSpec
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from bench.core.errors import UserError
 from reports.commands import COMMANDS, draw, report
-from reports.drawing import drawing
-from reports.figures import _figures, _write
+from reports.content import drawing
+from reports.figures.files import _figures, _write
 
 
 @pytest.fixture(scope="module")

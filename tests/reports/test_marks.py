@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.core.intervals import METHODS, TOO_NARROW
+from bench.measure.statistics.methods import METHODS, TOO_NARROW
 from reports.commands import compare, report, show_summary
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from reports.commands import report
-from reports.curves import roc_and_pr
-from reports.page import script_json
-from reports.payload import cell_entry
-from reports.source import load
+from reports.figures.curves import roc_and_pr
+from reports.html.page import script_json
+from reports.html.payload import cell_entry
+from reports.load.source import load
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'</script>"
 
@@ -147,8 +147,8 @@ def test_a_thousand_cells_are_quick(new_run: Callable[[], Any], spec: Callable[.
 def test_times_of_several_machines_or_of_cells_side_by_side_are_told(
     new_run: Callable[[], Any], spec: Callable[..., dict[str, Any]]
 ) -> None:
-    from reports.cards import machine_notes
-    from reports.source import load
+    from reports.html.cards import machine_notes
+    from reports.load.source import load
 
     here = {"processor": "AMD EPYC", "cores": 2, "gpus": [], "environment": "a1", "threads": 1, "beside": 1}
     fake = new_run()

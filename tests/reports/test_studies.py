@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from bench.core.errors import UserError
-from bench.measure.statistics import accuracy_difference, holm
-from reports import ablation, datasets, federated, grid, paper, partition, versus
+from bench.measure.statistics.paired import accuracy_difference, holm
 from reports.commands import compare
-from reports.source import Source, load
+from reports.compare import ablation, datasets, federated, versus
+from reports.html import partition
+from reports.load.source import Source, load
+from reports.tables import grid, paper
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reports.source import Source
-from reports.svg import number_axis
-from reports.sweeppictures import history, pictures, wide_pictures
-from reports.sweeps import sweep_views
+from reports.html.svg import number_axis
+from reports.html.sweep_pictures import history, pictures, wide_pictures
+from reports.html.sweeps import sweep_views
+from reports.load.source import Source
 
 
 def record(**changes: Any) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports import grid, markup, overview, ranking, tables
-from reports.published import figures, paper_dataset, rows
-from reports.source import load
+from reports.compare import ranking
+from reports.load.source import load
+from reports.tables import grid, markup, overview
+from reports.tables import tidy as tables
+from reports.tables.published import figures, paper_dataset, rows
 
 
 @pytest.fixture(scope="module")

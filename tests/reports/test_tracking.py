@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from bench.store import Run
-from reports import tracking as subject
+from bench.store.run import Run
+from reports.wandb import tracking as subject
 
 wandb = pytest.importorskip("wandb")
 
@@ -205,7 +205,7 @@ def test_unknown_mode() -> None:
 
 
 def test_dashboard_says_why_there_is_none(sent: Path) -> None:
-    from reports.dashboard import dashboard
-    from reports.source import load
+    from reports.load.source import load
+    from reports.wandb.dashboard import dashboard
 
     assert "needs --wandb online" in dashboard(load(sent), "offline")

@@ -11,8 +11,8 @@ from rich.console import Console
 from torch import nn
 
 from bench.core.config import Runtime, load_protocol
-from bench.plan import Request
-from models.backbones import BACKBONES, Backbone
+from bench.harness.plan import Request
+from models.backbones.registry import BACKBONES, Backbone
 from sweeps.sweep import Asked
 
 

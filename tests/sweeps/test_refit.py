@@ -14,10 +14,10 @@ from torch import nn
 from bench.core.config import Protocol, Runtime, load_protocol
 from bench.data.registry import DATASETS, DatasetSpec
 from bench.data.table import Table
-from bench.plan import Request
-from bench.store import Run
-from bench.trial import run_trial
-from models.backbones import BACKBONES, Backbone
+from bench.harness.plan import Request
+from bench.harness.trial import run_trial
+from bench.store.run import Run
+from models.backbones.registry import BACKBONES, Backbone
 from sweeps.sweep import Asked, prepare, run_sweep
 
 IMAGES, CLASSES = 150, 3

@@ -24,7 +24,7 @@ from sweeps.study import open_storage
 TRIALS = 40
 PLUGIN = """
 from torch import nn
-from models.backbones import BACKBONES, Backbone
+from models.backbones.registry import BACKBONES, Backbone
 def tiny():
     return nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU())
 BACKBONES.register("tiny", Backbone("tiny", 8, tiny))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.cli import app
+from bench.cli.app import app
 from bench.core.errors import UserError
 from sweeps.space import Choice, Range, default_space, line_of, load_space
 

@@ -13,17 +13,17 @@ import pytest
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-import bench.inputs
+import bench.harness.inputs
 import sweeps.worker
-from bench.cli import app
+from bench.cli.app import app
 from bench.core.config import load_protocol
 from bench.core.errors import UserError
-from bench.data.split import split
-from bench.executors.desk import Stop
+from bench.data.splits import split
+from bench.executors.driver import Stop
+from bench.harness.trial import TRIAL
 from bench.measure.clients import CLIENT_COLUMNS
-from bench.store import Run
-from bench.trial import TRIAL
-from models.callbacks import LAST, Interrupted
+from bench.store.run import Run
+from models.recipes.callbacks import LAST, Interrupted
 from sweeps.ledger import Ledger
 from sweeps.sweep import prepare, run_sweep
 from sweeps.target import Target, protocol_toml, settle
@@ -40,13 +40,13 @@ def test_trials_never_touch_the_test_part(make_asked: Any, silent: Any, monkeypa
     spec = sweep.job(sweep.base, lambda event: None, Stop()).spec
     forbidden = set(split(sweep.table, "grouped", spec.data_seed).test.tolist())
     handed: set[int] = set()
-    part = bench.inputs.part
+    part = bench.harness.inputs.part
 
     def spying(table: Any, inputs: Any, rows: Any, *views: Any) -> Any:
         handed.update(rows.tolist())
         return part(table, inputs, rows, *views)
 
-    monkeypatch.setattr(bench.inputs, "part", spying)
+    monkeypatch.setattr(bench.harness.inputs, "part", spying)
     run_sweep(asked, silent)
     assert len(handed) + len(forbidden) == len(sweep.table)
     assert not handed & forbidden
@@ -286,6 +286,6 @@ def test_a_journal_file_is_a_storage_too(make_asked: Any, silent: Any, tmp_path:
 
 
 def test_the_command_module_loads_nothing_heavy() -> None:
-    code = "import sys, sweeps.commands; print([m for m in ('torch', 'optuna', 'pandas') if m in sys.modules])"
+    code = "import sys, bench.cli.sweep; print([m for m in ('torch', 'optuna', 'pandas') if m in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.analyses.attacks import Norm, pgd
-from bench.analyses.averages import Resampling, batches, columns_of, estimate, picked
 from bench.analyses.corruptions.common import SEVERITIES, Corruption
 from bench.analyses.corruptions.dermoscopy import DERMOSCOPY
 from bench.analyses.corruptions.mri import MRI
 from bench.analyses.corruptions.settings import RobustnessSettings
 from bench.analyses.corruptions.sheet import contact_sheet
-from bench.analyses.pixelspace import PixelSpace, pixel_space
 from bench.analyses.registry import Answer, Estimate
+from bench.analyses.support.attacks import Norm, pgd
+from bench.analyses.support.averages import Resampling, batches, columns_of, estimate, picked
+from bench.analyses.support.pixel_space import PixelSpace, pixel_space
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
 from bench.measure.quality import quality, resampled_by

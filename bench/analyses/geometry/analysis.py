@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.analyses.averages import Resampling, batches, picked, plain
 from bench.analyses.geometry import sections
 from bench.analyses.geometry.boundary import Margin, attack_norms, first_order_margin
 from bench.analyses.geometry.curvature import input_hessian_product
 from bench.analyses.geometry.jacobian import angle, fisher, jacobian, pullback, squared_norm, top_singular_values
 from bench.analyses.geometry.settings import GeometrySettings
-from bench.analyses.pixelspace import PixelSpace, pixel_space
 from bench.analyses.registry import Answer, Estimate
+from bench.analyses.support.averages import Resampling, batches, picked, plain
+from bench.analyses.support.pixel_space import PixelSpace, pixel_space
 from bench.core.errors import UserError
 
 Row = dict[str, Any]

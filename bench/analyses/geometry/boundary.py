@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.analyses.attacks import pgd
-from bench.analyses.pixelspace import Function
+from bench.analyses.support.attacks import pgd
+from bench.analyses.support.pixel_space import Function
 
 
 @dataclass(frozen=True)

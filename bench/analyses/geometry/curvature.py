@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.analyses.geometry.jacobian import softmax_factor
-from bench.analyses.pixelspace import Function
+from bench.analyses.support.pixel_space import Function
 from bench.core.errors import UserError
 
 Product = Callable[[Tensor], Tensor]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.analyses.pixelspace import Function
+from bench.analyses.support.pixel_space import Function
 from bench.core.errors import UserError
 
 PASS = 16

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.analyses.averages import batches, picked, plain
 from bench.analyses.geometry.curvature import Hessian, Spectrum, hessian, output_layer_spectrum, spectral_density
 from bench.analyses.geometry.dimension import distances, distinct, levina_bickel, overlap, two_nn
 from bench.analyses.geometry.layers import blocks, last_linear, pooled, recorded, spread
 from bench.analyses.geometry.paths import curve, least_energy_path, segment
 from bench.analyses.geometry.settings import GeometrySettings
-from bench.analyses.pixelspace import PixelSpace
 from bench.analyses.registry import Estimate
+from bench.analyses.support.averages import batches, picked, plain
+from bench.analyses.support.pixel_space import PixelSpace
 from bench.core.atomic import write_json
 
 Row = dict[str, Any]

@@ -12,13 +12,13 @@ from bench.data.table import Table
 
 
 def _phantom_brain(path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a reader's signature
-    from bench.data.phantoms import brain
+    from bench.data.phantom.datasets import brain
 
     return brain(protocol.synthetic_images, protocol.image_size)
 
 
 def _phantom_skin(path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a reader's signature
-    from bench.data.phantoms import skin
+    from bench.data.phantom.datasets import skin
 
     return skin(protocol.synthetic_images, protocol.image_size)
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from bench.core.config import Protocol
 from bench.core.errors import UserError
-from bench.data.files import listed
-from bench.data.rows import Row, assemble
+from bench.data.images.files import listed
 from bench.data.sources.manifest import locate_images, official_parts, read_csv
+from bench.data.sources.rows import Row, assemble
 from bench.data.spec import DatasetSpec, Download
 from bench.data.table import Pixels, Table, text_column
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.data.files import picture_files
-from bench.data.rows import Row, assemble
+from bench.data.images.files import picture_files
+from bench.data.sources.rows import Row, assemble
 from bench.data.table import Kind, Table
 
 _PARTS = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.core.config import Protocol
 from bench.core.errors import UserError
-from bench.data.rows import Row, assemble
 from bench.data.sources.manifest import Manifest, locate_images, read_csv
+from bench.data.sources.rows import Row, assemble
 from bench.data.table import Table
 
 HAM_CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")

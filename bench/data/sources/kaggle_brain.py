@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bench.core.config import Protocol
 from bench.core.errors import UserError
-from bench.data.files import picture_files
-from bench.data.rows import Row, assemble
+from bench.data.images.files import picture_files
 from bench.data.sources.folder import folder_rows, folders
+from bench.data.sources.rows import Row, assemble
 from bench.data.spec import DatasetSpec
 from bench.data.table import Table
 

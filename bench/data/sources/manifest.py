@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
-from bench.data.files import picture_files
-from bench.data.rows import Row, assemble
+from bench.data.images.files import picture_files
+from bench.data.sources.rows import Row, assemble
 from bench.data.table import Kind, Table
 
 MAX_COLUMNS = 500

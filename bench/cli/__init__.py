@@ -1,0 +1,1 @@
+"""The commands: one file a group, heavy imports inside the functions."""

@@ -1,0 +1,208 @@
+"""`bench fed`: partitions, gaps to the twin, a deployment's conveniences. Heavy imports stay inside the functions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Federated learning: partitions, gaps, and a real deployment.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="field=value of the protocol; repeatable.")]
+ProtocolName = Annotated[str, typer.Option(help="paper, demo, or a TOML file.")]
+
+
+@app.command()
+def partition(
+    dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
+    protocol: ProtocolName = "paper",
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="grouped, image, official or official:N.")] = "grouped",
+    seed: Annotated[int, typer.Option(min=0, help="The seed number.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Who would hold what: training images by client and class, before anything is trained.
+
+    Example: `bench fed partition phantom-brain --set federated.partition=dirichlet --set federated.alpha=0.1`
+    """
+    from federated.data.preview import preview
+
+    found = preview(dataset, protocol, overrides or [], split, seed)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    header = ["client", *found["classes"], "images"]
+    rows = [[name, *counts, sum(counts)] for name, counts in zip(found["clients"], found["train"], strict=True)]
+    _table(f"{dataset}, partition {found['partition']}", header, rows)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    host: Annotated[str, typer.Option(help="The name or address under which sites reach the server.")],
+    sites: Annotated[str, typer.Option(help="The sites' names, comma-separated: a-z, 0-9 and hyphens.")],
+    name: Annotated[str, typer.Option(help="The consortium's name.")] = "consortium",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port that sites reach.")] = 443,
+    internal_port: Annotated[int, typer.Option(min=1, max=65535, help="The server's own, behind the proxy.")] = 18443,
+) -> None:
+    """Make a consortium's folder: authority, certificates, keys, units, compose files, proxy, pages of instructions.
+
+    Example: `bench fed init trial --host fed.example.org --sites hospital-a,hospital-b,hospital-c`
+    """
+    from federated.deployment.consortium import create
+
+    made = create(folder, name, host, port, [site.strip() for site in sites.split(",") if site.strip()], internal_port)
+    typer.echo(
+        f"{folder}: {len(made.sites)} sites. Read {folder / 'README.md'}; keep authority/ca.key off every network."
+    )
+
+
+@app.command()
+def server(
+    folder: Annotated[Path, typer.Argument(help="The consortium's folder.")],
+    bind: Annotated[str, typer.Option(help="Address to listen on; not loopback: behind a firewall.")] = "127.0.0.1",
+) -> None:
+    """Check this machine, start Flower's SuperLink (TLS, site authentication) and make the sites' keys known.
+
+    Example: `bench fed server trial`
+    """
+    from federated.deployment.checks import check_server, refuse_failures
+    from federated.deployment.consortium import Consortium
+    from federated.deployment.operate import serve
+
+    made = Consortium.open(folder)
+    findings = check_server(made)
+    _print_findings(findings)
+    refuse_failures(findings)
+    raise typer.Exit(serve(made, bind))
+
+
+@app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(help="The site's folder, as the server's operator handed it over.")],
+    data: Annotated[str, typer.Option(help="The dataset's name; `bench data list` names them all.")],
+    port: Annotated[int | None, typer.Option(min=1024, max=65535, help="A free local port; drawn if none.")] = None,
+) -> None:
+    """Check this machine and start Flower's SuperNode: it dials out to the server and trains when asked.
+
+    Example: `bench fed site trial/sites/hospital-a --data phantom-brain`
+    """
+    from federated.deployment.checks import check_site, refuse_failures
+    from federated.deployment.consortium import Site
+    from federated.deployment.operate import attend
+
+    here = Site.open(folder)
+    findings = check_site(here, data)
+    _print_findings(findings)
+    refuse_failures(findings)
+    attend(here, data, port)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A consortium's or a site's folder.")],
+    data: Annotated[str | None, typer.Option(help="At a site: the dataset's name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at clock, certificates, reachability, dataset and versions; exit code 1 when something will not work.
+
+    Example: `bench fed check trial/sites/hospital-a --data phantom-brain`
+    """
+    from federated.deployment.checks import check_server, check_site
+    from federated.deployment.consortium import CONSORTIUM, Consortium, Site
+
+    is_server = (folder / CONSORTIUM).is_file()
+    findings = check_server(Consortium.open(folder)) if is_server else check_site(Site.open(folder), data or "")
+    if as_json:
+        typer.echo(json.dumps([vars(finding) for finding in findings], indent=1))
+    else:
+        _print_findings(findings)
+    raise typer.Exit(int(any(finding.verdict == "failed" for finding in findings)))
+
+
+@app.command()
+def run(
+    folder: Annotated[Path, typer.Argument(help="The consortium's folder, on the server's machine.")],
+    model: Annotated[str, typer.Argument(help="The model's name.")],
+    classes: Annotated[str, typer.Option(help="The classes that every site's dataset has, in order, comma-separated.")],
+    out: Annotated[Path, typer.Option(help="Where state, history and weights go; started again, the run goes on.")],
+    regime: Annotated[str, typer.Option(help="fedavg, fedavg-svrg, fedprox, ...")] = "fedavg",
+    protocol: ProtocolName = "paper",
+    overrides: Overrides = None,
+    kind: Annotated[
+        str, typer.Option(help="Kind of image, for the augmentation: brain, skin or other; rehearsed: the dataset's.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, help="The seed number.")] = 0,
+    rehearse: Annotated[str, typer.Option(help="Every site holds this dataset and takes its share: a rehearsal.")] = "",
+    statistics: Annotated[
+        str, typer.Option(help="With weights=none and tuning=head: a dataset here, for the BatchNorm statistics.")
+    ] = "",
+    minimum: Annotated[int, typer.Option(min=0, help="Start with as many sites; 0: all.")] = 0,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for the sites.")] = 600.0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for a round's replies.")] = 3600.0,
+) -> None:
+    """Train over the consortium's sites; go on from the last finished round of OUT.
+
+    Example: `bench fed run trial deepmedix --classes rim,diffuse,midline --rehearse phantom-brain --out runs/trial`
+    """
+    from bench.core.config import load_protocol
+    from federated.deployment.consortium import Consortium
+    from federated.deployment.operate import follow, run_log, start_run
+    from federated.deployment.task import Task
+
+    made = Consortium.open(folder)
+    names = tuple(part.strip() for part in classes.split(",") if part.strip())
+    recipe, count = load_protocol(protocol, overrides), len(made.sites)
+    task = Task(rehearse or made.name, model, regime, recipe, names, count, seed, kind=kind, rehearsal=bool(rehearse))
+    if statistics or rehearse:
+        task = task.with_statistics(statistics or rehearse)
+    task.checked()
+    settings = {"gather-timeout": patience, "round-timeout": timeout, "minimum-sites": minimum}
+    number = start_run(made, task.to_json(), out, settings)
+    typer.echo(f"run {number}")
+    status = follow(made, number, out, _print_round)
+    if status != "finished:completed":
+        typer.echo(run_log(made, number)[-2000:], err=True)
+        typer.echo(f"the run ended as {status}; the last finished round is in {out}, start it again to go on", err=True)
+        raise typer.Exit(1)
+    for note in json.loads((out / "status.json").read_text())["notes"]:
+        typer.echo(note)
+    typer.echo(f"weights: {out / 'best.safetensors'}")
+    if spent := json.loads((out / "status.json").read_text()).get("privacy"):
+        typer.echo(f"epsilon {spent['epsilon']} at delta {spent['delta']:g}: {spent['statement']}")
+
+
+def _print_findings(findings: list[Any]) -> None:
+    marks = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
+    for finding in findings:
+        typer.echo(f"{marks[finding.verdict]}  {finding.what}: {finding.words}")
+
+
+def _print_round(row: dict[str, Any]) -> None:
+    accuracy = "–" if row["val_accuracy"] is None else f"{row['val_accuracy']:.4f}"
+    # Under a secret draw nothing tells who took part.
+    secret = row["clients_asked"] is None
+    sites = "sites drawn in secret" if secret else f"{row['clients_answered']}/{row['clients_asked']} sites"
+    lost = f"; lost {row['lost']}" if row.get("lost") else ""
+    typer.echo(f"round {row['round']}: {sites}, accuracy {accuracy}, {row['seconds']:.0f} s{lost}")
+
+
+def _table(title: str, header: list[str], rows: list[list[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(header):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row))
+    Console().print(table)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,83 @@
+"""What the listing commands show, as plain rows."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bench.core.config import Protocol, Runtime
+from bench.core.paths import cache, home
+from bench.harness.environment import environment
+from bench.harness.networks import model_cost, model_timing, pick_device
+from models.backbones.registry import BACKBONES, effective_size
+from models.registry import MODELS
+
+PROFILE_COLUMNS = [
+    "model", "image_size", "params_m", "macs_m", "flops_m", "activations_m", "train_batch_ms", "infer_batch_ms",
+    "batch_size", "precision", "device",
+]  # fmt: skip
+
+
+def models_table() -> list[dict[str, Any]]:
+    """A row a registered model."""
+    specs = [MODELS.get(name) for name in MODELS.names()]
+    return [
+        {
+            "name": spec.name,
+            "paper": spec.paper_name,
+            "backbone": spec.backbone,
+            "head": spec.head.summary,
+            "smallest input": BACKBONES.get(spec.backbone).min_size,
+            "summary": spec.summary,
+        }
+        for spec in specs
+    ]
+
+
+def model_card(name: str, classes: int) -> dict[str, Any]:
+    """One model at 224 pixels, or at its smallest input when that is larger."""
+    spec = MODELS.get(name)
+    size, note = effective_size(BACKBONES.get(spec.backbone), 224)
+    about = {"name": spec.name, "paper": spec.paper_name, "summary": spec.summary, "family": spec.family}
+    counted = model_cost(spec, classes, size)
+    head = {"head": spec.head.summary, "departs from the published network": spec.departure or "no"}
+    trained = {"tuning = head trains": "the whole head, on the frozen backbone's feature maps"}
+    if spec.family != "baseline":
+        del head["departs from the published network"]
+    return {**about, "backbone": spec.backbone, **head, **trained, "classes": classes, "note": note, **counted}
+
+
+def profile_rows(
+    patterns: str, classes: int, protocol: Protocol, runtime: Runtime, timing: bool
+) -> list[dict[str, Any]]:
+    """A row a model: operations, and times where asked for."""
+    device = pick_device(runtime)
+    rows = []
+    for name in MODELS.match(patterns):
+        spec = MODELS.get(name)
+        size, note = effective_size(BACKBONES.get(spec.backbone), protocol.image_size)
+        row = {"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)}
+        rows.append(row | (model_timing(spec, classes, size, protocol, device) if timing else {}))
+    return rows
+
+
+def diagnosis() -> dict[str, Any]:
+    """What this machine has, and where things are."""
+    import torch
+
+    weights = Path(torch.hub.get_dir()) / "checkpoints"
+    folders = {"data": home(), "cache": cache(), "weights": weights}
+    return {**environment(), **{name: f"{path} ({_size(path)})" for name, path in folders.items()}, "disk": _free()}
+
+
+def _size(path: Path) -> str:
+    if not path.is_dir():
+        return "not there yet"
+    total = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return f"{total / 2**20:,.0f} MiB"
+
+
+def _free() -> str:
+    usage = shutil.disk_usage(Path.cwd())
+    return f"{usage.free / 2**30:,.0f} of {usage.total / 2**30:,.0f} GiB free here"

@@ -1,0 +1,1 @@
+"""What leaks in a dataset: duplicates, groups in two parts, labels at odds."""

@@ -1,0 +1,108 @@
+"""Audits that were made, kept by the pictures that they looked at, and the verdict of a split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.core.atomic import write_json
+from bench.core.errors import UserError
+from bench.core.identity import digest
+from bench.core.paths import home
+from bench.data.splits import Split
+from bench.data.table import Table
+
+CLEAN, NOT_AUDITED = "clean", "not audited"
+
+
+def audits() -> Path:
+    """The folder of the audits: a file a set of pictures."""
+    return home() / "audits"
+
+
+def audit_file(pictures: str) -> Path:
+    """Where the audit of pictures is kept, by their digest."""
+    return audits() / f"{pictures}.json"
+
+
+def table_file(fingerprint: str) -> Path:
+    """Where the columns of an audited dataset are kept, by the dataset's fingerprint."""
+    return audits() / "tables" / f"{fingerprint}.json"
+
+
+def _pictures(table: Table) -> str:
+    return digest([table.ids.tolist(), table.checksums.tolist()], length=24)
+
+
+def audit_path(table: Table) -> Path:
+    """Where the audit of a table's pictures is kept; labels, groups and splits do not count."""
+    return audit_file(_pictures(table))
+
+
+def store_audit(table: Table, audit: dict[str, Any]) -> Path:
+    """Keep an audit and return its file."""
+    path = audit_path(table)
+    write_json(path, audit)
+    return path
+
+
+def note_table(table: Table) -> None:
+    """Keep an audited table's columns, so that splits of it can be judged where its images are not at hand.
+
+    Nothing is kept of a table whose pictures were never audited.
+    """
+    path = table_file(table.fingerprint())
+    if path.is_file() or not audit_path(table).is_file():
+        return
+    columns = {name: getattr(table, name).tolist() for name in ("ids", "labels", "groups", "official")}
+    write_json(path, {"dataset": table.name, "pictures": _pictures(table), "classes": list(table.classes), **columns})
+
+
+def stored_audit(table: Table) -> dict[str, Any] | None:
+    """The audit of these pictures, or None. Raises UserError when its file is damaged."""
+    path = audit_path(table)
+    return read_audit(path) if path.is_file() else None
+
+
+def read_audit(path: Path) -> dict[str, Any]:
+    """A file of the store. Raises UserError when it is damaged."""
+    try:
+        audit: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"the stored audit {path} cannot be read ({error}); remove it and audit again") from error
+    return audit
+
+
+def stored_pairs(table: Table) -> list[tuple[int, int]]:
+    """Rows that the stored audit found to show the same picture; empty where there is none."""
+    audit = stored_audit(table)
+    if audit is None:
+        return []
+    row = {str(name): index for index, name in enumerate(table.ids)}
+    return [(row[pair["left"]], row[pair["right"]]) for pair in audit["pairs"]]
+
+
+def audit_verdict(table: Table, split: Split) -> str:
+    """What a result row says of leakage.
+
+    Returns:
+        "leaks: n" when n groups stand in two parts or more (after joining groups that share a picture), "clean" when
+        none does and near duplicates were looked for, "not audited" when only equal files and groups were looked at.
+    """
+    from bench.data.audit.groups import with_joined_groups
+
+    leaking = groups_in_two_parts(with_joined_groups(table), split)
+    if leaking:
+        return f"leaks: {leaking}"
+    # What is drawn by code has no file that could stand in it twice.
+    return CLEAN if table.synthetic or stored_audit(table) is not None else NOT_AUDITED
+
+
+def groups_in_two_parts(table: Table, split: Split) -> int:
+    """How many groups have images in more than one part."""
+    parts = [set(table.groups[rows].tolist()) for rows in split.parts().values()]
+    members = np.array([name for part in parts for name in part], dtype=np.str_)
+    return int((np.unique(members, return_counts=True)[1] > 1).sum()) if len(members) else 0

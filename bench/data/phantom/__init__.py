@@ -1,0 +1,1 @@
+"""Embedded synthetic datasets, drawn by code from a seed."""

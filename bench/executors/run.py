@@ -1,0 +1,76 @@
+"""Execute a plan: the run's folder, the request to stop, and the executor that carries the cells out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from filelock import FileLock, Timeout
+
+from bench.core.atomic import write_json
+from bench.core.config import Runtime
+from bench.core.errors import UserError
+from bench.executors.driver import Desk, Listener, Stop
+from bench.harness.environment import environment
+from bench.harness.plan import Plan
+from bench.store.run import ENVIRONMENT, Run
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended."""
+
+    done: int
+    failed: int
+    stopped: bool
+
+
+def execute(plan: Plan, run: Run, runtime: Runtime, listeners: list[Listener], command: str = "") -> Summary:
+    """Run every cell of a plan that is not done; cells that failed earlier are tried again.
+
+    Several processes may execute the same run: each cell is run by whoever holds its lock.
+
+    Raises:
+        UserError: the run folder cannot be written, the disk is full, or the executor cannot do its work.
+    """
+    prepare_folder(plan, run, command)
+    stop = Stop()
+    with stop.listening():
+        _carry_out(Desk(plan, run, runtime, listeners, stop))
+    states = [run.cell(cell.key, cell.spec.as_dict()).status for cell in plan.cells]
+    return Summary(states.count("done"), len(states) - states.count("done"), stop.requested)
+
+
+def prepare_folder(plan: Plan, run: Run, command: str) -> None:
+    """Write the plan and the environment. Raises UserError when the folder refuses."""
+    entries = [{"key": cell.key, "cell": cell.spec.as_dict()} for cell in plan.cells]
+    try:
+        with FileLock(run.path / ".plan.lock", timeout=30):
+            run.write_plan(entries, command)
+            write_json(run.path / ENVIRONMENT, environment())
+    except Timeout as error:
+        raise UserError(
+            f"{run.path} is locked by another process that does not let go; stop it, or use another --out"
+        ) from error
+    except PermissionError as error:
+        raise UserError(f"{run.path} cannot be written ({error.strerror}); choose another --out") from error
+
+
+def _carry_out(desk: Desk) -> None:
+    """By the executor that the runtime asks for; each is imported when it is needed."""
+    if desk.runtime.executor == "ray":
+        from bench.executors.pool import drive
+        from bench.executors.ray.cluster import Cluster
+
+        # Ray takes the signals over when it starts.
+        with Cluster.join(desk) as cluster, desk.stop.listening():
+            drive(desk, cluster)
+    elif desk.runtime.jobs > 1:
+        from bench.executors.pool import drive
+        from bench.executors.processes import Processes
+
+        with Processes(desk) as processes:
+            drive(desk, processes)
+    else:
+        from bench.executors.serial import work_through
+
+        work_through(desk)

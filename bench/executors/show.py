@@ -1,0 +1,111 @@
+"""What `bench run` says and does once its plan stands."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.core.cellspec import CENTRALIZED
+from bench.core.config import Runtime
+from bench.core.errors import UserError
+from bench.core.output import counted, print_json
+from bench.executors.display import Pace, PlainDisplay, RichDisplay, clock
+from bench.executors.driver import Listener
+from bench.executors.run import Summary, execute
+from bench.harness.estimate import estimate_seconds
+from bench.harness.networks import check_runtime
+from bench.harness.plan import Plan, PlannedCell
+from bench.store.run import Run, is_done
+
+
+def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool) -> int:
+    """Show the plan, execute it unless it is a dry run, draw the report; returns the exit code."""
+    console = Console(stderr=as_json)
+    refuse_contradictions(plan, runtime)
+    stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
+    pending = show_plan(console, plan, stored)
+    if dry_run:
+        cells = [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells]
+        if as_json:
+            print_json({"cells": cells, "pending": len(pending)})
+        return 0
+    summary = execute_shown(console, plan, stored, runtime, len(pending))
+    return _conclude(console, stored, summary, as_json)
+
+
+def refuse_contradictions(plan: Plan, runtime: Runtime) -> None:
+    """Refuse options that do not go together, and a device that is not there.
+
+    Raises:
+        UserError: in one sentence.
+    """
+    if runtime.executor == "ray" and runtime.jobs > 1:
+        raise UserError("--jobs is for --executor local; on Ray the cluster's size decides how many cells run at once")
+    if runtime.executor == "local" and (runtime.address or runtime.per_gpu > 1):
+        option = "--address" if runtime.address else "--per-gpu"
+        raise UserError(f"{option} needs --executor ray; on this machine alone, --jobs N runs N cells side by side")
+    if runtime.devices > 1:
+        if runtime.jobs > 1 or runtime.per_gpu > 1:
+            raise UserError("--devices gives one cell several devices; take away --jobs and --per-gpu")
+        federated = sorted({cell.spec.regime for cell in plan.cells} - {CENTRALIZED})
+        if federated:
+            raise UserError(f"--devices is for centralized cells, not {federated[0]}; use --regimes centralized")
+    # On a cluster the devices are the workers'; it is looked at when it is joined.
+    if runtime.executor == "local":
+        for protocol in {cell.spec.protocol for cell in plan.cells}:
+            check_runtime(protocol, runtime)
+
+
+def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
+    """Say what is about to run; the cells that are left."""
+    pending = [cell for cell in plan.cells if not is_done(stored.folder(cell.key))]
+    specs = [cell.spec for cell in plan.cells]
+    nouns = ("model", "dataset", "split", "regime", "seed")
+    counts = [counted(len({getattr(spec, noun) for spec in specs}), noun) for noun in nouns]
+    console.print(f"[bold]{counted(len(specs), 'cell')}[/]: {', '.join(counts)} → {stored.path}", highlight=False)
+    for name, table in plan.tables.items():
+        about = ", synthetic" if table.synthetic else ""
+        console.print(f"  {name}: {len(table)} images, {len(table.classes)} classes{about}", highlight=False)
+        for note in table.notes:
+            console.print(f"    {note}", highlight=False, markup=False, style="yellow")
+    for name, hint in plan.absent.items():
+        console.print(f"  [dim]not at hand: {name} ({hint})[/]", highlight=False)
+    for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
+        console.print(f"  [dim]{note}[/]", highlight=False)
+    rough = f"; roughly {clock(estimate_seconds(plan, pending, stored))} one after the other" if pending else ""
+    console.print(f"  {len(specs) - len(pending)} done already, {len(pending)} to run{rough}", highlight=False)
+    return pending
+
+
+def execute_shown(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
+    """Execute a plan before the user's eyes."""
+    pace = Pace(len(plan.cells), len(plan.cells) - pending)
+    command = " ".join(["bench", *sys.argv[1:]])
+    live = runtime.progress == "rich" or (runtime.progress == "auto" and console.is_terminal)
+    with ExitStack() as stack:
+        listeners: list[Listener] = []
+        if live:
+            listeners.append(stack.enter_context(RichDisplay(console, pace)))
+        elif runtime.progress != "none":
+            listeners.append(PlainDisplay(console, pace))
+        if runtime.wandb != "off":
+            from reports.wandb.tracking import Tracker
+
+            listeners.append(stack.enter_context(Tracker(stored, runtime.wandb)))
+        return execute(plan, stored, runtime, listeners, command)
+
+
+def _conclude(console: Console, stored: Run, summary: Summary, as_json: bool) -> int:
+    from reports.commands import draw
+
+    page = draw(stored.path, console)
+    total = summary.done + summary.failed
+    if as_json:
+        print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page)})
+    console.print(f"{summary.done} of {total} cells; report: {page}", highlight=False)
+    if summary.stopped:
+        console.print("stopped as asked; the same command goes on from the last epoch", style="yellow")
+    return 0 if summary.done == total else 1

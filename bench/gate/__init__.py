@@ -1,0 +1,1 @@
+"""`bench check`: a run held against stored results."""

@@ -1,0 +1,225 @@
+"""What a run is held against: another run's folder, or a small file that lives in git and shows what changed in a diff.
+
+The file keeps, a cell: its figures, the errors of those figures, its cost, and the decided class of every test image as
+one character, in the order of the image ids. That is enough to pair decisions (accuracy, recall, F1) image by image;
+figures that need probabilities (ROC-AUC, log loss) are then compared by their intervals.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import bench
+from bench.core.atomic import write_text
+from bench.core.errors import UserError
+from bench.core.identity import digest
+from bench.gate.margins import QUALITY
+from bench.measure.quality import scores
+from bench.measure.statistics.paired import Z95
+from bench.measure.statistics.pooled import Paired
+from bench.store.run import Run, StoredCell, read_json
+
+SCHEMA = 1
+ALPHABET = string.digits + string.ascii_letters
+COST = ("params_m", "macs_m", "flops_m")
+_LINE = 100
+# How a cell is measured, not how it is trained.
+_ASIDE = ("timing_", "bootstrap_")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A test part by rising image id: decisions, groups, labels [N] and probabilities [N, k] where they are kept."""
+
+    ids_digest: str
+    decisions: NDArray[np.int64]
+    ids: NDArray[np.str_] | None = None
+    groups: NDArray[np.str_] | None = None
+    labels: NDArray[np.int64] | None = None
+    probabilities: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class SideCell:
+    """One cell of one side.
+
+    Attributes:
+        metrics: None when the cell has no result; `problem` says why.
+        errors: standard errors, from the 95 % intervals.
+        data: what the test part is: fingerprint and classes.
+    """
+
+    metrics: Mapping[str, float | None] | None
+    problem: str = ""
+    classes: tuple[str, ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    data: str = ""
+    images: Images | None = None
+
+    def changed(self, other: SideCell) -> str:
+        """Why two cells are not the same experiment; "" when they are."""
+        # A field that only one side has was added or removed by a version; what it does shows in the figures.
+        fields = [name for name in self.protocol if name in other.protocol and not name.startswith(_ASIDE)]
+        names = [name for name in fields if self.protocol[name] != other.protocol[name]]
+        if names:
+            return f"the protocol differs in {', '.join(sorted(names))}"
+        if self.classes != other.classes or self.data != other.data:
+            return "the dataset or its test part changed"
+        return ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a check: its cells by readable name."""
+
+    cells: dict[str, SideCell]
+    has_probabilities: bool
+
+
+def load_side(path: Path) -> Side:
+    """Read a run's folder or a baseline file.
+
+    Raises:
+        UserError: neither of them, or of another layout.
+    """
+    if path.is_dir():
+        cells = Run.open(path).cells()
+        names = _names([cell.spec for cell in cells])
+        return Side({name: _of_run(cell) for name, cell in zip(names, cells, strict=True)}, has_probabilities=True)
+    if not path.is_file():
+        raise UserError(f"there is no baseline at {path}; write one with `bench check RUN --baseline {path} --update`")
+    stored = read_json(path)
+    if stored.get("schema") != SCHEMA or not isinstance(stored.get("cells"), dict):
+        raise UserError(f"{path} is no baseline of this version; write it anew with --update")
+    protocols = stored.get("protocols", {})
+    try:
+        return Side({name: _of_file(entry, protocols) for name, entry in stored["cells"].items()}, False)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); write it anew with --update") from error
+
+
+def _names(specs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Readable names; the protocol's digest only where a run has several cells of one name."""
+    plain = [" · ".join([s["model"], s["dataset"], s["split"], s["regime"], f"seed {s['seed']}"]) for s in specs]
+    return [
+        f"{name} · protocol {digest(spec['protocol'], 6)}" if plain.count(name) > 1 else name
+        for name, spec in zip(plain, specs, strict=True)
+    ]
+
+
+def _of_run(cell: StoredCell) -> SideCell:
+    if cell.result is None:
+        return SideCell(None, f"{cell.status}: {cell.problem}")
+    result = cell.result
+    images, data = _images(cell), result["data"]
+    return SideCell(
+        metrics={name: result["metrics"].get(name) for name in QUALITY},
+        classes=tuple(data["classes"]),
+        errors=_errors(result["intervals"]),
+        cost={name: result["cost"][name] for name in COST if result["cost"].get(name) is not None},
+        protocol=cell.spec["protocol"],
+        data=str(data.get("test_fingerprint") or data.get("fingerprint")),
+        images=images,
+    )
+
+
+def _errors(intervals: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
+    known = {name: (low, high) for name, (low, high) in intervals.items() if name in QUALITY}
+    return {
+        name: (high - low) / (2 * Z95) for name, (low, high) in known.items() if low is not None and high is not None
+    }
+
+
+def _images(cell: StoredCell) -> Images | None:
+    """The predictions, None when their file cannot be used: the figures stay, compared by interval."""
+    classes = tuple((cell.result or {})["data"]["classes"])
+    try:
+        table = cell.predictions()
+        ids = np.asarray(table.column("image_id").to_pylist(), dtype=str)
+        groups = np.asarray(table.column("group").to_pylist(), dtype=str)
+        shares = np.stack([table.column(f"p_{name}").to_numpy() for name in classes], axis=1)
+        given = scores(table.column("label").to_numpy(), shares, classes)
+    except (UserError, KeyError, ValueError):
+        return None
+    order = np.argsort(ids, kind="stable")
+    return Images(
+        digest(ids[order].tolist()), given.decisions[order], ids[order], groups[order], given.labels[order],
+        given.probabilities[order],
+    )  # fmt: skip
+
+
+def _of_file(entry: Mapping[str, Any], protocols: Mapping[str, Any]) -> SideCell:
+    if entry.get("metrics") is None:
+        return SideCell(None, str(entry.get("problem", "no result")))
+    decided = "".join(entry.get("decisions") or [])
+    numbers = np.array([ALPHABET.index(letter) for letter in decided], dtype=np.int64)
+    return SideCell(
+        metrics=entry["metrics"],
+        classes=tuple(entry["classes"]),
+        errors=entry["errors"],
+        cost=entry["cost"],
+        protocol=protocols[entry["protocol"]],
+        data=entry["data"],
+        images=Images(entry["images"], numbers) if decided else None,
+    )
+
+
+def pair(base: Side, now: Side, name: str) -> Paired | None:
+    """Now (first) and base (second) on the same images; None where either side's predictions are lost or others."""
+    then, current = base.cells[name].images, now.cells[name].images
+    if then is None or current is None or then.ids_digest != current.ids_digest:
+        return None
+    if current.probabilities is None or current.ids is None or current.groups is None or current.labels is None:
+        return None
+    first, second = current.probabilities, then.probabilities
+    if second is None:
+        size = len(now.cells[name].classes)
+        first, second = np.eye(size)[current.decisions], np.eye(size)[then.decisions]
+    return Paired(current.ids, current.groups, current.labels, first, second)
+
+
+def write_baseline(run: Path, path: Path) -> dict[str, int]:
+    """Write a run's finished cells as a baseline file; {"cells": how many, "left_out": cells without a result}.
+
+    Raises:
+        UserError: no run, nothing finished, or the disk is full.
+    """
+    side = load_side(run)
+    done = {name: cell for name, cell in side.cells.items() if cell.metrics is not None}
+    if not done:
+        raise UserError(f"{run} has no finished cell to make a baseline of")
+    protocols = {digest(dict(cell.protocol), 8): dict(cell.protocol) for cell in done.values()}
+    entries = {name: _entry(cell) for name, cell in sorted(done.items())}
+    stored = {"schema": SCHEMA, "bench": bench.__version__, "run": run.resolve().name, "protocols": protocols}
+    write_text(path, json.dumps({**stored, "cells": entries}, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return {"cells": len(done), "left_out": len(side.cells) - len(done)}
+
+
+def _entry(cell: SideCell) -> dict[str, Any]:
+    metrics = {name: _short(value) for name, value in (cell.metrics or {}).items() if value is not None}
+    entry: dict[str, Any] = {
+        "protocol": digest(dict(cell.protocol), 8), "data": cell.data, "classes": list(cell.classes),
+        "metrics": metrics,
+        "errors": {name: _short(value) for name, value in cell.errors.items()}, "cost": dict(cell.cost),
+    }  # fmt: skip
+    if cell.images is not None and len(cell.classes) <= len(ALPHABET):
+        letters = "".join(ALPHABET[number] for number in cell.images.decisions)
+        lines = [letters[at : at + _LINE] for at in range(0, len(letters), _LINE)]
+        entry |= {"images": cell.images.ids_digest, "decisions": lines}
+    return entry
+
+
+def _short(value: float) -> float:
+    """Six digits: below what one image in a million would change."""
+    return round(value, 6) if math.isfinite(value) else 0.0

@@ -1,0 +1,209 @@
+"""Fit, predict and measure one cell, and write its files."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from bench.core.atomic import write_json
+from bench.core.identity import derive_seed, digest
+from bench.data.audit.store import audit_verdict
+from bench.data.loader import Part
+from bench.data.sealed import Sealed
+from bench.harness.environment import machine
+from bench.harness.inputs import CellData, CellJob, cell_data, preparation
+from bench.harness.networks import initial_network, model_cost, model_timing, pick_device
+from bench.harness.regimes import REGIMES
+from bench.measure import quality
+from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
+from bench.measure.extra import extra_intervals, extra_quality
+from bench.measure.statistics.clusters import MOST_PARTS, clusters
+from bench.measure.statistics.methods import METHODS
+from bench.measure.throughput import train_images_per_s
+from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
+from models.network import Network
+from models.recipes.batches import EvalBatches
+from models.recipes.callbacks import LAST
+from models.recipes.gradient import FitContext, FitData, FitOutcome, probabilities
+from models.recipes.refit import FOLDER as REFIT
+
+
+def run_cell(job: CellJob) -> None:
+    """Fit the cell and write its files; `result.json` comes last.
+
+    Raises:
+        Interrupted: when asked to stop; the next start goes on from the last epoch.
+    """
+    # A product of NumPy's differs in the last bits with the number of its threads, which another machine or another
+    # executor would choose otherwise. Torch's threads are not meant here.
+    with threadpool_limits(1, user_api="blas"):
+        _run_cell(job)
+
+
+def _run_cell(job: CellJob) -> None:
+    started, clock = now(), time.perf_counter()
+    write_json(job.folder / CELL, {"key": job.planned.key, **job.spec.as_dict()})
+    # An earlier attempt that was killed after it had predicted; the fit is handed this folder, and must not find them.
+    (job.folder / PREDICTIONS).unlink(missing_ok=True)
+    device = pick_device(job.runtime)
+    network = initial_network(job.planned, len(job.table.classes), device)
+    data = cell_data(job.source, network, preparation(job.source, device))
+    outcome, fitted = fit_with_less_memory(job, context_of(job, network, data.fit, device))
+    job.on_event({"event": "measuring"})
+    predicted = probabilities(fitted.module, EvalBatches(data.test, fitted.prepare))
+    write_outputs(job, outcome, data.test, predicted)
+    measured = measure_quality(job, data, predicted, outcome)
+    notes = [*data.notes, job.planned.size_note, *outcome.notes, untested_clients(measured["metrics"])]
+    result = {
+        "schema": SCHEMA,
+        "key": job.planned.key,
+        "cell": job.spec.as_dict(),
+        **measured,
+        **measure_cost(job, device),
+        "data": describe_data(job, data),
+        "machine": {**machine(), "threads": torch.get_num_threads(), "beside": job.beside},
+        "notes": [note for note in notes if note],
+        "started": started,
+        "seconds": time.perf_counter() - clock,
+    }
+    write_json(job.folder / RESULT, result)
+    clear_leftovers(job.folder)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a done cell needs no more: the record of a failure, and the state to resume from."""
+    for leftover in (FAILURE, LAST):
+        (folder / leftover).unlink(missing_ok=True)
+    shutil.rmtree(folder / REFIT, ignore_errors=True)
+
+
+def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
+    """What the regime's fit is handed."""
+    return FitContext(
+        network=network,
+        num_classes=len(job.table.classes),
+        protocol=job.protocol,
+        regime=job.spec.regime,
+        data=data,
+        prepare=preparation(job.source, device),
+        data_seed=job.spec.data_seed,
+        fit_seed=job.spec.fit_seed,
+        folder=job.folder,
+        device=device,
+        # Through what hears and stops a cell, its table and those of other cells could be reached.
+        on_event=Sealed(job.on_event),
+        should_stop=Sealed(job.should_stop),
+        micro_batches=job.micro_batches,
+        devices=job.runtime.devices,
+    )
+
+
+def fit_with_less_memory(job: CellJob, context: FitContext) -> tuple[FitOutcome, FitContext]:
+    """Fit; after running out of memory, once more with batches in twice as many pieces, where they can be divided.
+
+    Returns:
+        The outcome, and the context of the fit that it is of. How the batches were computed the fit itself notes.
+    """
+    fit = REGIMES.get(job.spec.regime).load()
+    smaller = replace(context, micro_batches=2 * context.micro_batches)
+    try:
+        return fit(context), context
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error) or smaller.pieces == context.pieces:
+            raise
+        problem = (str(error) or type(error).__name__).splitlines()[0]
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    (job.folder / LAST).unlink(missing_ok=True)
+    smaller = replace(smaller, network=initial_network(job.planned, context.num_classes, context.device))
+    outcome = fit(smaller)
+    note = f"ran out of memory at batch {context.protocol.batch_size} ({problem}) and was fitted again"
+    return replace(outcome, notes=[*outcome.notes, note]), smaller
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDArray[np.float32]) -> None:
+    """Write the history and the predictions on the test part."""
+    write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
+    columns: dict[str, Any] = {"image_id": test.ids, "group": test.groups, "site": test.sites, "label": test.labels}
+    if outcome.holders is not None:
+        columns["client"] = outcome.holders(test)
+    columns |= {f"p_{name}": predicted[:, index] for index, name in enumerate(job.table.classes)}
+    write_table(job.folder / PREDICTIONS, pa.table({name: pa.array(values) for name, values in columns.items()}))
+
+
+def measure_quality(
+    job: CellJob, data: CellData, predicted: NDArray[np.float32], outcome: FitOutcome
+) -> dict[str, Any]:
+    """The quality of the predictions (over clients too if there are any), its intervals, and the fit's own columns."""
+    labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
+    seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
+    most_parts = min(job.protocol.bootstrap_resamples, MOST_PARTS)
+    intervals = quality.intervals(labels, predicted, groups, classes, most_parts, seed)
+    intervals |= extra_intervals(labels, predicted, groups, most_parts, seed)
+    found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
+    if outcome.holders is not None:
+        holders = outcome.holders(data.test)
+        found |= client_accuracy(labels, predicted, holders)
+        intervals |= mean_client_interval(labels, predicted, holders, groups, most_parts, seed)
+    found |= outcome.columns | train_images_per_s(outcome.history)
+    metrics = {name: json_number(value) for name, value in found.items()}
+    bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}
+    return {"metrics": metrics, "intervals": bounds, "interval_method": METHODS[clusters(groups)[1]]}
+
+
+def untested_clients(metrics: Mapping[str, float | None]) -> str:
+    """The note that figures over clients leave some out; "" when every client has test images."""
+    clients, tested = metrics.get("clients"), metrics.get(CLIENTS_TESTED)
+    if clients is None or tested is None or tested == clients:
+        return ""
+    return f"figures over clients are of {tested:.0f} of {clients:.0f} clients: the others hold no test images"
+
+
+def measure_cost(job: CellJob, device: torch.device) -> dict[str, dict[str, Any]]:
+    """Operations of the network and times of a batch; both are taken once a process for equal networks."""
+    planned = job.planned
+    asked = (planned.model, len(job.table.classes), planned.image_size)
+    job.on_event({"event": "timing"})
+    return {"cost": dict(model_cost(*asked)), "timing": dict(model_timing(*asked, job.protocol, device))}
+
+
+def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:
+    """What a reader must know of the images behind the figures."""
+    table = job.table
+    return {
+        "classes": list(table.classes),
+        "images": len(table),
+        "expected": table.expected,
+        "n_train": len(data.fit.train),
+        "n_val": len(data.fit.val),
+        "n_test": len(data.test),
+        "groups_test": len(np.unique(data.test.groups)),
+        "synthetic": table.synthetic,
+        "fingerprint": table.fingerprint(),
+        "test_fingerprint": digest(sorted(data.test.ids.tolist())),
+        "paper_name": table.paper_name,
+        "audit": audit_verdict(table, data.split),
+        "notes": list(table.notes),
+    }
+
+
+def json_number(value: float) -> float | None:
+    """A finite number, or None: JSON has no NaN, and a figure that is not defined is not zero."""
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,83 @@
+"""A rough time for the cells that are left, said before the first one starts."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.harness.plan import Plan, PlannedCell
+from bench.store.run import Run
+from models.registry import ModelSpec
+
+TRAIN_PASSES = 3.0  # a training step costs about three forward passes: forward, and two products backward
+HEAD_SECONDS_PER_IMAGE = 1 / 1500  # training a head on stored maps, measured on two CPU cores
+FIXED_SECONDS = 1.0
+
+
+def estimate_seconds(plan: Plan, pending: list[PlannedCell], run: Run) -> float:
+    """Seconds for the pending cells: from cells of the same model that are done, else from operation counts.
+
+    An upper bound in kind: it counts every epoch, although early stopping may save some.
+    """
+    known = _known_seconds(plan, run)
+    rate = machine_rate()
+    seen: set[tuple[str, ...]] = set()
+    return sum(known.get(cell.spec.model) or _from_operations(plan, cell, rate, seen) for cell in pending)
+
+
+def _known_seconds(plan: Plan, run: Run) -> dict[str, float]:
+    times: dict[str, list[float]] = {}
+    for cell in plan.cells:
+        stored = run.cell(cell.key, cell.spec.as_dict())
+        if stored.result is not None:
+            times.setdefault(cell.spec.model, []).append(stored.result["seconds"])
+    return {model: sum(values) / len(values) for model, values in times.items()}
+
+
+def _from_operations(plan: Plan, cell: PlannedCell, rate: float, seen: set[tuple[str, ...]]) -> float:
+    protocol, images = cell.spec.protocol, len(plan.tables[cell.spec.dataset])
+    forward = _forward_operations(cell.model, cell.image_size) / rate
+    timed = (1 + TRAIN_PASSES) * (protocol.timing_batches + protocol.timing_warmup) * protocol.timing_batch_size
+    share = ("timing", cell.spec.model, str(len(plan.tables[cell.spec.dataset].classes)))
+    total = FIXED_SECONDS + (0.0 if share in seen else timed * forward)
+    seen.add(share)
+    if protocol.tuning == "full":
+        return total + protocol.epochs * images * TRAIN_PASSES * 0.8 * forward
+    features = ("features", cell.model.backbone, cell.spec.dataset, str(cell.image_size))
+    total += 0.0 if features in seen else images * forward
+    seen.add(features)
+    return total + protocol.epochs * images * HEAD_SECONDS_PER_IMAGE
+
+
+@lru_cache(maxsize=256)
+def _forward_operations(model: ModelSpec, image_size: int) -> float:
+    with torch.device("meta"):
+        network = model.build(2).eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            network(torch.empty(1, 3, image_size, image_size))
+    return float(counter.get_total_flops())
+
+
+@lru_cache(maxsize=1)
+def machine_rate() -> float:
+    """Operations a second that this machine reaches on convolutions like MobileNetV2's."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layers = [
+        torch.nn.Conv2d(64, 384, 1),
+        torch.nn.Conv2d(384, 384, 3, padding=1, groups=384),
+        torch.nn.Conv2d(384, 64, 1),
+    ]
+    block = torch.nn.Sequential(*layers).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch = torch.randn(16, 64, 14, 14, device=device).to(memory_format=torch.channels_last)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad():
+        with counter:
+            block(batch)
+        started = time.perf_counter()
+        for _ in range(5):
+            float(block(batch).sum())
+    return 5 * counter.get_total_flops() / (time.perf_counter() - started)

@@ -1,0 +1,153 @@
+"""Enumerate the cells of a grid, and settle before the first one trains whether each can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench.core.cellspec import CellSpec
+from bench.core.config import Protocol
+from bench.core.errors import UserError
+from bench.data import registry as datasets
+from bench.data.splits import expand
+from bench.data.table import Table
+from bench.harness.regimes import REGIMES
+from models.backbones.registry import BACKBONES, effective_size
+from models.registry import MODELS, ModelSpec
+from models.weights.initial import ResolvedWeights, resolve_all
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `bench run` was asked for, as it was typed."""
+
+    models: str
+    datasets: str
+    protocol: Protocol
+    regimes: str = "centralized,fedavg"
+    seeds: str = "3"
+    split: str = "grouped"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a cell's network and inputs are built from, whoever holds the images: the harness, a sweep or a site.
+
+    Attributes:
+        image_size: what the backbone is given, pixels: the protocol's, or the backbone's smallest.
+        size_note: says so when they differ; "" otherwise.
+        statistics: BatchNorm statistics of a random, frozen backbone that were estimated elsewhere, as little-endian
+            float32; empty: they are estimated from the cell's own training images.
+    """
+
+    spec: CellSpec
+    model: ModelSpec
+    weights: ResolvedWeights
+    image_size: int
+    size_note: str
+    statistics: bytes = field(default=b"", kw_only=True)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The training settings."""
+        return self.spec.protocol
+
+    @property
+    def random_backbone(self) -> bool:
+        """Whether the backbone is frozen with random weights, so that its BatchNorm statistics must be estimated."""
+        return self.protocol.tuning == "head" and not self.weights.pretrained
+
+
+@dataclass(frozen=True)
+class PlannedCell(Setup):
+    """A cell that can run; `key` is what it is stored under."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells in the order in which they run, and the tables that they read.
+
+    Attributes:
+        absent: registered datasets that are not at hand, with the command that brings each.
+    """
+
+    cells: list[PlannedCell]
+    tables: dict[str, Table]
+    absent: dict[str, str]
+
+
+def make_plan(request: Request) -> Plan:
+    """Expand the patterns and check every cell.
+
+    Cells of one dataset, fold and seed stand together, so that they share decoded images and feature maps.
+
+    Raises:
+        UserError: an unknown name, a dataset that is not at hand, weights that cannot be had, or a bad seed list.
+    """
+    models = MODELS.match(request.models)
+    regimes = REGIMES.match(request.regimes)
+    seeds = parse_seeds(request.seeds)
+    names, absent = choose_datasets(request.datasets)
+    weights = resolve_all(request.protocol.weights, [MODELS.get(name) for name in models])
+    tables = {name: datasets.load(name, request.protocol) for name in names}
+    cells = [
+        plan_cell(CellSpec(model, name, split, regime, request.protocol, seed), table, weights[model])
+        for name, table in tables.items()
+        for split in expand(table, request.split)
+        for seed in seeds
+        for model in models
+        for regime in regimes
+    ]
+    return Plan(cells, tables, absent)
+
+
+def plan_cell(spec: CellSpec, table: Table, weights: ResolvedWeights) -> PlannedCell:
+    """Settle a cell's input size and key."""
+    setup = settle(spec, weights)
+    return PlannedCell(**vars(setup), key=spec.key(setup.model.identity(), table.fingerprint(), weights.identity))
+
+
+def settle(spec: CellSpec, weights: ResolvedWeights, statistics: bytes = b"") -> Setup:
+    """Settle a cell's model and input size, for which no image is needed.
+
+    Args:
+        weights: the model's initial weights.
+        statistics: see `Setup`.
+    """
+    model = MODELS.get(spec.model)
+    size, note = effective_size(BACKBONES.get(model.backbone), spec.protocol.image_size)
+    return Setup(spec, model, weights, size, note, statistics=statistics)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "3" means 0, 1, 2; "0,7" means those two; "7," means 7 alone."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts if part) or not any(parts):
+        raise UserError(f"--seeds takes a count (3) or a list (0,7), not {text!r}")
+    if len(parts) == 1:
+        count = int(parts[0])
+        if not 1 <= count <= 1000:
+            raise UserError(f"--seeds {count}: a run takes 1 to 1000 seeds; a single seed number is written `{count},`")
+        return list(range(count))
+    return list(dict.fromkeys(int(part) for part in parts if part))
+
+
+def choose_datasets(patterns: str) -> tuple[list[str], dict[str, str]]:
+    """The datasets at hand that the patterns name, and the others with the way to bring them.
+
+    Raises:
+        UserError: for an absent dataset that is named outright, or when nothing is left.
+    """
+    wanted = datasets.DATASETS.match(patterns)
+    at_hand = set(datasets.at_hand())
+    outright = {part.strip() for part in patterns.split(",")}
+    absent = {name: datasets.DATASETS.get(name).hint for name in wanted if not is_at_hand(name, at_hand)}
+    for name in outright & absent.keys():
+        raise UserError(f"dataset {name} is not on this machine; {absent[name]}")
+    return [name for name in wanted if name not in absent], absent
+
+
+def is_at_hand(name: str, at_hand: set[str]) -> bool:
+    """Whether a dataset can be read now; names such as `medmnist:NAME` are not in the listing."""
+    return name in at_hand or datasets.locate(name) is not None

@@ -1,0 +1,94 @@
+"""A trial of a sweep: a cell that is fitted and judged on the validation part, and never handed the test part."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pyarrow as pa
+import torch
+from filelock import FileLock
+
+from bench.core.atomic import write_json
+from bench.harness.cell import context_of, fit_with_less_memory, json_number
+from bench.harness.inputs import CellJob, fitting_data, preparation
+from bench.harness.networks import initial_network, model_cost, model_timing, pick_device
+from bench.measure.extra import extra_quality
+from bench.measure.quality import quality
+from bench.measure.throughput import train_images_per_s
+from bench.store.run import CELL, HISTORY, now, read_json, write_table
+from models.recipes.batches import EvalBatches
+from models.recipes.callbacks import BEST, LAST, Interrupted
+from models.recipes.gradient import FitContext, FitOutcome, probabilities
+
+TRIAL = "trial.json"
+
+
+def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
+    """Fit the cell as `run_cell` does, with the same seeds, and return its columns on the validation part.
+
+    A finished trial answers from its file; a stopped one goes on from its last epoch.
+
+    Args:
+        timed: also measure the times of a batch.
+
+    Raises:
+        Interrupted: when asked to stop.
+        ValueError: the protocol refits, and the columns would be of images that were trained on.
+    """
+    if job.protocol.refit:
+        raise ValueError(f"the trial {job.planned.key} would refit on the validation images that it is judged by")
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.folder / ".lock"):
+        if not (job.folder / TRIAL).is_file():
+            _fit_unless_ended(job)
+    columns: dict[str, float | None] = read_json(job.folder / TRIAL)["columns"]
+    planned, classes = job.planned, len(job.table.classes)
+    found = dict(model_cost(planned.model, classes, planned.image_size))
+    if timed:
+        job.on_event({"event": "timing"})
+        device = pick_device(job.runtime)
+        found |= model_timing(planned.model, classes, planned.image_size, job.protocol, device)
+    return columns | {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
+
+
+def _fit_unless_ended(job: CellJob) -> None:
+    """Fit; a fit that ends for good (pruned, failed) leaves no state to go on from, a stopped or killed one does."""
+    try:
+        _fit_and_write(job)
+    except Interrupted:
+        raise
+    except Exception:
+        _clear(job)
+        raise
+
+
+def _clear(job: CellJob) -> None:
+    for leftover in (BEST, LAST):
+        (job.folder / leftover).unlink(missing_ok=True)
+
+
+def _fit_and_write(job: CellJob) -> None:
+    started, clock = now(), time.perf_counter()
+    write_json(job.folder / CELL, {"key": job.planned.key, **job.spec.as_dict()})
+    device = pick_device(job.runtime)
+    network = initial_network(job.planned, len(job.table.classes), device)
+    data = fitting_data(job.source, network, preparation(job.source, device))
+    outcome, fitted = fit_with_less_memory(job, context_of(job, network, data, device))
+    columns = {**_validated(job, outcome, fitted), "seconds": time.perf_counter() - clock}
+    write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
+    cell: dict[str, Any] = {"key": job.planned.key, "cell": job.spec.as_dict(), "started": started}
+    write_json(job.folder / TRIAL, {**cell, "columns": columns, "notes": outcome.notes})
+    # The chosen protocol is fitted again as an ordinary cell; a sweep's weights would only fill the disk.
+    _clear(job)
+    del network
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _validated(job: CellJob, outcome: FitOutcome, fitted: FitContext) -> dict[str, float | None]:
+    val = fitted.data.val
+    predicted = probabilities(fitted.module, EvalBatches(val, fitted.prepare))
+    found = quality(val.labels, predicted, job.table.classes) | extra_quality(val.labels, predicted)
+    found |= outcome.columns | train_images_per_s(outcome.history)
+    return {name: json_number(value) for name, value in found.items()}

@@ -1,0 +1,1 @@
+"""Statistics of comparisons: clustered, paired, pooled, across datasets."""

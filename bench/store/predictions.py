@@ -1,0 +1,94 @@
+"""The two tables of a cell, checked: its predictions on the test part and its history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.errors import UserError
+from bench.measure.quality import scores
+from bench.store.run import HISTORY, PREDICTIONS, StoredCell
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The stored predictions of a cell by rising id: ids, groups, sites [N] text, labels [N], probabilities [N, k].
+
+    The sites of a federated cell are its clients.
+    """
+
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    sites: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+    @property
+    def decisions(self) -> NDArray[np.int64]:
+        """The arg-max class [N]."""
+        numbers: NDArray[np.int64] = self.probabilities.argmax(axis=1).astype(np.int64)
+        return numbers
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the arg-max class is the label [N]."""
+        hits: NDArray[np.bool_] = self.decisions == self.labels
+        return hits
+
+    def taken(self, order: NDArray[np.int64]) -> Predictions:
+        """The same images in another order."""
+        return Predictions(
+            self.ids[order], self.groups[order], self.sites[order], self.labels[order], self.probabilities[order],
+            self.classes,
+        )  # fmt: skip
+
+
+def read_predictions(cell: StoredCell) -> Predictions:
+    """The predictions of a finished cell. Raises UserError naming the file and what is wrong with it."""
+    if cell.result is None:
+        raise UserError(f"{cell.folder / PREDICTIONS}: the cell has no result")
+    classes = tuple(str(name) for name in cell.result["data"]["classes"])
+    if not (cell.folder / PREDICTIONS).is_file():
+        raise UserError(f"{cell.folder / PREDICTIONS} is missing: its curves and comparisons are left out")
+    table = cell.predictions()
+    wanted = ["image_id", "group", "site", "label", *(f"p_{name}" for name in classes)]
+    lacking = [name for name in wanted if name not in table.column_names]
+    if lacking:
+        raise UserError(f"{cell.folder / PREDICTIONS} lacks the columns {', '.join(lacking)}")
+    place = "client" if "client" in table.column_names else "site"
+    text = [np.asarray(table.column(name).to_pylist(), dtype=str) for name in ("image_id", "group", place)]
+    labels = table.column("label").to_numpy()
+    shares = np.stack([table.column(name).to_numpy() for name in wanted[4:]], axis=1)
+    given = scores(labels, shares, classes)
+    found = Predictions(text[0], text[1], text[2], given.labels, given.probabilities, classes)
+    _agree(cell, found)
+    return found.taken(np.argsort(found.ids, kind="stable"))
+
+
+def _agree(cell: StoredCell, found: Predictions) -> None:
+    """Predictions whose accuracy is not the stored one belong to something else."""
+    stored = (cell.result or {}).get("metrics", {}).get("accuracy")
+    if stored is not None and abs(float(found.right.mean()) - stored) > 1e-6:
+        raise UserError(f"{cell.folder / PREDICTIONS} does not give the accuracy that result.json holds; run again")
+
+
+def read_history(cell: StoredCell) -> list[dict[str, Any]]:
+    """A row an epoch or round; none for clients that train alone, whose rows are clients, no course of one fit.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
+    path = cell.folder / HISTORY
+    if not path.is_file():
+        raise UserError(f"{path} is missing: its learning curves are left out")
+    table = cell.history()
+    if table.column_names[:1] == ["client"]:
+        return []
+    if "epoch" not in table.column_names and "round" not in table.column_names:
+        raise UserError(f"{path} has neither epochs nor rounds")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

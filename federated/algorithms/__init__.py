@@ -1,0 +1,1 @@
+"""Federated algorithms: one class and one file each."""

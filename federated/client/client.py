@@ -1,0 +1,246 @@
+"""A client without Flower: vectors in, vectors and counts out. Nothing else of the client's data gets out of here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bench.core.atomic import replacing
+from bench.core.identity import derive_seed
+from federated.client import training as local
+from federated.client.gradients import ClientData, Correction, control, proximal
+from federated.client.training import Work
+from federated.privacy import mechanism as privacy
+from federated.transport import compression
+from federated.transport.packing import Packing, Vector, pack, unpack
+
+Arrays = dict[str, NDArray[Any]]
+Metrics = dict[str, int | float]
+
+
+class Store(Protocol):
+    """What a client remembers between rounds: SCAFFOLD's variate, top-k's residual, its own BatchNorm layers."""
+
+    def load(self, before: int) -> Arrays:
+        """The arrays saved in the last round before `before`; empty when there are none."""
+        ...
+
+    def save(self, round_number: int, arrays: Arrays, best: int) -> None:
+        """Keep the arrays of a round, those of the round before (a killed server repeats a round), and the best's."""
+        ...
+
+
+class MemoryStore:
+    """Remembers within one process."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[int, Arrays] = {}
+
+    def load(self, before: int) -> Arrays:
+        """The arrays of the last round before `before`."""
+        earlier = [number for number in self._rounds if number < before]
+        return self._rounds[max(earlier)] if earlier else {}
+
+    def save(self, round_number: int, arrays: Arrays, best: int) -> None:
+        """Keep the arrays of this round, of the one before and of the best."""
+        kept = _worth_keeping(list(self._rounds), round_number, best)
+        self._rounds = {**{number: self._rounds[number] for number in kept}, round_number: arrays}
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """Remembers in files of a folder, so that a thousand clients take no memory and a killed run goes on."""
+
+    folder: Path
+
+    def load(self, before: int) -> Arrays:
+        """The arrays of the last round before `before`."""
+        earlier = [number for number in self._rounds() if number < before]
+        if not earlier:
+            return {}
+        with np.load(self._path(max(earlier)), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def save(self, round_number: int, arrays: Arrays, best: int) -> None:
+        """Keep the arrays of this round, of the one before and of the best."""
+        with replacing(self._path(round_number)) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        kept = _worth_keeping(self._rounds(), round_number, best) | {round_number}
+        for number in set(self._rounds()) - kept:
+            self._path(number).unlink(missing_ok=True)
+
+    def _path(self, round_number: int) -> Path:
+        return self.folder / f"round-{round_number}.npz"
+
+    def _rounds(self) -> list[int]:
+        return [int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.npz")]
+
+
+def _worth_keeping(rounds: list[int], current: int, best: int) -> set[int]:
+    before = [number for number in rounds if number < current]
+    until_best = [number for number in before if number <= best]
+    return set(before and [max(before)]) | set(until_best and [max(until_best)])
+
+
+class Client:
+    """One client's side of algorithm 1.
+
+    Args:
+        module: what is trained; clients of one process share it, since each loads the round's vectors first.
+        partition: the client's number; with the round it decides every random draw.
+        system_noise: draw local privacy's noise from the operating system's entropy, as a real site must.
+        micro_batches: in how many pieces a batch's gradient is computed, where memory is short.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        packing: Packing,
+        data: ClientData,
+        store: Store,
+        partition: int,
+        system_noise: bool = False,
+        micro_batches: int = 1,
+    ) -> None:
+        self.module, self.packing, self.data, self.store = module, packing, data, store
+        self.partition, self._system_noise, self._micro_batches = partition, system_noise, micro_batches
+
+    def describe(self) -> Metrics:
+        """Counts, for the server's plan; no label statistics."""
+        return {"partition": self.partition, "num-examples": self.data.n_train, "num-val": self.data.n_val}
+
+    def fit(self, work: Work, arrays: Arrays) -> tuple[Arrays, Metrics]:
+        """Train from the round's vectors.
+
+        Args:
+            arrays: `weights` [P], `buffers` [B], and for SCAFFOLD `control` [P].
+
+        Returns:
+            The encoded weights, `buffers` [B], for SCAFFOLD `control` (the variate's change [P]); counts and means.
+        """
+        started = time.perf_counter()
+        memory = self.store.load(work.round)
+        known = np.asarray(arrays["weights"], np.float32)
+        self._load(known, arrays, memory)
+        steps = local.steps_of(work, self.data, self.partition)
+        seed = client_seed(work.seed, self.partition)
+        variate = memory.get("control", np.zeros_like(known)) if work.scaffold else None
+        corrections = self._corrections(work, arrays, variate)
+        progress = local.train(self.module, self.data, work, steps, seed, corrections, self._micro_batches)
+        trained = pack(self.packing.trainable)
+        sent, remembered = self._encode(work, trained, known, memory)
+        sent["buffers"] = pack(self.packing.buffers)
+        if variate is not None:
+            change = (known - trained) / np.float32(progress.steps * work.learning_rate) - arrays["control"]
+            sent["control"] = change.astype(np.float32)
+            remembered["control"] = variate + sent["control"]
+        if self.packing.personal:
+            remembered["personal"] = pack(self.packing.personal)
+        if remembered:
+            self.store.save(work.round, remembered, work.best_round)
+        drift = float(np.linalg.norm(trained.astype(np.float64) - known))
+        return sent, self._metrics(progress, drift, started)
+
+    def evaluate(self, round_number: int, arrays: Arrays) -> Metrics:
+        """Quality of the round's model (with this client's own layers where it has any) on the validation images."""
+        started = time.perf_counter()
+        self._load(np.asarray(arrays["weights"], np.float32), arrays, self.store.load(round_number + 1))
+        loss, accuracy, count = local.evaluate(self.module, self.data.val())
+        seconds = time.perf_counter() - started
+        # A client without validation images has no mean; 0 images weigh it out, and Flower's records take NaN badly.
+        quality = {"loss": loss, "accuracy": accuracy} if count else {"loss": 0.0, "accuracy": 0.0}
+        return {"partition": self.partition, "num-examples": count, **quality, "seconds": seconds}
+
+    def personal(self, round_number: int) -> Vector:
+        """The client's own BatchNorm layers [L] after a round; empty when it never trained."""
+        memory = self.store.load(round_number + 1)
+        return np.asarray(memory.get("personal", np.empty(0)), np.float32)
+
+    def _load(self, known: Vector, arrays: Arrays, memory: Arrays) -> None:
+        unpack(known, self.packing.trainable)
+        unpack(np.asarray(arrays["buffers"], np.float32), self.packing.buffers)
+        if self.packing.personal:
+            start = memory.get("personal", self.packing.initial_personal)
+            unpack(np.asarray(start, np.float32), self.packing.personal)
+
+    def _corrections(self, work: Work, arrays: Arrays, variate: Vector | None) -> list[Correction]:
+        tensors, corrections = self.packing.trainable, []
+        every = [p for p in self.module.parameters() if p.requires_grad]
+        index = {id(parameter): position for position, parameter in enumerate(every)}
+        order = [index[id(tensor)] for tensor in tensors]
+        if work.proximal_mu > 0:
+            anchor = [tensor.detach().clone() for tensor in tensors]
+            corrections.append(_on(order, proximal(tensors, anchor, work.proximal_mu)))
+        if variate is not None:
+            difference = _split(np.asarray(arrays["control"], np.float32) - variate, tensors)
+            corrections.append(_on(order, control(difference)))
+        return corrections
+
+    def _encode(self, work: Work, trained: Vector, known: Vector, memory: Arrays) -> tuple[Arrays, Arrays]:
+        target = self._privatise(work, trained, known)
+        if "residual" in memory:
+            target = target + memory["residual"].astype(np.float32)
+        random = np.random.default_rng(derive_seed(work.seed, "compression", work.round, self.partition))
+        sent, lost = compression.encode(work.compression, target, known, ratio=work.compression_ratio, random=random)
+        return sent, ({"residual": lost} if work.compression == "topk" else {})
+
+    def _privatise(self, work: Work, trained: Vector, known: Vector) -> Vector:
+        seed = None if self._system_noise else derive_seed(work.seed, "noise", work.round, self.partition)
+        clipped = privacy.clip(trained, known, work.clip_norm)
+        deviation = 0.0 if work.noise_multiplier == 0 else work.noise_multiplier * work.clip_norm
+        return privacy.noisy(clipped, deviation, privacy.noise_stream(seed))
+
+    def _metrics(self, progress: local.Progress, drift: float, started: float) -> Metrics:
+        return {
+            "partition": self.partition,
+            "num-examples": self.data.n_train,
+            "steps": progress.steps,
+            "images": progress.images,
+            "loss": progress.loss,
+            "accuracy": progress.accuracy,
+            "drift": drift,
+            "seconds": time.perf_counter() - started,
+            "seconds-training": progress.seconds,
+        }
+
+
+def client_seed(seed: int, partition: int) -> int:
+    """A client's own seed; the first client has the federation's, so that alone it is the centralized fit."""
+    return seed if partition == 0 else derive_seed(seed, "client", partition)
+
+
+def work_to_json(work: Work) -> str:
+    """The work as it travels."""
+    return json.dumps(work.as_dict(), sort_keys=True)
+
+
+def work_from_json(text: str) -> Work:
+    """Undo `work_to_json`."""
+    return Work.from_dict(json.loads(text))
+
+
+def _on(order: Sequence[int], correction: Correction) -> Correction:
+    def correct(gradients: list[Tensor]) -> None:
+        correction([gradients[position] for position in order])
+
+    return correct
+
+
+def _split(vector: Vector, tensors: Sequence[Tensor]) -> list[Tensor]:
+    pieces = np.split(vector, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
+    return [
+        torch.from_numpy(piece.copy()).view(tensor.shape).to(tensor.device)
+        for piece, tensor in zip(pieces, tensors, strict=True)
+    ]
+
+
+MakeClient = Callable[[int], Client]

@@ -1,0 +1,165 @@
+"""What a client computes (algorithm 1, 2b): SGD or SVRG on its own images, FedProx's and SCAFFOLD's corrections."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.core.identity import derive_seed
+from federated.client.gradients import Batches, ClientData, Correction, Plain, VarianceReduced
+from federated.transport.packing import freeze_statistics
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the server asks of a client in a round; it travels as JSON.
+
+    Attributes:
+        round: from 1; `best_round` is the best so far, whose state a client does not forget.
+        method: `sgd` or `svrg`; `svrg_clip` bounds the norm of SVRG's corrected gradients.
+        epochs: local passes; `steps` steps in their place where given.
+        straggler_rate: chance that the client gets through a random part of its steps only.
+        clip_norm, noise_multiplier: local differential privacy; 0 noise and an infinite norm mean none.
+    """
+
+    round: int
+    seed: int
+    best_round: int = 0
+    method: str = "sgd"
+    svrg_clip: float = math.inf
+    learning_rate: float = 0.1
+    epochs: int = 1
+    steps: int | None = None
+    proximal_mu: float = 0.0
+    scaffold: bool = False
+    batch_norm: str = "average"
+    straggler_rate: float = 0.0
+    compression: str = "none"
+    compression_ratio: float = 1.0
+    clip_norm: float = math.inf
+    noise_multiplier: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field, infinity as null, which JSON has not."""
+        values = asdict(self)
+        return {name: None if value == math.inf else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Work:
+        """Undo `as_dict`. Raises TypeError for a field that this version does not know."""
+        known = {field.name for field in fields(cls)}
+        if unknown := values.keys() - known:
+            raise TypeError(f"this version knows no {', '.join(sorted(unknown))}; use one version at every site")
+        bounds = {name: math.inf for name in ("clip_norm", "svrg_clip") if values[name] is None}
+        return cls(**{**values, **bounds})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Means over the images that were trained on, the number of steps and of those images, and what it took."""
+
+    loss: float
+    accuracy: float
+    steps: int
+    images: int
+    seconds: float
+
+
+def steps_of(work: Work, data: ClientData, partition: int) -> int:
+    """How many steps this client takes in this round; a straggler takes a random part of them, at least one."""
+    planned = work.steps if work.steps is not None else work.epochs * data.steps_per_epoch
+    generator = torch.Generator().manual_seed(derive_seed(work.seed, "straggler", work.round, partition))
+    late, share = torch.rand(2, generator=generator).tolist()
+    return max(1, math.ceil(share * planned)) if late < work.straggler_rate else planned
+
+
+def train(
+    module: nn.Module,
+    data: ClientData,
+    work: Work,
+    steps: int,
+    seed: int,
+    corrections: Sequence[Correction] = (),
+    micro_batches: int = 1,
+) -> Progress:
+    """Take `steps` steps in place; the same module, data and seeds give the same bits.
+
+    Args:
+        seed: of dropout; every local epoch starts its own stream, as the centralized fit does.
+        corrections: each adds its term to the gradients of a step.
+        micro_batches: in how many pieces a batch's gradient is computed.
+    """
+    started = time.perf_counter()
+    module.train()
+    if work.batch_norm == "frozen":
+        freeze_statistics(module)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=work.learning_rate)
+    first_epoch = (work.round - 1) * _epochs_a_round(work, data)
+    gradient: Plain = Plain(module, parameters, micro_batches)
+    if work.method == "svrg":
+        own = derive_seed(seed, "svrg", work.round)
+        gradient = VarianceReduced(module, parameters, data, first_epoch, own, work.svrg_clip, micro_batches)
+    tally = _Tally()
+    for inputs, labels in _stream(data, first_epoch, steps, seed):
+        gradients, loss, logits = gradient(inputs, labels)
+        for correct in corrections:
+            correct(gradients)
+        for parameter, value in zip(parameters, gradients, strict=True):
+            parameter.grad = value
+        optimizer.step()
+        tally.add(loss, logits, labels)
+    optimizer.zero_grad(set_to_none=True)
+    return tally.progress(started)
+
+
+@torch.inference_mode()
+def evaluate(module: nn.Module, batches: Batches) -> tuple[float, float, int]:
+    """Mean loss, accuracy and number of images in evaluation mode; NaNs for no image."""
+    module.eval()
+    started, tally = time.perf_counter(), _Tally()
+    for inputs, labels in batches:
+        logits = module(inputs)
+        tally.add(F.cross_entropy(logits.float(), labels), logits, labels)
+    progress = tally.progress(started)
+    return progress.loss, progress.accuracy, progress.images
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.loss, self.hits, self.count, self.steps = 0.0, 0, 0, 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.loss += float(loss.detach()) * len(labels)
+        self.hits += int((logits.detach().argmax(1) == labels).sum())
+        self.count += len(labels)
+        self.steps += 1
+
+    def progress(self, started: float) -> Progress:
+        seconds = time.perf_counter() - started
+        if self.count == 0:
+            return Progress(math.nan, math.nan, 0, 0, seconds)
+        return Progress(self.loss / self.count, self.hits / self.count, self.steps, self.count, seconds)
+
+
+def _epochs_a_round(work: Work, data: ClientData) -> int:
+    return work.epochs if work.steps is None else math.ceil(work.steps / data.steps_per_epoch)
+
+
+def _stream(data: ClientData, epoch: int, steps: int, seed: int) -> Batches:
+    taken = 0
+    while taken < steps:
+        torch.manual_seed(derive_seed(seed, "epoch", epoch))
+        for batch in data.train(epoch):
+            if taken == steps:
+                return
+            yield batch
+            taken += 1
+        epoch += 1

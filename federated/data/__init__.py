@@ -1,0 +1,1 @@
+"""Who holds what: partitions of a dataset over clients."""

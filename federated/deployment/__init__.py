@@ -1,0 +1,1 @@
+"""A federation of real sites: consortium, keys, checks, Flower's programs."""

@@ -1,0 +1,173 @@
+"""A consortium's folder: what the server keeps, what each site is handed, and the words for its administrators."""
+
+from __future__ import annotations
+
+import re
+import string
+import tomllib
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.core.atomic import write_bytes, write_text
+from bench.core.errors import UserError
+from federated.deployment.keys import Authority, site_key, write_secret
+
+CONSORTIUM, SITE = "consortium.toml", "site.toml"
+CELL = "consortium"  # the connection's name in Flower's own configuration
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True)
+class Consortium:
+    """The server's side.
+
+    Attributes:
+        host: the name or address under which sites reach the server.
+        port: the one HTTPS port that sites reach; `internal_port` is the SuperLink's own, behind the proxy. Where they
+            are equal there is no proxy, which is for trials on one machine.
+    """
+
+    name: str
+    host: str
+    port: int
+    internal_port: int
+    sites: tuple[str, ...]
+    folder: Path
+
+    @property
+    def server(self) -> Path:
+        """What the server's machine needs."""
+        return self.folder / "server"
+
+    @property
+    def home(self) -> Path:
+        """Flower's own configuration folder (FLWR_HOME)."""
+        return self.server / "flower"
+
+    def site(self, name: str) -> Path:
+        """What one site is handed."""
+        return self.folder / "sites" / name
+
+    @classmethod
+    def open(cls, folder: Path) -> Consortium:
+        """Read a folder. Raises UserError when it is none."""
+        values = _read(folder / CONSORTIUM, "`bench fed init` makes one")
+        return cls(**{**values, "sites": tuple(values["sites"])}, folder=folder.resolve())
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site's side: `partition` is its number among `partitions`."""
+
+    consortium: str
+    name: str
+    host: str
+    port: int
+    partition: int
+    partitions: int
+    version: str
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path) -> Site:
+        """Read a folder. Raises UserError when it is none."""
+        values = _read(folder / SITE, "the consortium's server hands one to every site")
+        return cls(**values, folder=folder.resolve())
+
+
+def create(folder: Path, name: str, host: str, port: int, sites: list[str], internal_port: int = 18443) -> Consortium:
+    """Make the folder with fresh keys.
+
+    Raises:
+        UserError: a name that will not do, fewer than two sites, or a folder that is not empty.
+    """
+    _check(folder, name, host, sites)
+    made = Consortium(name, host, port, internal_port, tuple(sites), folder.resolve())
+    authority = Authority.create(name)
+    certificate, key = authority.pem()
+    write_bytes(folder / "authority" / "ca.crt", certificate)
+    write_secret(folder / "authority" / "ca.key", key)
+    _write_server(made, authority)
+    for number, site in enumerate(sites):
+        _write_site(made, number, site, certificate)
+    values = {"name": name, "host": host, "port": port, "internal_port": internal_port, "sites": sites}
+    write_text(folder / CONSORTIUM, _toml(values))
+    write_text(folder / "README.md", _filled("consortium.md", made, site=sites[0]))
+    return made
+
+
+def _write_server(made: Consortium, authority: Authority) -> None:
+    hosts = list(dict.fromkeys([made.host, "localhost", "127.0.0.1"]))
+    certificate, key = authority.server_certificate(hosts)
+    write_bytes(made.server / "server.crt", certificate)
+    write_secret(made.server / "server.key", key)
+    write_bytes(made.server / "ca.crt", authority.pem()[0])
+    address = {"address": f"127.0.0.1:{made.internal_port}", "root-certificates": str(made.server / "ca.crt")}
+    text = f'[superlink]\ndefault = "{CELL}"\n\n[superlink.{CELL}]\n{_toml(address)}'
+    write_text(made.home / "config.toml", text)
+    for template, name in (("server.service", "bench-fed-server.service"), ("server-compose.yaml", "compose.yaml")):
+        write_text(made.server / name, _filled(template, made))
+    write_text(made.server / "nginx.conf", _filled("nginx.conf", made))
+    write_text(made.server / "app" / "pyproject.toml", _filled("app.toml", made))
+    write_text(made.server / "app" / "consortium_app.py", _filled("app.py.txt", made))
+
+
+def _write_site(made: Consortium, number: int, name: str, certificate: bytes) -> None:
+    folder = made.site(name)
+    private, public = site_key()
+    write_bytes(folder / "ca.crt", certificate)
+    write_secret(folder / "site.key", private)
+    write_bytes(folder / "site.pub", public)
+    write_bytes(made.server / "sites" / f"{name}.pub", public)
+    site = Site(made.name, name, made.host, made.port, number, len(made.sites), bench.__version__, folder)
+    values = {key: value for key, value in asdict(site).items() if key != "folder"}
+    write_text(folder / SITE, _toml(values))
+    for template, file in (
+        ("site.service", "bench-fed-site.service"),
+        ("site-compose.yaml", "compose.yaml"),
+        ("administrator.md", "ADMINISTRATOR.md"),
+    ):
+        write_text(folder / file, _filled(template, made, site=name))
+
+
+def _check(folder: Path, name: str, host: str, sites: list[str]) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty; name a new folder, so that no key is overwritten")
+    for word in (name, *sites):
+        if not _NAME.fullmatch(word):
+            raise UserError(f"{word!r} will not do as a name: use a-z, 0-9 and hyphens, as hospital-a")
+    if len(set(sites)) < max(2, len(sites)):
+        raise UserError(f"a consortium has two sites or more with different names, not {', '.join(sites) or 'none'}")
+    if not host or any(c.isspace() or c in "/:" for c in host):
+        raise UserError(f"--host takes the bare name or address that sites reach the server by, not {host!r}")
+
+
+def _filled(template: str, made: Consortium, site: str = "") -> str:
+    text = (files("federated.deployment") / "templates" / template).read_text()
+    values = {
+        "name": made.name,
+        "host": made.host,
+        "port": made.port,
+        "internal_port": made.internal_port,
+        "version": bench.__version__,
+        "site": site,
+        "sites": ", ".join(made.sites),
+        "folder": made.folder,
+    }
+    return string.Template(text).substitute(values)
+
+
+def _toml(values: dict[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(values)
+
+
+def _read(path: Path, hint: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path.parent} is no such folder: {path.name} cannot be read ({error}); {hint}") from error

@@ -1,0 +1,142 @@
+"""What a consortium agrees on before a run: everything that server and sites must build alike. It travels as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import torch
+
+import bench
+from bench.core.cellspec import CellSpec
+from bench.core.config import Protocol
+from bench.core.errors import UserError
+from bench.core.identity import canonical, digest
+from bench.data import registry as datasets
+from bench.data.table import Kind
+from bench.harness.inputs import Source, divided_images, estimate_statistics, preparation
+from bench.harness.networks import initial_network
+from bench.harness.plan import Setup, settle
+from models.backbones.probe import build_without_memory
+from models.backbones.registry import BACKBONES
+from models.calibrate import statistics
+from models.recipes.batches import has_batch_norm
+from models.registry import MODELS
+from models.weights.initial import resolve
+
+
+@dataclass(frozen=True)
+class Task:
+    """A federated cell of a deployment.
+
+    Attributes:
+        cohort: what stands in a cell's place of the dataset; the seeds depend on it.
+        sites: how many sites there are; their partitions are 0 to sites - 1.
+        kind: the kind of image, which chooses the augmentation at every site; empty: the dataset's own in a rehearsal,
+            "other" otherwise.
+        rehearsal: every site holds the same dataset and takes its share of it, as in a simulation.
+        statistics: BatchNorm statistics of a random, frozen backbone, base64; every site gets these and estimates none.
+    """
+
+    cohort: str
+    model: str
+    regime: str
+    protocol: Protocol
+    classes: tuple[str, ...]
+    sites: int
+    seed: int = 0
+    split: str = "grouped"
+    kind: str = ""
+    rehearsal: bool = False
+    statistics: str = ""
+
+    def to_json(self) -> str:
+        """The task with the version of this package, which every site must share."""
+        return canonical({**self._values(), "version": bench.__version__})
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        """Undo `to_json`.
+
+        Raises:
+            UserError: when another version of the package wrote it.
+        """
+        values: dict[str, Any] = json.loads(text)
+        version = values.pop("version")
+        if version != bench.__version__:
+            raise UserError(
+                f"the task is of version {version}, this site runs {bench.__version__}; install one everywhere"
+            )
+        protocol = Protocol.model_validate(values.pop("protocol"))
+        return cls(protocol=protocol, classes=tuple(values.pop("classes")), **values)
+
+    def checked(self) -> Task:
+        """Itself, when model, regime and settings are known and agree. Raises UserError where they do not."""
+        from federated.algorithms.registry import recipe
+
+        recipe(self.regime, self.protocol.federated)
+        if len(self.classes) < 2:
+            raise UserError("a task needs two classes or more: --classes glioma,meningioma")
+        if self.kind not in ("", *get_args(Kind)):
+            raise UserError(f"--kind takes {', '.join(get_args(Kind))}, not {self.kind!r}")
+        self._check_shares()
+        self._check_statistics()
+        return self
+
+    def key(self) -> str:
+        """A digest: what a site's memory between rounds is filed under."""
+        return digest(self._values())
+
+    @property
+    def cell(self) -> CellSpec:
+        """The cell, for its seeds."""
+        return CellSpec(self.model, self.cohort, self.split, self.regime, self.protocol, self.seed)
+
+    def setup(self) -> Setup:
+        """What network and inputs are built from, at the server and at every site; weights lie where each keeps them.
+
+        Raises:
+            UserError: the initial weights cannot be had here.
+        """
+        weights = resolve(self.protocol.weights, MODELS.get(self.model))
+        return settle(self.cell, weights, base64.b64decode(self.statistics))
+
+    def with_statistics(self, dataset: str) -> Task:
+        """The task with BatchNorm statistics that are estimated here, as a simulation of this dataset estimates them.
+
+        Itself where the backbone is not frozen with random weights.
+
+        Raises:
+            UserError: the dataset is not at hand.
+        """
+        setup, device = self.setup(), torch.device("cpu")
+        if not setup.random_backbone:
+            return self
+        source = Source(setup, datasets.load(dataset, self.protocol))
+        network = initial_network(setup, len(self.classes), device)
+        estimate_statistics(source, network, preparation(source, device), *divided_images(source))
+        return replace(self, statistics=base64.b64encode(statistics(network.backbone)).decode())
+
+    def _check_shares(self) -> None:
+        federation = self.protocol.federated
+        if self.rehearsal and federation.partition != "site" and federation.clients != self.sites:
+            raise UserError(
+                f"a rehearsal deals the dataset to federated.clients = {federation.clients} clients, and there are "
+                f"{self.sites} sites: --set federated.clients={self.sites}"
+            )
+
+    def _check_statistics(self) -> None:
+        setup = self.setup()
+        if self.statistics or not setup.random_backbone:
+            return
+        if has_batch_norm(build_without_memory(BACKBONES.get(setup.model.backbone).build)):
+            raise UserError(
+                "a random backbone that stays frozen needs BatchNorm statistics, and the server sees no site's images: "
+                "name a dataset of this machine with --statistics, or choose --set weights=imagenet or tuning=full"
+            )
+
+    def _values(self) -> dict[str, Any]:
+        values = {name: value for name, value in vars(self).items() if name != "protocol"}
+        return {**values, "classes": list(self.classes), "protocol": self.protocol.model_dump(mode="json")}

@@ -1,0 +1,1 @@
+"""The server's side of a round: client manager, aggregation, the loop, its checkpoints."""

@@ -1,0 +1,1 @@
+"""What travels: packed vectors, Flower's records, compression, secure aggregation."""

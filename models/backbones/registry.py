@@ -1,0 +1,220 @@
+"""Backbones by name: what each one needs to know to be built, fed and given weights.
+
+`torchvision:NAME` and `timm:NAME` stand for every other classification model of those libraries.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from bench.core.errors import UnknownName, UserError
+from bench.core.registry import Registry, near_matches
+from models.backbones.extractors import CLASSIFIER_PARTS, TimmTrunk, TransformerTrunk, Trunk, torchvision_model
+from models.backbones.probe import build_without_memory, probe
+from models.network import IMAGENET, Normalization
+
+_SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class Published:
+    """Pretrained weights that a backbone's authors publish.
+
+    Args:
+        url: where the file is; a name that ends in `-` and eight or more hexadecimal digits is checked against them.
+        normalization: what the images were normalized with when the weights were trained.
+        file_name: the name of the local copy; the last part of the address if empty.
+    """
+
+    url: str
+    normalization: Normalization = IMAGENET
+    file_name: str = ""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A feature extractor: image [N, 3, H, W] -> map [N, channels, h, w].
+
+    Args:
+        name: the registered name.
+        channels: channels of the map.
+        build: makes the module with random weights, from torch's default generator alone.
+        min_size: the smallest side in pixels that it accepts.
+        max_size: the largest, or None.
+        size_multiple: the side must be a multiple of this.
+        weights: a member of a torchvision weights enum ("ResNet18_Weights.IMAGENET1K_V1"), `Published` ones, or None.
+        classifier: first parts of the names of classifier parameters, which weight files may hold and nobody reads.
+        key_prefix: what stands before the file's parameter names in the module's own.
+    """
+
+    name: str
+    channels: int
+    build: Callable[[], nn.Module]
+    min_size: int = _SMALLEST
+    max_size: int | None = None
+    size_multiple: int = 1
+    weights: str | Published | None = None
+    classifier: tuple[str, ...] = CLASSIFIER_PARTS
+    key_prefix: str = ""
+
+
+BACKBONES: Registry[Backbone] = Registry("backbone", listing="bench models list")
+
+
+def effective_size(backbone: Backbone | str, requested: int) -> tuple[int, str]:
+    """The image side that a backbone is given, and a sentence for the result when it is not the requested one.
+
+    `requested` is the protocol's side in pixels.
+    """
+    backbone = BACKBONES.get(backbone) if isinstance(backbone, str) else backbone
+    size = max(requested, backbone.min_size)
+    size = -(-size // backbone.size_multiple) * backbone.size_multiple
+    size = min(size, backbone.max_size or size)
+    if size == requested:
+        return size, ""
+    return size, f"{backbone.name} was given {size} px images instead of {requested} px: {_bounds(backbone)}"
+
+
+def _bounds(backbone: Backbone) -> str:
+    if backbone.min_size == backbone.max_size:
+        return f"it takes {backbone.min_size} px only"
+    bounds = [f"at least {backbone.min_size} px"]
+    if backbone.max_size:
+        bounds.append(f"at most {backbone.max_size} px")
+    if backbone.size_multiple > 1:
+        bounds.append(f"a multiple of {backbone.size_multiple} px")
+    return f"it takes {', '.join(bounds)}"
+
+
+def _torchvision_trunk(name: str) -> nn.Module:
+    """Build a torchvision model with random weights and take its classifier away."""
+    model = torchvision_model(name)
+    if isinstance(model, torchvision.models.VisionTransformer):
+        return TransformerTrunk(model)
+    return Trunk(model, final_relu=isinstance(model, torchvision.models.DenseNet))
+
+
+def _torchvision_weights(name: str) -> str | None:
+    """The first ImageNet-1k recipe: nearly every model has one, so that backbones are compared like with like."""
+    offered = torchvision.models.get_model_weights(name).__members__
+    for member in ("IMAGENET1K_V1", "IMAGENET1K_SWAG_LINEAR_V1"):
+        if member in offered:
+            return str(offered[member])
+    return None
+
+
+def _listed(name: str, channels: int, min_size: int = _SMALLEST, size_multiple: int = 1) -> None:
+    BACKBONES.register(
+        name,
+        Backbone(
+            name,
+            channels,
+            functools.partial(_torchvision_trunk, name),
+            min_size=min_size,
+            size_multiple=size_multiple,
+            weights=_torchvision_weights(name),
+        ),
+    )
+
+
+_listed("mobilenet_v2", 1280)
+_listed("mobilenet_v3_small", 576)
+_listed("mobilenet_v3_large", 960)
+_listed("efficientnet_b0", 1280)
+_listed("squeezenet1_1", 512)
+_listed("shufflenet_v2_x1_0", 1024)
+_listed("mnasnet1_0", 1280)
+_listed("resnet18", 512)
+_listed("resnet50", 2048)
+_listed("densenet121", 1024)
+_listed("densenet201", 1920)
+_listed("googlenet", 1024)
+_listed("inception_v3", 2048, min_size=75)
+_listed("vgg19", 512)
+_listed("convnext_tiny", 768)
+_listed("swin_t", 768)
+_listed("vit_b_16", 768, size_multiple=16)
+
+
+@functools.cache
+def torchvision_backbone(name: str) -> Backbone:
+    """The backbone of any classification model of torchvision.
+
+    Raises:
+        UnknownName: when torchvision has no classification model of that name.
+        UserError: when no feature map is left without its classifier.
+    """
+    offered = torchvision.models.list_models(module=torchvision.models)
+    if name not in offered:
+        raise UnknownName(f"torchvision has no classification model called {name!r}; {near_matches(name, offered)}")
+    full_name, build = f"torchvision:{name}", functools.partial(_torchvision_trunk, name)
+    trunk = build_without_memory(build)
+    if isinstance(trunk, TransformerTrunk):
+        smallest = -(-_SMALLEST // trunk.patch_size) * trunk.patch_size
+        return Backbone(full_name, trunk.channels, build, smallest, None, trunk.patch_size, _torchvision_weights(name))
+    found = probe(build, full_name)
+    return Backbone(full_name, found.channels, build, found.min_size, found.max_size, 1, _torchvision_weights(name))
+
+
+@functools.cache
+def timm_backbone(name: str) -> Backbone:
+    """The backbone of any model of timm, an optional package.
+
+    Raises:
+        UnknownName: when timm has no model of that name.
+        UserError: when timm is not installed, or the model's features are no map.
+    """
+    timm = _import_timm()
+    offered = [*timm.list_models(), *timm.list_pretrained()]
+    if name not in offered:
+        raise UnknownName(f"timm has no model called {name!r}; {near_matches(name, offered)}")
+    full_name, build = f"timm:{name}", functools.partial(_timm_trunk, name)
+    found = probe(build, full_name)
+    settings = timm.get_pretrained_cfg(name)
+    parts = settings.classifier or ()
+    return Backbone(
+        full_name,
+        found.channels,
+        build,
+        found.min_size,
+        found.max_size,
+        weights=_timm_weights(settings),
+        classifier=(parts,) if isinstance(parts, str) else tuple(parts),
+        key_prefix="model.",
+    )
+
+
+def _timm_trunk(name: str) -> nn.Module:
+    return TimmTrunk(_import_timm().create_model(name, pretrained=False, num_classes=0))
+
+
+def _timm_weights(settings: Any) -> Published | None:
+    if not settings.hf_hub_id:
+        return None
+    return Published(
+        f"https://huggingface.co/{settings.hf_hub_id}/resolve/main/model.safetensors",
+        Normalization(tuple(settings.mean), tuple(settings.std)),
+        f"{settings.hf_hub_id.replace('/', '--')}.safetensors",
+    )
+
+
+def _import_timm() -> ModuleType:
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "models called timm:NAME need the package timm, which is not installed: "
+            "python -m pip install 'deepmedix-bench[timm]'"
+        ) from error
+
+
+BACKBONES.resolver("torchvision", torchvision_backbone)
+BACKBONES.resolver("timm", timm_backbone)

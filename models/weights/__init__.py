@@ -1,0 +1,1 @@
+"""Initial weights: resolved before training, downloaded, checked, loaded."""

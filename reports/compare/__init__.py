@@ -1,0 +1,1 @@
+"""Comparisons: paired models, ranking, ablation, datasets, regimes."""

@@ -1,0 +1,1 @@
+"""Reading a run's folder, going on past whatever is missing or corrupt."""

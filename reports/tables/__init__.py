@@ -1,0 +1,1 @@
+"""Tables: rows, conditions, the paper's layout, Markdown, LaTeX and CSV."""

@@ -1,0 +1,213 @@
+"""The rows of every table: one model under one condition, averaged over its seeds and folds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bench.data.audit.cell import CellAudit, cell_audit
+from bench.measure.columns import BY_NAME
+from bench.measure.statistics.methods import TOO_NARROW, interval_method
+from bench.store.run import StoredCell
+from reports.load.conditions import variants
+from reports.tables.published import figures
+
+MIN_SEEDS = 3
+
+
+@dataclass(frozen=True, order=True)
+class Condition:
+    """What cells must share to be compared: dataset, split (its folds taken together), regime and protocol.
+
+    `variant` tells protocols (and states of a dataset) apart where a run has several: `reports.load.conditions.variants`.
+    """
+
+    dataset: str
+    split: str
+    regime: str
+    variant: str
+
+    @property
+    def name(self) -> str:
+        """What people read; the protocol's difference only where a run has several."""
+        return " · ".join(part for part in (self.dataset, self.split, self.regime, self.variant) if part)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval, and what the interval speaks of: "seeds", "images" or "images, too narrow"."""
+
+    mean: float
+    low: float
+    high: float
+    deviation: float
+    over: str
+
+    @property
+    def mark(self) -> str:
+        """What stands behind the interval wherever it is printed; "" when it may be trusted."""
+        return f" ({TOO_NARROW})" if TOO_NARROW in self.over else ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model under one condition.
+
+    Attributes:
+        cells: its cells, one a seed and fold, in whatever status.
+        badges: what a reader must know wherever the row's figures stand.
+    """
+
+    model: str
+    condition: Condition
+    cells: tuple[StoredCell, ...]
+    badges: tuple[str, ...] = field(default=())
+
+    @property
+    def done(self) -> list[StoredCell]:
+        """The cells with a result."""
+        return [cell for cell in self.cells if cell.result is not None]
+
+    @property
+    def published(self) -> dict[str, float]:
+        """What the paper prints for it, percent by column."""
+        return figures(self.model, self.condition.dataset)
+
+    @property
+    def problem(self) -> str:
+        """Why cells have no figures, one reason a status; "" when all have."""
+        lost = [cell for cell in self.cells if cell.result is None]
+        reasons = dict.fromkeys(f"{cell.status}: {_first_line(cell.problem)}" for cell in lost)
+        return "; ".join(reasons)
+
+    @property
+    def count(self) -> str:
+        """How many cells have figures: "3", or "2 of 3"."""
+        done, every = len(self.done), len(self.cells)
+        return str(done) if done == every else f"{done} of {every}"
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Every figure that at least one cell has."""
+        found = {name for cell in self.done for name in _values(cell)}
+        known = [name for name in BY_NAME if name in found]
+        return known + sorted(name for name in found if name not in BY_NAME)
+
+    def figure(self, name: str) -> Interval | None:
+        """Mean and interval of a figure over the cells that have it, None when none has."""
+        values = [(cell, _values(cell).get(name)) for cell in self.done]
+        known = [(cell, value) for cell, value in values if value is not None]
+        return _interval(name, known) if known else None
+
+    @property
+    def interval_method(self) -> str:
+        """How its cells' intervals were taken; several are separated by "; "."""
+        return "; ".join(dict.fromkeys(interval_method(cell.result) for cell in self.done if cell.result is not None))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "no reason was written"
+
+
+def _values(cell: StoredCell) -> dict[str, float]:
+    """Every number of a finished cell by its column."""
+    result = cell.result or {}
+    found: dict[str, Any] = {**result["metrics"], **result["cost"], **result["timing"], "seconds": result["seconds"]}
+    added = set(result["intervals"])
+    return {name: float(value) for name, value in found.items() if _is_figure(name, value, added)}
+
+
+def _is_figure(name: str, value: object, added: set[str]) -> bool:
+    """Known columns, and those that others add, which come with an interval."""
+    known = name in BY_NAME or name in added
+    return known and isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
+    """The wider of two: Student's t over three seeds or more, and the mean of the cells' own intervals.
+
+    The first misses that all seeds may share one test part, the second that training has luck of its own. Where the
+    second is over single images of one group, neither is wide enough, and the interval is marked.
+    """
+    values = np.array([value for _, value in known])
+    mean = float(values.mean())
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    low, high = _stored_bounds(name, [cell for cell, _ in known])
+    if len(values) >= MIN_SEEDS and name in BY_NAME and BY_NAME[name].family not in ("cost", "time"):
+        reach = _student(len(values) - 1) * deviation / math.sqrt(len(values))
+        if not math.isfinite(low) or 2 * reach > high - low:
+            over = f"seeds; {TOO_NARROW}" if _too_narrow(known) else "seeds"
+            return Interval(mean, *_bounded(name, mean - reach, mean + reach), deviation, over)
+    over = TOO_NARROW if _too_narrow(known) else "images"
+    return Interval(mean, low, high, deviation, over if math.isfinite(low) else "")
+
+
+def _too_narrow(known: Sequence[tuple[StoredCell, float]]) -> bool:
+    """Whether a cell's intervals are over the images of one group."""
+    return any(TOO_NARROW in interval_method(cell.result) for cell, _ in known if cell.result is not None)
+
+
+def _stored_bounds(name: str, cells: list[StoredCell]) -> tuple[float, float]:
+    pairs = [(cell.result or {})["intervals"].get(name, (None, None)) for cell in cells]
+    known = [(float(low), float(high)) for low, high in pairs if low is not None and high is not None]
+    if len(known) < len(pairs) or not known:
+        return math.nan, math.nan
+    low, high = np.mean(known, axis=0)
+    return float(low), float(high)
+
+
+def _bounded(name: str, low: float, high: float) -> tuple[float, float]:
+    """A share cannot leave 0..1."""
+    return (max(0.0, low), min(1.0, high)) if BY_NAME[name].scale == 100 else (low, high)
+
+
+def _student(freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))
+
+
+def rows(cells: Sequence[StoredCell]) -> list[Row]:
+    """Group cells over seeds and folds, in the order of their first cell."""
+    labels = variants(cells)
+    groups: dict[tuple[str, Condition], list[StoredCell]] = {}
+    for cell in cells:
+        spec = cell.spec
+        condition = Condition(spec["dataset"], spec["split"].split(":")[0], spec["regime"], labels[cell.key])
+        groups.setdefault((spec["model"], condition), []).append(cell)
+    return [Row(model, condition, tuple(members), badges(members)) for (model, condition), members in groups.items()]
+
+
+def conditions(table: Sequence[Row]) -> dict[Condition, list[Row]]:
+    """Rows by condition, in order."""
+    found: dict[Condition, list[Row]] = {}
+    for row in table:
+        found.setdefault(row.condition, []).append(row)
+    return found
+
+
+def audit_of(cell: StoredCell) -> CellAudit:
+    """What the audit store says of a finished cell."""
+    return cell_audit(cell.spec, (cell.result or {})["data"])
+
+
+def badges(cells: Sequence[StoredCell]) -> tuple[str, ...]:
+    """What stands beside figures of a dataset that is synthetic, incomplete or leaks."""
+    found: dict[str, None] = {}
+    for cell in cells:
+        if cell.result is not None:
+            found.update(dict.fromkeys([*_data_badges(cell.result["data"]), audit_of(cell).badge]))
+    return tuple(name for name in found if name)
+
+
+def _data_badges(data: dict[str, Any]) -> list[str]:
+    found = ["synthetic"] if data.get("synthetic") else []
+    expected, images = data.get("expected"), data.get("images")
+    if expected and images and images < expected:
+        found.append(f"incomplete: {images:,} of {expected:,} images")
+    return found

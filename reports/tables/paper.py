@@ -1,0 +1,172 @@
+"""The paper's tables 1 to 4 in its own layout, with published, ours and difference for every figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from bench.measure.columns import PRINTED, column
+from reports.tables.grid import Row
+from reports.tables.markup import Entry, Grid, grid
+from reports.tables.published import (
+    FLOPS_M,
+    FOOTNOTES,
+    PAPER_DATASETS,
+    PAPER_MODELS,
+    SOURCE,
+    TRAIN_BATCH_MS,
+    Published,
+)  # fmt: skip
+from reports.tables.published import (
+    rows as published_rows,
+)
+
+TITLES = {
+    1: "Table 1: Quantitative results analysis of the proposed model",
+    2: "Table 2: Comparison with the state of the art, brain (multi-class)",
+    3: "Table 3: Comparison with other methods, brain (Br35H, binary)",
+    4: "Table 4: Ablation",
+}
+_NAMES = {name: model for model, name in PAPER_MODELS.items()}
+
+
+def paper_tables(table: Sequence[Row]) -> list[Grid]:
+    """Tables 1 to 4 and the efficiency paragraph; printed rows that were not run say so."""
+    return [_table(number, table) for number in TITLES] + [efficiency(table)]
+
+
+def _table(number: int, table: Sequence[Row]) -> Grid:
+    printed = [row for row in published_rows() if row.table == number]
+    metrics = PRINTED if number in (1, 4) else ("accuracy",)
+    head = ["System", "Dataset"]
+    for name in metrics:
+        head += [f"{_printed_title(name)}, paper", "ours", "Δ"]
+    if number in (1, 4):
+        head.append(column("roc_auc").title)
+    body = [line for row in printed for line in _lines(row, metrics, table, number)]
+    return grid(
+        f"paper-{number}", TITLES[number], head, body, aligned="ll" + "r" * (len(head) - 2), notes=_notes(number)
+    )
+
+
+def _printed_title(name: str) -> str:
+    return "ROC-AUC (hard)" if name == "roc_auc_hard" else column(name).title
+
+
+def _lines(printed: Published, metrics: Sequence[str], table: Sequence[Row], number: int) -> list[list[Entry | str]]:
+    """One line for each of our rows that answers to the printed one, or one that says "not run"."""
+    model = _NAMES.get(printed.system)
+    answers = [
+        row for row in table if row.model == model and row.condition.dataset in PAPER_DATASETS.get(printed.dataset, ())
+    ]
+    answers.sort(key=lambda row: PAPER_DATASETS[printed.dataset].index(row.condition.dataset))
+    if not answers:
+        return [_line(printed, metrics, None, number)]
+    return [_line(printed, metrics, row, number) for row in answers]
+
+
+def _line(printed: Published, metrics: Sequence[str], row: Row | None, number: int) -> list[Entry | str]:
+    dataset = Entry(printed.dataset, under=row.condition.dataset + _badges(row) if row else "")
+    cells: list[Entry | str] = [Entry(printed.system, under=reading(row) if row else _absent(printed)), dataset]
+    for name in metrics:
+        cells += _triple(printed.figures.get(name), row, name)
+    if number in (1, 4):
+        cells.append(_ours(row, "roc_auc"))
+    return cells
+
+
+def _absent(printed: Published) -> str:
+    return "not run" if printed.system in _NAMES else "not a model of this registry"
+
+
+def _badges(row: Row) -> str:
+    return "".join(f" [{badge}]" for badge in row.badges)
+
+
+def _triple(printed: float | None, row: Row | None, name: str) -> list[Entry | str]:
+    figure = row.figure(name) if row else None
+    paper = "–" if printed is None else f"{printed:g}" if printed == 66 else f"{printed:.2f}"
+    if figure is None or printed is None:
+        return [paper, _ours(row, name), "–"]
+    return [paper, _ours(row, name), f"{100 * figure.mean - printed:+.1f}".replace("-", "−")]
+
+
+def _ours(row: Row | None, name: str) -> Entry:
+    figure = row.figure(name) if row else None
+    if figure is None:
+        return Entry("not run" if row is None else row.problem or "–")
+    about = column(name)
+    interval = "" if math.isnan(figure.low) else f"[{about.text(figure.low)}, {about.text(figure.high)}]{figure.mark}"
+    return Entry(about.text(figure.mean), under=interval)
+
+
+def reading(row: Row) -> str:
+    """The reading that a row's figures were made under: split, regime, tuning, weights, normalization, size, cells."""
+    protocol: dict[str, Any] = row.cells[0].spec["protocol"]
+    weights = str(protocol.get("weights", "?")).rsplit("/", 1)[-1]
+    parts = [
+        f"split {row.condition.split}",
+        row.condition.regime,
+        f"tuning {protocol.get('tuning', '?')}",
+        f"weights {weights}",
+        f"normalization {protocol.get('normalization', '?')}",
+        f"{protocol.get('image_size', '?')} px",
+        f"{row.count} cells",
+    ]
+    return ", ".join(parts)
+
+
+def _notes(number: int) -> list[str]:
+    notes = [f"Published: {SOURCE}, percent. Ours: mean [95 %] over seeds and folds; Δ in percentage points."]
+    if number in (1, 4):
+        notes += [FOOTNOTES["roc_auc"], FOOTNOTES["brain"], FOOTNOTES["ham"]]
+    if number == 2:
+        notes += [FOOTNOTES["brain"], FOOTNOTES["table2"]]
+    if number == 3:
+        notes.append(FOOTNOTES["table3"])
+    if number == 4:
+        notes.append(FOOTNOTES["model1"])
+    return notes
+
+
+def efficiency(table: Sequence[Row]) -> Grid:
+    """Section 4.4: 0.613 GFLOPs, and 200 ms a batch of 32 images while training."""
+    body: list[list[Entry | str]] = []
+    seen: set[tuple[Any, ...]] = set()
+    for row in table:
+        if row.model == "deepmedix" and row.done:
+            body += _efficiency_lines(row, seen)
+    if not body:
+        body = [["not run", f"{FLOPS_M / 1000:.3f}", "–", "–", f"{TRAIN_BATCH_MS:.0f}", "–", "–"]]
+    head = ["Measured at", "GFLOPs, paper", "ours", "Δ", "ms a training batch, paper", "ours", "on"]
+    notes = (
+        "Paper, section 4.4: batches of 32 on two T4 GPUs, 224 px. FLOPs grow with the square of the size, and a time "
+        "is comparable only on the same device: equal settings are needed before a difference means anything.",
+    )
+    return grid("paper-efficiency", "Computational efficiency (section 4.4)", head, body, "lrrrrrl", notes)
+
+
+def _efficiency_lines(row: Row, seen: set[tuple[Any, ...]]) -> list[list[Entry | str]]:
+    lines: list[list[Entry | str]] = []
+    for cell in row.done:
+        result = cell.result or {}
+        cost, timing, classes = result["cost"], result["timing"], len(result["data"]["classes"])
+        size, batch = cost.get("image_size"), timing.get("batch_size")
+        place = (size, batch, timing.get("device"))
+        if place not in seen and isinstance(cost.get("flops_m"), (int, float)):
+            seen.add(place)
+            step = f"{100 * (cost['flops_m'] / FLOPS_M - 1):+.1f} %".replace("-", "−") if size == 224 else "other size"
+            milliseconds = timing.get("train_batch_ms")
+            lines.append(
+                [
+                    f"{size} px, {classes} classes, batch {batch}",
+                    f"{FLOPS_M / 1000:.3f}",
+                    f"{cost['flops_m'] / 1000:.3f}",
+                    step,
+                    f"{TRAIN_BATCH_MS:.0f}",
+                    "–" if milliseconds is None else f"{milliseconds:.0f}",
+                    str(timing.get("device", "–")),
+                ]
+            )
+    return lines
