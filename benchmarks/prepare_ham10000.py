@@ -7,8 +7,9 @@ first writes a stand-in for the distribution into a temporary folder, enlarged t
 JPEG quality that bring the files to its 270 kB or so (2.7 GB for 10015 images).
 
 Pure decoding reads every file and decodes it with torchvision, in as many threads as preparing uses, and keeps
-nothing. Preparing is `bench.data.images.cache.images` on an empty cache: read, decode, resize, write, fsync. The scan that
-`load` makes beforehand (checksums, damaged files; remembered until a file changes) is stated by itself. The images go
+nothing. Preparing is `images` of bench/data/images/cache.py on an empty cache: read, decode, resize, write, fsync. The
+scan that `load` makes beforehand (checksums, damaged files; remembered until a file changes) is stated by itself. The
+images go
 through in twenty slices, decoded and prepared in turn, so that a busy machine hits both alike.
 """
 

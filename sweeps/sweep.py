@@ -150,7 +150,7 @@ def together(first: Plan, second: Plan) -> Plan:
 
 
 def _test(asked: Asked, plan: Plan, console: Console) -> dict[str, Any]:
-    from reports.commands import draw
+    from reports.write import draw
 
     run = Run.create(asked.folder)
     pending = show_plan(console, plan, run)

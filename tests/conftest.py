@@ -37,3 +37,17 @@ def shared_weights() -> Path:
     if not folder.is_dir():
         pytest.skip("the real weights are not at ../shared/weights")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone() -> None:
+    """Registers the backbone `tiny`: one strided convolution with BatchNorm."""
+    from torch import nn
+
+    from models.backbones.registry import BACKBONES, Backbone
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU())
+
+    if "tiny" not in BACKBONES.names():
+        BACKBONES.register("tiny", Backbone("tiny", 8, build))

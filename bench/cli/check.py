@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from bench.cli.options import Json, RunFolder
+from bench.core.output import print_json
 
 if TYPE_CHECKING:
     from bench.gate.check import Check
@@ -37,7 +39,7 @@ def check_run(
 
 
 def check_command(
-    run: Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)],
+    run: RunFolder,
     baseline: Annotated[Path, typer.Option(help="A baseline file, or another run's folder.")],
     update: Annotated[bool, typer.Option("--update", help="Write the run as the new baseline and stop.")] = False,
     margins: Annotated[Path | None, typer.Option(help="TOML file of margins.")] = None,
@@ -50,9 +52,7 @@ def check_command(
     github: Annotated[
         bool | None, typer.Option(help="Print GitHub annotations; on by itself inside a GitHub workflow.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Hold a run against a baseline: exit code 0 held, 1 fell short, 2 could not compare.
 
@@ -66,7 +66,7 @@ def check_command(
     if as_json:
         from bench.gate import output as verdicts
 
-        typer.echo(json.dumps(verdicts.as_json(found, strict), indent=1, ensure_ascii=False))
+        print_json(verdicts.as_json(found, strict))
     else:
         _print(found, "GITHUB_ACTIONS" in os.environ if github is None else github)
     raise typer.Exit(found.exit_code(strict))
@@ -77,7 +77,7 @@ def _update(run: Path, baseline: Path, as_json: bool) -> None:
 
     outcome = {"baseline": str(baseline), **write_baseline(run, baseline)}
     if as_json:
-        typer.echo(json.dumps(outcome, indent=1))
+        print_json(outcome)
         return
     left = f"; {outcome['left_out']} without a result were left out" if outcome["left_out"] else ""
     typer.echo(f"{baseline}: {outcome['cells']} cells{left}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.options import Json, as_text, print_listing
 from bench.core.errors import UserError
 from bench.core.output import print_json
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Datasets: list, show, fetch, add, prepare and audit them.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Name = Annotated[str, typer.Argument(help="The dataset's name; `bench data list` names them all.")]
 Progress = Callable[[int, int], None]
 
@@ -34,7 +34,7 @@ def list_command(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    _print_table(rows, ("name", "title", "at hand", "where", "licence"))
+    print_listing(rows, ("name", "title", "at hand", "where", "licence"))
 
 
 @app.command()
@@ -188,30 +188,12 @@ def _done(found: dict[str, Any], sentence: str, as_json: bool) -> None:
         typer.echo(sentence)
 
 
-def _print_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        # Text, because names from files must not be read as markup.
-        table.add_row(*(Text(_word(row[column])) for column in columns))
-    Console().print(table)
-
-
-def _word(value: object) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
-
-
 def _print_card(found: dict[str, Any]) -> None:
     for field, value in found.items():
         if field in ("classes", "sites", "official") and isinstance(value, dict):
             value = ", ".join(f"{name} {count}" for name, count in value.items()) or None
         for index, line in enumerate(value if isinstance(value, list) else [value]):
-            typer.echo(f"{'' if index else field:<12} {_word(line) if line is not None else '–'}")
+            typer.echo(f"{'' if index else field:<12} {as_text(line)}")
 
 
 def _print_audit(found: dict[str, Any]) -> None:
@@ -223,7 +205,7 @@ def _print_audit(found: dict[str, Any]) -> None:
     for other, counts in found["across"].items():
         typer.echo(f"  same pictures as in {other:<15} {counts['images']} ({conflict_words(counts)})")
     rows = [{"split": kind, **{key: part[key] for key in _SPLIT_COLUMNS}} for kind, part in found["splits"].items()]
-    _print_table(rows, ("split", *_SPLIT_COLUMNS))
+    print_listing(rows, ("split", *_SPLIT_COLUMNS))
     typer.echo(f"kept at {found['stored']}" + (f", shown at {found['html']}" if "html" in found else ""))
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Federated learning: partitions, gaps, and a real deployment.", no_args_is_help=True)
+from bench.cli.options import Json, Overrides, ProtocolName, SplitName, asked_protocol, print_table
+from bench.core.output import print_json
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="field=value of the protocol; repeatable.")]
-ProtocolName = Annotated[str, typer.Option(help="paper, demo, or a TOML file.")]
+app = typer.Typer(help="Federated learning: partitions, gaps, and a real deployment.", no_args_is_help=True)
 
 
 @app.command()
@@ -20,7 +18,7 @@ def partition(
     dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
     protocol: ProtocolName = "paper",
     overrides: Overrides = None,
-    split: Annotated[str, typer.Option(help="grouped, image, official or official:N.")] = "grouped",
+    split: SplitName = "grouped",
     seed: Annotated[int, typer.Option(min=0, help="The seed number.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -32,11 +30,11 @@ def partition(
 
     found = preview(dataset, protocol, overrides or [], split, seed)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        print_json(found)
         return
     header = ["client", *found["classes"], "images"]
     rows = [[name, *counts, sum(counts)] for name, counts in zip(found["clients"], found["train"], strict=True)]
-    _table(f"{dataset}, partition {found['partition']}", header, rows)
+    print_table(f"{dataset}, partition {found['partition']}", header, rows)
 
 
 @app.command()
@@ -117,7 +115,7 @@ def check(
     is_server = (folder / CONSORTIUM).is_file()
     findings = check_server(Consortium.open(folder)) if is_server else check_site(Site.open(folder), data or "")
     if as_json:
-        typer.echo(json.dumps([vars(finding) for finding in findings], indent=1))
+        print_json([vars(finding) for finding in findings])
     else:
         _print_findings(findings)
     raise typer.Exit(int(any(finding.verdict == "failed" for finding in findings)))
@@ -148,14 +146,14 @@ def run(
 
     Example: `bench fed run trial deepmedix --classes rim,diffuse,midline --rehearse phantom-brain --out runs/trial`
     """
-    from bench.core.config import load_protocol
+    from bench.store.run import read_json
     from federated.deployment.consortium import Consortium
     from federated.deployment.operate import follow, run_log, start_run
     from federated.deployment.task import Task
 
     made = Consortium.open(folder)
     names = tuple(part.strip() for part in classes.split(",") if part.strip())
-    recipe, count = load_protocol(protocol, overrides), len(made.sites)
+    recipe, count = asked_protocol(protocol, overrides), len(made.sites)
     task = Task(rehearse or made.name, model, regime, recipe, names, count, seed, kind=kind, rehearsal=bool(rehearse))
     if statistics or rehearse:
         task = task.with_statistics(statistics or rehearse)
@@ -168,11 +166,66 @@ def run(
         typer.echo(run_log(made, number)[-2000:], err=True)
         typer.echo(f"the run ended as {status}; the last finished round is in {out}, start it again to go on", err=True)
         raise typer.Exit(1)
-    for note in json.loads((out / "status.json").read_text())["notes"]:
-        typer.echo(note)
+    told = read_json(out / "status.json")
     typer.echo(f"weights: {out / 'best.safetensors'}")
-    if spent := json.loads((out / "status.json").read_text()).get("privacy"):
+    for note in told["notes"]:
+        typer.echo(note)
+    if spent := told.get("privacy"):
         typer.echo(f"epsilon {spent['epsilon']} at delta {spent['delta']:g}: {spent['statement']}")
+
+
+@app.command("gaps")
+def gaps_command(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder with the regime `twin` in it.")],
+    metric: Annotated[
+        str, typer.Option(help="A quality column: accuracy, balanced_accuracy, roc_auc, ...")
+    ] = "accuracy",
+    as_json: Json = False,
+) -> None:
+    """Each federated row against its centralized twin: the gap with its paired interval, rounds and bytes to get near.
+
+    A twin is of the same model, dataset, split and protocol; a row without one says what was run instead.
+
+    Example: `bench fed gaps runs/demo`
+    """
+    from reports.compare.federated import gap_rows
+
+    rows = gap_rows(folder, metric)
+    if as_json:
+        print_json(rows)
+        return
+    _print_gaps(rows, metric)
+
+
+def _print_gaps(rows: list[dict[str, Any]], metric: str) -> None:
+    # The columns that fit a terminal; --json has them all.
+    head = ("model", "dataset", "regime", metric, "twin", "gap [95 %]", "p (Holm)", "rounds to 95 %", "MB to 95 %")
+    print_table("against the centralized twin", head, [_line(row, metric) for row in rows])
+    for row in rows:
+        if row["problem"]:
+            typer.echo(f"{_place(row)}: {row['problem']}")
+
+
+def _place(row: dict[str, Any]) -> str:
+    return " · ".join(row[name] for name in ("model", "dataset", "split", "regime", "variant") if row[name])
+
+
+def _line(row: dict[str, Any], metric: str) -> list[str]:
+    from bench.measure.columns import column
+    from reports.compare.ranking import probability
+
+    about = column(metric)
+    regime = " ".join(row[name] for name in ("regime", "variant") if row[name])
+    shown = [about.text(row[name]) for name in (metric, "twin")]
+    low, high = (_signed(row[name], about) for name in ("low", "high"))
+    gap = f"{_signed(row['gap'], about)} [{low}, {high}]" if row["gap"] is not None else "–"
+    p = "–" if row["p_holm"] is None else probability(row["p_holm"])
+    reached = ["–" if row[name] is None else f"{row[name]:.1f}" for name in ("rounds_95", "mb_95")]
+    return [row["model"], row["dataset"], regime, *shown, gap, p, *reached]
+
+
+def _signed(value: float | None, about: Any) -> str:
+    return "–" if value is None else f"{about.scale * value:+.{about.digits}f}"
 
 
 def _print_findings(findings: list[Any]) -> None:
@@ -188,21 +241,3 @@ def _print_round(row: dict[str, Any]) -> None:
     sites = "sites drawn in secret" if secret else f"{row['clients_answered']}/{row['clients_asked']} sites"
     lost = f"; lost {row['lost']}" if row.get("lost") else ""
     typer.echo(f"round {row['round']}: {sites}, accuracy {accuracy}, {row['seconds']:.0f} s{lost}")
-
-
-def _table(title: str, header: list[str], rows: list[list[Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(header):
-        table.add_column(column, justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*(_text(value) for value in row))
-    Console().print(table)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

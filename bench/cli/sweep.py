@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-
-def _plugin(path: Path | None) -> Path | None:
-    if path is not None:
-        from bench.core.plugins import load_plugin
-
-        load_plugin(path)
-    return path
+from bench.cli.options import DeviceName, Json, Overrides, Plugin, SplitName, Weights, asked_protocol
+from bench.core.output import print_json
 
 
 def sweep_command(
@@ -32,20 +26,18 @@ def sweep_command(
         str | None, typer.Option(help="Database URL or journal file (.log); an SQLite file in the run if none.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="The default that is tuned: paper, demo, or a TOML file.")] = "paper",
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="field=value of the protocol.")] = None,
-    split: Annotated[str, typer.Option(help="grouped, image, official or official:N.")] = "grouped",
-    weights: Annotated[str | None, typer.Option(help="imagenet, none, or a .safetensors/.pth file.")] = None,
+    overrides: Overrides = None,
+    split: SplitName = "grouped",
+    weights: Weights = None,
     seeds: Annotated[str, typer.Option(help="Of the test at the end; trials take the first.")] = "3",
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/sweep-MODEL-DATASET if none.")] = None,
     best: Annotated[Path | None, typer.Option(help="Write the best protocol to this file as well.")] = None,
     test: Annotated[bool, typer.Option(help="Run the best and the default protocol on the test part.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceName = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: torch's own choice.")] = 0,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    plugin: Annotated[
-        Path | None, typer.Option(help="Python file that registers things.", callback=_plugin, is_eager=True)
-    ] = None,
+    as_json: Json = False,
+    plugin: Plugin = None,
 ) -> None:
     """Search for a better protocol on training and validation data, then test it beside the default.
 
@@ -54,11 +46,9 @@ def sweep_command(
 
     Example: `bench sweep deepmedix --dataset phantom-brain --protocol demo --trials 10 --objective accuracy:max`
     """
-    from bench.core.config import load_protocol, make_runtime
+    from bench.core.config import make_runtime
 
-    if weights is not None:
-        overrides = [*(overrides or []), f"weights={json.dumps(weights)}"]
-    recipe = load_protocol(protocol, overrides)
+    recipe = asked_protocol(protocol, overrides, weights)
     runtime = make_runtime(device=device, threads=threads, progress=progress)
     folder = out or Path("runs") / f"sweep-{model.replace(':', '-')}-{dataset.replace(':', '-')}"
 
@@ -73,7 +63,7 @@ def sweep_command(
     )  # fmt: skip
     outcome = run_sweep(asked, Console(stderr=as_json))
     if as_json:
-        typer.echo(json.dumps(outcome, indent=1, ensure_ascii=False))
+        print_json(outcome)
         raise typer.Exit(0 if outcome["complete"] else 1)
     if outcome["protocol"]:
         typer.echo(f"best protocol: {outcome['protocol']}")

@@ -1,17 +1,17 @@
-"""What `bench run` says and does once its plan stands."""
+"""A plan shown before it runs, and executed before the user's eyes."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from rich.console import Console
 
 from bench.core.cellspec import CENTRALIZED
 from bench.core.config import Runtime
 from bench.core.errors import UserError
-from bench.core.output import counted, print_json
+from bench.core.output import counted
 from bench.executors.display import Pace, PlainDisplay, RichDisplay, clock
 from bench.executors.driver import Listener
 from bench.executors.run import Summary, execute
@@ -19,21 +19,6 @@ from bench.harness.estimate import estimate_seconds
 from bench.harness.networks import check_runtime
 from bench.harness.plan import Plan, PlannedCell
 from bench.store.run import Run, is_done
-
-
-def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool) -> int:
-    """Show the plan, execute it unless it is a dry run, draw the report; returns the exit code."""
-    console = Console(stderr=as_json)
-    refuse_contradictions(plan, runtime)
-    stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
-    pending = show_plan(console, plan, stored)
-    if dry_run:
-        cells = [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells]
-        if as_json:
-            print_json({"cells": cells, "pending": len(pending)})
-        return 0
-    summary = execute_shown(console, plan, stored, runtime, len(pending))
-    return _conclude(console, stored, summary, as_json)
 
 
 def refuse_contradictions(plan: Plan, runtime: Runtime) -> None:
@@ -80,32 +65,22 @@ def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
     return pending
 
 
-def execute_shown(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
-    """Execute a plan before the user's eyes."""
+def execute_shown(
+    console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int, also: Sequence[Listener] = ()
+) -> Summary:
+    """Execute a plan before the user's eyes.
+
+    Args:
+        pending: how many of its cells are left.
+        also: others who hear of every event, beside the display.
+    """
     pace = Pace(len(plan.cells), len(plan.cells) - pending)
     command = " ".join(["bench", *sys.argv[1:]])
     live = runtime.progress == "rich" or (runtime.progress == "auto" and console.is_terminal)
     with ExitStack() as stack:
-        listeners: list[Listener] = []
+        listeners: list[Listener] = [*also]
         if live:
             listeners.append(stack.enter_context(RichDisplay(console, pace)))
         elif runtime.progress != "none":
             listeners.append(PlainDisplay(console, pace))
-        if runtime.wandb != "off":
-            from reports.wandb.tracking import Tracker
-
-            listeners.append(stack.enter_context(Tracker(stored, runtime.wandb)))
         return execute(plan, stored, runtime, listeners, command)
-
-
-def _conclude(console: Console, stored: Run, summary: Summary, as_json: bool) -> int:
-    from reports.commands import draw
-
-    page = draw(stored.path, console)
-    total = summary.done + summary.failed
-    if as_json:
-        print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page)})
-    console.print(f"{summary.done} of {total} cells; report: {page}", highlight=False)
-    if summary.stopped:
-        console.print("stopped as asked; the same command goes on from the last epoch", style="yellow")
-    return 0 if summary.done == total else 1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import bench
 from bench.core.identity import digest
+from bench.core.paths import cache, home
 
 PACKAGES = (
     "torch",
@@ -80,3 +83,24 @@ def _torch() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"threads": torch.get_num_threads(), "gpus": gpus, "cuda": torch.version.cuda if gpus else None}
+
+
+def diagnosis() -> dict[str, Any]:
+    """What this machine has, and where things are."""
+    import torch
+
+    weights = Path(torch.hub.get_dir()) / "checkpoints"
+    folders = {"data": home(), "cache": cache(), "weights": weights}
+    return {**environment(), **{name: f"{path} ({_size(path)})" for name, path in folders.items()}, "disk": _free()}
+
+
+def _size(path: Path) -> str:
+    if not path.is_dir():
+        return "not there yet"
+    total = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return f"{total / 2**20:,.0f} MiB"
+
+
+def _free() -> str:
+    usage = shutil.disk_usage(Path.cwd())
+    return f"{usage.free / 2**30:,.0f} of {usage.total / 2**30:,.0f} GiB free here"

@@ -1,4 +1,4 @@
-"""The ClientApp: Flower's messages in front of `federated.client.client.Client`. The same app runs on every kind of grid."""
+"""The ClientApp: Flower's messages in front of a `Client`. The same app runs on every kind of grid."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Call
     with cpu_threads(context):
         trainer = _trainer(context, callbacks, **placing)
         try:
-            trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=False)
+            trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SIGTERMException as error:
             # Lightning's own handler hears SIGTERM beside ours, and would end the process.
             raise Interrupted from error

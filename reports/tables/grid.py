@@ -24,7 +24,7 @@ MIN_SEEDS = 3
 class Condition:
     """What cells must share to be compared: dataset, split (its folds taken together), regime and protocol.
 
-    `variant` tells protocols (and states of a dataset) apart where a run has several: `reports.load.conditions.variants`.
+    `variant` tells protocols (and states of a dataset) apart where a run has several; see reports/load/conditions.py.
     """
 
     dataset: str

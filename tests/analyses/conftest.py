@@ -1,4 +1,4 @@
-"""Finished cells made by hand: stored predictions and a table; phantom images and a small network of their own."""
+"""A finished cell made by hand: its stored predictions and its table."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from bench.core.errors import UserError
-from bench.data.phantom import datasets as phantoms
 
 
 @dataclass(frozen=True)
@@ -85,62 +82,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def made() -> SimpleNamespace:
     """What cells are made of: `cell(test, val, metadata)`, `part(...)`, `drawn(...)`, `softmax`."""
     return SimpleNamespace(cell=FakeCell, part=part, drawn=drawn, softmax=softmax)
-
-
-class SmallNetwork(nn.Module):
-    def __init__(self, classes):
-        super().__init__()
-        self.backbone = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()
-        )
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, classes))
-
-    def forward(self, images):
-        return self.head(self.backbone(images))
-
-
-def prepare(images):
-    return (torch.from_numpy(np.array(images)).movedim(-1, 1).float() / 255 - 0.45) / 0.25
-
-
-def finished_cell(kind="skin", size=32, images=40, with_network=True, epochs=150):
-    table = {"skin": phantoms.skin, "brain": phantoms.brain}[kind](images, size)
-    read = [table.images.read(row) for row in range(len(table))]
-    pixels = np.stack([each if each.ndim == 3 else np.repeat(each[..., None], 3, 2) for each in read])
-    torch.manual_seed(0)
-    network = SmallNetwork(len(table.classes))
-    optimizer = torch.optim.Adam(network.parameters(), 0.02)
-    for _ in range(epochs):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(prepare(pixels)), torch.from_numpy(table.labels)).backward()
-        optimizer.step()
-    network.eval()
-
-    def probabilities(batches):
-        with torch.no_grad():
-            return torch.cat([network(batch).softmax(1) for batch in batches]).numpy()
-
-    predictor = SimpleNamespace(probabilities=probabilities, **({"network": network} if with_network else {}))
-    stored = SimpleNamespace(
-        ids=table.ids,
-        groups=table.groups,
-        sites=table.sites,
-        labels=table.labels,
-        probabilities=probabilities([prepare(pixels)]).astype(np.float64),
-        classes=table.classes,
-    )
-    return SimpleNamespace(
-        key="made-up",
-        classes=table.classes,
-        table=table,
-        predictor=predictor,
-        prepare=prepare,
-        predictions=lambda part="test": stored,
-        images=lambda part="test": pixels,
-    )
-
-
-@pytest.fixture(scope="session")
-def made_up_cell():
-    """`finished_cell` itself: called with a kind of phantom."""
-    return finished_cell

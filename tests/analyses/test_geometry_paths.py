@@ -67,3 +67,11 @@ def test_too_short_a_path_is_a_mistake():
 def test_two_images_with_one_image_have_no_ratio():
     point = torch.zeros(12, dtype=torch.float64)
     assert math.isnan(curve(linear, segment(point, point, 3)).ratio)
+
+
+def test_the_unit_of_the_functions_answer_does_not_matter():
+    """The optimizer's tolerances are absolute: features of size 1e-6 were once left where they were."""
+    straight = segment(*ENDS, 11)
+    path = least_energy_path(lambda points: 1e-6 * sphere(points), straight, steps=200)
+    torch.testing.assert_close(path, least_energy_path(sphere, straight, steps=200), rtol=1e-5, atol=1e-6)
+    assert curve(sphere, path).length < curve(sphere, straight).length - 0.1

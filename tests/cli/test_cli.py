@@ -41,7 +41,8 @@ def test_every_commands_help_has_an_example(path: tuple[str, ...], text: str) ->
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys; import bench.cli.app; print([m for m in ('torch', 'pandas', 'pyarrow', 'flwr') if m in sys.modules])"
+    heavy = ("torch", "pandas", "pyarrow", "flwr")
+    code = f"import sys; import bench.cli.app; print([m for m in {heavy!r} if m in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
 

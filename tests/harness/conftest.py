@@ -7,24 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
 
 from bench.core.config import Runtime, load_protocol
 from bench.executors.run import Summary, execute
 from bench.harness.plan import Plan, Request, make_plan
 from bench.store.run import Run
-from models.backbones.registry import BACKBONES, Backbone
-
-
-def _tiny() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU())
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _tiny_backbone() -> None:
+def _tiny(tiny_backbone: None) -> None:
     """Known from the first of these tests on: what other folders' tests were collected from does not hold it."""
-    if "tiny" not in BACKBONES.names():
-        BACKBONES.register("tiny", Backbone("tiny", 8, _tiny))
 
 
 SMALL = ["image_size=32", "epochs=2", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reports.commands import report
+from reports.write import report
 
 pytestmark = pytest.mark.browser
 FLAGS = (

@@ -10,10 +10,11 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
+from bench.cli.report import COMMANDS
 from bench.core.errors import UserError
-from reports.commands import COMMANDS, draw, report
 from reports.content import drawing
 from reports.figures.files import _figures, _write
+from reports.write import draw, report
 
 
 @pytest.fixture(scope="module")

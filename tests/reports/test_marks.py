@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from bench.measure.statistics.methods import METHODS, TOO_NARROW
-from reports.commands import compare, report, show_summary
+from reports.write import compare, report, show_summary
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.commands import report
 from reports.figures.curves import roc_and_pr
 from reports.html.page import script_json
 from reports.html.payload import cell_entry
 from reports.load.source import load
+from reports.write import report
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'</script>"
 

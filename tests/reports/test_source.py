@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
-from reports.commands import report
 from reports.load import source as subject
+from reports.write import report
 
 FILES = (
     "plan.json", "environment.json", "cell.json", "result.json", "predictions.parquet", "history.parquet",

@@ -12,11 +12,11 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.measure.statistics.paired import accuracy_difference, holm
-from reports.commands import compare
 from reports.compare import ablation, datasets, federated, versus
 from reports.html import partition
 from reports.load.source import Source, load
 from reports.tables import grid, paper
+from reports.write import compare
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def byte(values: Floats) -> Pixels:
 
 def scaled(length: float, image: NDArray[np.generic]) -> float:
     """A length in pixels of a 224 x 224 image, in pixels of this one."""
-    return length * min(image.shape[:2]) / REFERENCE_SIZE
+    return length * float(min(image.shape[:2])) / REFERENCE_SIZE
 
 
 def resized(image: Pixels, height: int, width: int, how: Image.Resampling) -> Pixels:

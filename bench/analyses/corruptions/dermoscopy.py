@@ -74,7 +74,8 @@ def disk(radius: float, soft: float) -> Floats:
     # A step of the softening's width: a Gaussian blur of the rim, as far as the profile goes.
     inside = 1 / (1 + np.exp(np.clip((away - radius) / max(soft * 0.6, 1e-3), -50, 50)))
     kernel: Floats = inside.reshape(2 * reach + 1, 9, 2 * reach + 1, 9).mean((1, 3))
-    return kernel / kernel.sum()
+    normed: Floats = kernel / kernel.sum()
+    return normed
 
 
 def motion_blur(image: Pixels, severity: int, generator: np.random.Generator) -> Pixels:
@@ -91,7 +92,8 @@ def streak(reach: float, width: float, angle: float) -> Floats:
     along = (np.arange(20 * size) + 0.5) * reach / (20 * size)
     rows, columns = size + along * np.sin(angle), size + along * np.cos(angle)
     np.add.at(kernel, (np.rint(rows).astype(int), np.rint(columns).astype(int)), np.exp(-0.5 * (along / width) ** 2))
-    return kernel / kernel.sum()
+    normed: Floats = kernel / kernel.sum()
+    return normed
 
 
 def _filtered(image: Pixels, kernel: Floats) -> Pixels:

@@ -50,7 +50,8 @@ def field(height: int, width: int, generator: np.random.Generator) -> Floats:
     degrees = np.add.outer(np.arange(4), np.arange(4))
     weights = generator.standard_normal((4, 4)) * ((degrees > 0) & (degrees < 4))
     drawn: Floats = rows @ weights @ columns.T
-    return 2 * (drawn - drawn.min()) / (drawn.max() - drawn.min()) - 1
+    spanned: Floats = 2 * (drawn - drawn.min()) / (drawn.max() - drawn.min()) - 1
+    return spanned
 
 
 def ghosting(image: Pixels, severity: int, generator: np.random.Generator) -> Pixels:

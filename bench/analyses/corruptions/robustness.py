@@ -185,8 +185,10 @@ class Errors:
 def _ratios(errors: Floats, clean: Floats, names: tuple[str, ...], baseline: Mapping[str, float]) -> Floats:
     """Errors [B, C] over the baseline's, or over the cell's own clean error [B]."""
     if not baseline:
-        return errors / clean[:, None]
-    return errors / np.array([baseline[name] for name in names])
+        own: Floats = errors / clean[:, None]
+        return own
+    given: Floats = errors / np.array([baseline[name] for name in names])
+    return given
 
 
 def attacked(subject: Subject) -> tuple[list[Row], list[str]]:

@@ -36,6 +36,9 @@ MEANS = {
 }
 """Columns that are means over images, by the field of the table `images` that they are means of."""
 
+SATURATED = 1e-3
+"""Probability left to the other classes below which float32 no longer tells the Hessian in the pixels."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -127,10 +130,13 @@ def _of_image(chosen: Chosen, number: int, settings: GeometrySettings) -> tuple[
 def hessian_gap(space: PixelSpace, image: Tensor, label: int, rows: Tensor, logits: Tensor) -> float:
     """|H v - F v| / |H v| along the loss's gradient v: 0 where the network is affine around the image.
 
-    H is the loss's Hessian in the pixels, F the Fisher metric. NaN where H v vanishes.
+    H is the loss's Hessian in the pixels, F the Fisher metric. NaN where the softmax is saturated: H is a difference
+    of rounded probabilities there.
     """
     flat = rows.flatten(1).double()
     p = logits.double().softmax(0)
+    if 1 - p.max() < SATURATED:
+        return float("nan")
     vector = (p - torch.nn.functional.one_hot(torch.tensor(label), len(p)).to(p)) @ flat
     seen = flat @ vector
     expected = (p * (seen - p @ seen)) @ flat

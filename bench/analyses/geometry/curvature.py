@@ -45,7 +45,7 @@ class Hessian:
 
     def dense(self) -> Tensor:
         """The matrix itself, by its columns, symmetrized against rounding: float64 [p, p]. For small p."""
-        columns = [self.product(units) for units in torch.eye(self.size, dtype=self.dtype).split(COLUMNS, dim=1)]
+        columns = [self.product(units) for units in torch.split(torch.eye(self.size, dtype=self.dtype), COLUMNS, dim=1)]
         matrix = torch.cat(columns, dim=1).double()
         return (matrix + matrix.T) / 2
 
@@ -71,7 +71,7 @@ def hessian(
     if unknown := [name for name in wanted if name not in parameters]:
         raise UserError(f"no parameter is called {unknown[0]!r}; they are {', '.join(list(parameters)[:5])}, ...")
     chosen = [parameters[name] for name in wanted]
-    data = list(zip(inputs.split(batch), labels.split(batch), strict=True))
+    data = list(zip(torch.split(inputs, batch), torch.split(labels, batch), strict=True))
     operator = operator_type(twin, nn.CrossEntropyLoss(), chosen, data, check_deterministic=False)
     return Hessian(lambda vector: operator @ vector, sum(each.numel() for each in chosen), chosen[0].dtype)
 

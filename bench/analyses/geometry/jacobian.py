@@ -43,7 +43,7 @@ class Metric:
 
 def vjp(function: Function, image: Tensor, cotangents: Tensor) -> Tensor:
     """J^T v for each row of `cotangents` [m, d]: [m, *image.shape]."""
-    parts = [_vjp(function, image, part) for part in cotangents.split(PASS)]
+    parts = [_vjp(function, image, part) for part in torch.split(cotangents, PASS)]
     return torch.cat(parts)
 
 
@@ -57,14 +57,15 @@ def _vjp(function: Function, image: Tensor, cotangents: Tensor) -> Tensor:
 
 def jvp(function: Function, image: Tensor, tangents: Tensor) -> Tensor:
     """J u for each of `tangents` [m, *image.shape], by forward differentiation: [m, d]."""
-    parts = [_jvp(function, image, part) for part in tangents.split(PASS)]
+    parts = [_jvp(function, image, part) for part in torch.split(tangents, PASS)]
     return torch.cat(parts)
 
 
 def _jvp(function: Function, image: Tensor, tangents: Tensor) -> Tensor:
     copies = image.detach().expand(len(tangents), *image.shape).clone()
-    _, products = torch.func.jvp(lambda batch: function(batch).flatten(1), (copies,), (tangents.to(copies),))
-    return products.detach()
+    answers = torch.func.jvp(lambda batch: function(batch).flatten(1), (copies,), (tangents.to(copies),))
+    products: Tensor = answers[1].detach()
+    return products
 
 
 def jacobian(function: Function, image: Tensor) -> Tensor:
@@ -125,7 +126,8 @@ def top_singular_values(
         images = _orthonormal(jvp(function, image, tangents.reshape(-1, *image.shape)))
         tangents = _orthonormal(vjp(function, image, images).flatten(1))
     images = jvp(function, image, tangents.reshape(-1, *image.shape))
-    return torch.linalg.svdvals(images.double())[:count]
+    values: Tensor = torch.linalg.svdvals(images.double())
+    return values[:count]
 
 
 def _drawn(shape: tuple[int, ...], seed: int, like: Tensor) -> Tensor:

@@ -69,11 +69,15 @@ def least_energy_path(function: Function, path: Tensor, steps: int = 50) -> Tens
         raise UserError(f"a path of {len(path)} points has none that could move; it needs three or more")
     # L-BFGS views parameters and gradients as vectors, which those in channels-last order cannot be.
     inner = path[1:-1].detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    unit = _energy(function(path.detach()).flatten(1)).detach()
+    if not unit > 0:
+        return path
+    # The optimizer's tolerances are absolute: energies are counted in the start's own.
     optimizer = torch.optim.LBFGS([inner], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         with torch.enable_grad():
-            energy = _energy(function(_joined(path, inner)).flatten(1))
+            energy = _energy(function(_joined(path, inner)).flatten(1)) / unit
             (gradient,) = torch.autograd.grad(energy, inner)
         inner.grad = gradient.contiguous()
         return energy.item()

@@ -139,7 +139,7 @@ def curvatures(
     head: Any = network.head
     output = last_linear(head)
     with torch.no_grad(), recorded({"output": output}) as kept:
-        maps = torch.cat([network.backbone(part) for part in inputs.split(settings.batch)])  # type: ignore[operator]
+        maps = torch.cat([network.backbone(part) for part in torch.split(inputs, settings.batch)])  # type: ignore[operator]
         logits = head(maps)
     exact = output_layer_spectrum(kept["output"][0].flatten(1).cpu(), logits.cpu())
     size = sum(parameter.numel() for parameter in output.parameters())

@@ -23,9 +23,9 @@ class GeometrySettings(Settings):
     dimension_images: int = Field(500, ge=10, description="images for the dimension")
     neighbours: int = Field(10, ge=2, description="of the maximum-likelihood dimension and of the overlap")
     curvature: bool = Field(True, description="whether the loss's curvature is measured (needs the extra geometry)")
-    curvature_images: int = Field(48, ge=1, description="images that the loss is the mean over")
+    curvature_images: int = Field(32, ge=1, description="images that the loss is the mean over")
     dense: int = Field(1200, ge=1, description="parameters up to which a head's Hessian is made in full")
-    lanczos_steps: int = Field(24, ge=2, description="of a Lanczos run")
+    lanczos_steps: int = Field(20, ge=2, description="of a Lanczos run")
     lanczos_runs: int = Field(2, ge=1, description="random start vectors")
     batch: int = Field(16, ge=1, description="images in one pass")
 

@@ -97,11 +97,13 @@ def _limited(change: Tensor, pixels: Tensor, radii: Tensor, norm: Norm) -> Tenso
     else:
         lengths = _lengths(change)
         inside = change * torch.where(lengths > radii, radii / lengths.clamp_min(torch.finfo(change.dtype).tiny), 1)
-    return (pixels + inside).clamp(0, 1) - pixels
+    limited: Tensor = (pixels + inside).clamp(0, 1) - pixels
+    return limited
 
 
 def _lengths(vectors: Tensor) -> Tensor:
-    return vectors.flatten(1).norm(dim=1).reshape(-1, *[1] * (vectors.ndim - 1))
+    lengths: Tensor = vectors.flatten(1).norm(dim=1).reshape(-1, *[1] * (vectors.ndim - 1))
+    return lengths
 
 
 def _like(flags: Tensor, pixels: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def pixel_space(network: nn.Module, prepare: Callable[[Any], Tensor], size: int)
         raise UserError("the network is in training mode, where an image's answer depends on its batch; call eval()")
     levels = np.array([0, 255, 128], dtype=np.uint8)[:, None, None, None]
     prepared = prepare(np.broadcast_to(levels, (3, size, size, 3)).copy())
-    black, white, gray = prepared.split(1)
+    black, white, gray = torch.split(prepared, 1)
     expected = black + (white - black) * (128 / 255)
     flat = black.amax((2, 3)) - black.amin((2, 3)) + white.amax((2, 3)) - white.amin((2, 3))
     if not torch.allclose(gray, expected, atol=1e-4) or flat.max() > 1e-6:

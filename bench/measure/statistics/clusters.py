@@ -13,7 +13,7 @@ MOST_PARTS = 200
 
 
 def clusters(groups: ArrayLike) -> tuple[Ints, str]:
-    """What a jackknife leaves out, as a number an image [N], and its unit, a key of `bench.measure.statistics.methods.METHODS`.
+    """What a jackknife leaves out, as a number an image [N], and its unit, a key of `METHODS` (methods.py).
 
     "group": two groups or more. "unknown": no image has a group's name. "image": all images belong to one group (an
     author's fold standing in for patients, say), whose spread cannot be seen; single images are taken then, and every

@@ -1,6 +1,6 @@
 """The contract with the parts of Flower that are not public.
 
-When one of these fails after an upgrade of flwr, look at federated/simulation/inprocess.py, the only file that uses them:
+When one of these fails after an upgrade of flwr, look at federated/simulation/inprocess.py, the one file with them:
 `flwr.supercore.task_identity.TaskIdentity` (what `Message()` reads), `flwr.supercore.run.Run.create_empty`,
 `Metadata._message_id` (what a SuperLink sets), the abstract methods of `flwr.serverapp.Grid`, and the .npy layout of
 `flwr.app.Array.data`. Widen the pin in pyproject.toml only when all of them pass.

@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.cli.listing import model_card
+from bench.harness.listing import model_card
 from bench.measure.cost import cost
 from models.backbones.probe import build_without_memory
 from models.backbones.registry import BACKBONES

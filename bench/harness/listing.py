@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 from bench.core.config import Protocol, Runtime
-from bench.core.paths import cache, home
-from bench.harness.environment import environment
 from bench.harness.networks import model_cost, model_timing, pick_device
 from models.backbones.registry import BACKBONES, effective_size
 from models.registry import MODELS
@@ -60,24 +56,3 @@ def profile_rows(
         row = {"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)}
         rows.append(row | (model_timing(spec, classes, size, protocol, device) if timing else {}))
     return rows
-
-
-def diagnosis() -> dict[str, Any]:
-    """What this machine has, and where things are."""
-    import torch
-
-    weights = Path(torch.hub.get_dir()) / "checkpoints"
-    folders = {"data": home(), "cache": cache(), "weights": weights}
-    return {**environment(), **{name: f"{path} ({_size(path)})" for name, path in folders.items()}, "disk": _free()}
-
-
-def _size(path: Path) -> str:
-    if not path.is_dir():
-        return "not there yet"
-    total = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return f"{total / 2**20:,.0f} MiB"
-
-
-def _free() -> str:
-    usage = shutil.disk_usage(Path.cwd())
-    return f"{usage.free / 2**30:,.0f} of {usage.total / 2**30:,.0f} GiB free here"

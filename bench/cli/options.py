@@ -1,0 +1,79 @@
+"""Options that several commands take, and the one way in which commands print tables. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.core.output import print_json
+
+if TYPE_CHECKING:
+    from bench.core.config import Protocol
+
+
+def _plugin(path: Path | None) -> Path | None:
+    if path is not None:
+        from bench.core.plugins import load_plugin
+
+        load_plugin(path)
+    return path
+
+
+Plugin = Annotated[
+    Path | None,
+    typer.Option(
+        help="Python file that registers models, datasets, regimes or analyses.", callback=_plugin, is_eager=True
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+ProtocolName = Annotated[str, typer.Option(help="paper, demo, or a TOML file.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="field=value of the protocol; repeatable.")]
+Weights = Annotated[str | None, typer.Option(help="imagenet, none, or a .safetensors/.pth file.")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+SplitName = Annotated[str, typer.Option(help="grouped, image, official or official:N.")]
+RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
+
+
+def asked_protocol(protocol: str, overrides: list[str] | None, weights: str | None = None) -> Protocol:
+    """The protocol of the options --protocol, --set and --weights. Raises UserError for what does not stand there."""
+    from bench.core.config import load_protocol
+
+    chosen = [] if weights is None else [f"weights={json.dumps(weights)}"]
+    return load_protocol(protocol, [*(overrides or []), *chosen])
+
+
+def print_listing(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool = False) -> None:
+    """Print rows as one JSON document, or as a table of some of their columns."""
+    if as_json:
+        print_json(rows)
+        return
+    print_table("", columns, [[row.get(column) for column in columns] for row in rows])
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; columns that hold numbers are aligned to the right, None is a dash."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(header):
+        numeric = any(isinstance(row[index], (int, float)) for row in rows)
+        table.add_column(column, overflow="fold", justify="right" if numeric else "left")
+    for row in rows:
+        # Text, because names from files must not be read as markup.
+        table.add_row(*(Text(as_text(value)) for value in row))
+    Console().print(table)
+
+
+def as_text(value: object) -> str:
+    """A value as tables show it: a dash for None, yes or no, three decimals."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.3f}" if isinstance(value, float) else str(value)
