@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import importlib
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bench.core.errors import UnknownName
 
@@ -20,6 +21,15 @@ def near_matches(name: str, names: Iterable[str]) -> str:
     if near:
         return f"did you mean {', '.join(near)}?"
     return f"there are: {', '.join(known) or 'none'}"
+
+
+def imported(function: Callable[..., Any] | str) -> Callable[..., Any]:
+    """A function, or the one that "module:function" names, imported now: so that a listing loads nothing heavy."""
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 class Registry(Generic[T]):
