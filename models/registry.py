@@ -38,6 +38,7 @@ class ModelSpec:
         family: "deepmedix", "baseline", "combination", or a third party's own word.
         paper_name: what the DeepMediX paper calls it ("Model-3"), if it does.
         departure: how a baseline differs from the published network, beyond its new last layer.
+        caution: why its figures must not be believed; such a model is no part of `all`, and its rows carry the words.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ModelSpec:
     family: str = "other"
     paper_name: str = ""
     departure: str = ""
+    caution: str = ""
 
     def build(self, num_classes: int) -> Network:
         """Build the network with random weights, which depend on the state of torch's default generator alone.

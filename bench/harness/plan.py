@@ -102,6 +102,13 @@ def make_plan(request: Request) -> Plan:
     return Plan(cells, tables, absent)
 
 
+def together(*plans: Plan) -> Plan:
+    """The cells of several plans, each once, in their order."""
+    cells = {cell.key: cell for plan in plans for cell in plan.cells}
+    tables = {name: table for plan in plans for name, table in plan.tables.items()}
+    return Plan(list(cells.values()), tables, {name: hint for plan in plans for name, hint in plan.absent.items()})
+
+
 def plan_cell(spec: CellSpec, table: Table, weights: ResolvedWeights) -> PlannedCell:
     """Settle a cell's input size and key."""
     setup = settle(spec, weights)
