@@ -11,10 +11,10 @@ from bench.core.errors import UserError
 from bench.data import registry
 from bench.data.table import Table
 from bench.store.predictions import Predictions, read_history, read_predictions
-from bench.store.run import Run, StoredCell
+from bench.store.run import StoredCell
 
 
-def opened(run: Run, cell: StoredCell) -> Any:  # noqa: ARG001
+def opened(cell: StoredCell) -> Any:
     """A finished cell."""
     return StoredPredictions(cell)
 

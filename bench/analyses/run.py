@@ -123,11 +123,10 @@ def _matches(cell: StoredCell, pattern: str) -> bool:
 
 
 def analyze(
-    run: Run,
     cells: Sequence[StoredCell],
     asked: Sequence[Question],
     tell: Callable[[StoredCell, Question], None] = lambda cell, question: None,
-    open_cell: Callable[[Run, StoredCell], Any] = opened,
+    open_cell: Callable[[StoredCell], Any] = opened,
 ) -> Iterator[Outcome]:
     """Put every question to every cell; an answer that is there with the right key is kept.
 
@@ -147,7 +146,7 @@ def analyze(
                     continue
                 tell(cell, each)
                 try:
-                    alive = alive or open_cell(run, cell)
+                    alive = alive or open_cell(cell)
                     _ask(alive, cell, each)
                     yield Outcome(cell, each, "answered")
                 except Exception as error:  # noqa: BLE001 - a failure is a row with its reason

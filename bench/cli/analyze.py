@@ -13,7 +13,7 @@ from bench.core.output import print_json
 
 if TYPE_CHECKING:
     from bench.analyses.run import Outcome, Question
-    from bench.store.run import Run, StoredCell
+    from bench.store.run import StoredCell
 
 LIST = "list"
 
@@ -41,7 +41,7 @@ def analyze_command(
 
     stored = Run.open(Path(run))
     asked = questions(names, [*(values or []), *([f"external.on={on}"] if on else [])])
-    answers = put(stored, chosen_cells(stored, cells), asked, as_json)
+    answers = put(chosen_cells(stored, cells), asked, as_json)
     from reports.write import report
 
     page = report(stored.path, ("html",))["files"]["html"][0]
@@ -52,11 +52,11 @@ def analyze_command(
     raise typer.Exit(1 if any(row["status"] == "failed" for row in answers) else 0)
 
 
-def put(run: Run, cells: Sequence[StoredCell], asked: Sequence[Question], as_json: bool) -> list[dict[str, Any]]:
+def put(cells: Sequence[StoredCell], asked: Sequence[Question], as_json: bool) -> list[dict[str, Any]]:
     """Put the questions and tell how each ended, a row an answer; on standard error where JSON is asked."""
     from bench.analyses.run import analyze
 
-    return [_row(outcome) for outcome in _told(analyze(run, cells, asked, _starting), as_json)]
+    return [_row(outcome) for outcome in _told(analyze(cells, asked, _starting), as_json)]
 
 
 def _starting(cell: StoredCell, question: Question) -> None:

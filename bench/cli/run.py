@@ -105,7 +105,7 @@ def _answers(plan: Plan, stored: Run, asked: Sequence[Question], as_json: bool) 
     from bench.cli.analyze import put
 
     keys = {cell.key for cell in plan.cells}
-    return put(stored, [cell for cell in stored.cells() if cell.key in keys and cell.status == "done"], asked, as_json)
+    return put([cell for cell in stored.cells() if cell.key in keys and cell.status == "done"], asked, as_json)
 
 
 def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
