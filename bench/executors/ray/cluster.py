@@ -18,12 +18,13 @@ from typing import Any
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.executors.artifacts import Missing, goods_of, send_images, send_weights
-from bench.executors.driver import Desk, failure_of
+from bench.executors.driver import Desk
 from bench.executors.pool import Brought, Lost, News, Told
 from bench.executors.ray.resources import GIB, Ask, ask_of, most_on_one_machine
 from bench.executors.ray.task import Mailbox, work
 from bench.executors.transfer import BEGUN, Delivery, pack, unfinished
 from bench.harness.plan import PlannedCell
+from bench.store.failures import failure_of
 from bench.store.run import is_done
 
 _LOOK_SECONDS = 1.0
