@@ -13,8 +13,8 @@ from bench.core.errors import UserError
 from bench.core.registry import near_matches
 from bench.data.audit.class_names import compare_labels, correspondence
 from bench.data.audit.duplicates import Looks, Match, looks, same_pictures
-from bench.data.audit.groups import merged, with_joined_groups
-from bench.data.audit.store import CLEAN, audit_path, groups_in_two_parts, note_table, store_audit
+from bench.data.audit.groups import groups_in_two_parts, merged
+from bench.data.audit.store import CLEAN, audit_path, note_table, store_audit, with_joined_groups
 from bench.data.registry import load
 from bench.data.splits import KINDS, Split, expand, split
 from bench.data.table import Table

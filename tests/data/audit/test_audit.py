@@ -14,8 +14,8 @@ from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.data.audit.audit import audit_dataset, write_html
 from bench.data.audit.duplicates import _order, compared, details, looks, same_pictures
-from bench.data.audit.groups import identical_pairs, merged
-from bench.data.audit.store import audit_path, audit_verdict, groups_in_two_parts
+from bench.data.audit.groups import groups_in_two_parts, identical_pairs, merged
+from bench.data.audit.store import audit_path, audit_verdict
 from bench.data.registry import add, load
 from bench.data.splits import Split, split
 
