@@ -69,7 +69,7 @@ class Stop:
 
 
 @dataclass
-class Desk:
+class Driver:
     """What an executor takes cells from and brings them back to.
 
     Attributes:
