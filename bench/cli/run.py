@@ -105,4 +105,37 @@ def _conclude(console: Console, stored: Run, summary: Summary, as_json: bool) ->
     return 0 if summary.done == total else 1
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"run": run_command}
+def reproduce_command(
+    scale: Annotated[
+        str, typer.Option(help="laptop: 96 px, 12 epochs, one seed first; gpu: the paper's own.")
+    ] = "laptop",
+    weights: Weights = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/reproduction-SCALE when not given.")] = None,
+    device: DeviceName = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of a cell; 0: all cores.")] = 0,
+    progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the paper's tables 1 to 4 on every dataset that is available, best first, and set its figures beside ours.
+
+    An ordinary run: stop it and start it again; what is finished by then stands in reproduction.html and .md.
+
+    Example: `bench reproduce --scale laptop --weights mobilenet_v2.safetensors`
+    """
+    from bench.core.config import make_runtime
+    from bench.harness.reproduction import reproduction_plan
+
+    folder = out or Path("runs") / f"reproduction-{scale}"
+    runtime = make_runtime(device=device, threads=threads, progress=progress)
+    ended = run_plan(reproduction_plan(scale, weights, overrides), folder, runtime, dry_run, as_json)
+    if not dry_run:
+        from reports.reproduction import write_reproduction
+
+        for path in write_reproduction(folder):
+            typer.echo(path, err=as_json)
+    raise typer.Exit(ended)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"run": run_command, "reproduce": reproduce_command}

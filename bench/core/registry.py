@@ -83,6 +83,8 @@ class Registry(Generic[T]):
     def match(self, patterns: str) -> list[str]:
         """Expand "all" or comma-separated shell patterns to names, without repeats.
 
+        "all" leaves out the items that carry a `caution`: those are for whoever names them.
+
         Raises:
             UnknownName: when one of the patterns matches nothing.
         """
@@ -94,7 +96,7 @@ class Registry(Generic[T]):
 
     def _match_one(self, pattern: str) -> list[str]:
         if pattern == "all":
-            return list(self._items)
+            return [name for name, item in self._items.items() if not getattr(item, "caution", "")]
         hits = [name for name in self._items if fnmatch.fnmatchcase(name, pattern)]
         if not hits:
             self.get(pattern)

@@ -77,6 +77,7 @@ class Table:
         synthetic: drawn by code; said wherever its numbers stand.
         expected: how many images the complete dataset has, where that is known.
         notes: what was skipped or found odd while reading, a sentence each.
+        caution: why figures on it must not be believed, as its `DatasetSpec` says.
 
     Raises:
         UserError: for duplicate ids, columns of different length, fewer than two classes, or no image.
@@ -95,6 +96,7 @@ class Table:
     expected: int | None = None
     notes: tuple[str, ...] = ()
     paper_name: str = ""
+    caution: str = ""
 
     def __post_init__(self) -> None:
         _check(self)

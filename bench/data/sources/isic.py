@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.core.config import Protocol
@@ -46,6 +47,29 @@ def read_ham10000_balanced(path: Path, protocol: Protocol) -> Table:  # noqa: AR
         name, chosen, path, classes=MELANOMA_CLASSES, kind="skin", notes=notes, paper_name="HAM10000",
         expected=2 * sum(row.label == "melanoma" for row in every),
     )  # fmt: skip
+
+
+def read_ham10000_oversampled(path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a reader's signature
+    """HAM10000 as melanoma or not, melanomas repeated to as many rows as there are benign images.
+
+    The repeats are made before the split, so that `--split image` tests on copies of training images (reading row 10).
+    """
+    name = "ham10000-mel-oversampled"
+    every = oversampled(_as_melanoma(_ham_rows(name, path)))
+    melanomas = sum(row.label == "melanoma" for row in every)
+    note = f"{melanomas} rows of melanomas, repeated before the split to equal the benign images"
+    return assemble(
+        name, every, path, classes=MELANOMA_CLASSES, kind="skin", notes=(note,), paper_name="HAM10000",
+        expected=2 * (len(every) - melanomas),
+    )  # fmt: skip
+
+
+def oversampled(rows: Sequence[Row]) -> list[Row]:
+    """Every row, and further copies (`ID#2`, `ID#3`, ...) of the melanomas in turn until both classes are equal."""
+    melanomas = sorted((row for row in rows if row.label == "melanoma"), key=lambda row: _draw(row.id))
+    missing = sum(row.label == "benign" for row in rows) - len(melanomas)
+    turns = [(row, turn) for turn in range(2, 3 + missing // max(1, len(melanomas))) for row in melanomas]
+    return [*rows, *(replace(row, id=f"{row.id}#{turn}") for row, turn in turns[: max(0, missing)])]
 
 
 def balanced(rows: Sequence[Row]) -> list[Row]:

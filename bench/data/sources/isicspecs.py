@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.data.sources.isic import (
     read_ham10000,
     read_ham10000_balanced,
     read_ham10000_mel,
+    read_ham10000_oversampled,
     read_isic2018,
     read_isic2019,
 )
@@ -105,6 +108,16 @@ SPECS: tuple[DatasetSpec, ...] = (
         read_ham10000_balanced,
         "HAM10000",
         "row 10: the printed precision, recall and accuracy imply a prevalence of one half",
+    ),
+    replace(
+        _ham(
+            "ham10000-mel-oversampled",
+            "17804 rows: melanoma or not, melanomas repeated to equal the benign images",
+            read_ham10000_oversampled,
+            "HAM10000",
+            "row 10: the reading that the printed figures do not exclude",
+        ),
+        caution="melanomas repeated before the split",
     ),
     _ISIC2018,
     _ISIC2019,
