@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 import torchvision
 
+from bench.core.download import RemoteFile, download
 from bench.core.errors import UserError
 from models.backbones.registry import BACKBONES, Backbone, Published
 from models.heads.published import PublishedHead, PublishedHeadConfig
@@ -270,10 +271,8 @@ def _address_problem(url: str) -> str:
 def _download(url: str, path: Path) -> None:
     """Download to the place where torchvision keeps its weights; a file that is not whole never gets the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path), _expected_checksum(path) or None, progress=False)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise UserError(f"cannot download {url}: {error}; {_WAYS_OUT}") from error
+    digits = _expected_checksum(path)
+    download(RemoteFile(url, _WAYS_OUT, f"sha256:{digits}" if digits else ""), path)
     try:
         describe(path)
     except UserError:
