@@ -25,7 +25,8 @@ def test_the_listed_facts_hold(name: str) -> None:
         features = trunk(torch.empty(2, 3, size, size, device="meta"))
         assert features.ndim == 4
         assert features.shape[:2] == (2, backbone.channels)
-    assert torchvision.models.get_weight(str(backbone.weights)).name == "IMAGENET1K_V1"
+    if name != "efficientnet_lite0":  # whose weights come from a package
+        assert torchvision.models.get_weight(str(backbone.weights)).name == "IMAGENET1K_V1"
 
 
 def test_inception_takes_75_pixels_and_no_fewer() -> None:
