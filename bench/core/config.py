@@ -58,6 +58,9 @@ class Federation(_Frozen):
     delta: float = Field(1e-5, gt=0, lt=1, description="the delta at which epsilon is stated")
     secure_aggregation: bool = Field(False, description="SecAgg+: the server sees sums only")
     secure_range: float = Field(8.0, gt=0, description="SecAgg+ carries numbers within plus and minus this")
+    options: dict[str, dict[str, bool | int | float | str]] = Field(
+        {}, description="further settings of an algorithm, by its name"
+    )
 
 
 # What decides how the centralized twin trains: the clients' rate, and how many images the federated fit is expected to

@@ -48,6 +48,7 @@ class Registry(Generic[T]):
         self._group = group
         self._items: dict[str, T] = {}
         self._resolvers: dict[str, Callable[[str], T]] = {}
+        self._included: list[tuple[Registry[Any], Callable[[str, Any], T]]] = []
         self._loaded = group is None
 
     def register(self, name: str, item: T) -> T:
@@ -60,6 +61,10 @@ class Registry(Generic[T]):
     def resolver(self, prefix: str, resolve: Callable[[str], T]) -> None:
         """Let `prefix:REST` be answered by `resolve(REST)`; the prefix "@" gets every whole name with an @ in it."""
         self._resolvers[prefix] = resolve
+
+    def include(self, other: Registry[Any], convert: Callable[[str, Any], T]) -> None:
+        """Let every name of another registry, whenever it comes, be one here: the item is `convert(name, other's)`."""
+        self._included.append((other, convert))
 
     def names(self) -> list[str]:
         """Every registered name, in the order of registration."""
@@ -117,8 +122,10 @@ class Registry(Generic[T]):
         return f"no {self.noun} is called {name!r}; {hint} (`{self._listing}` names them all{prefixes})"
 
     def _load_entry_points(self) -> None:
-        if self._loaded:
-            return
-        self._loaded = True
-        for entry in entry_points(group=self._group or ""):
-            entry.load()(self)
+        if not self._loaded:
+            self._loaded = True
+            for entry in entry_points(group=self._group or ""):
+                entry.load()(self)
+        for other, convert in self._included:
+            for name in other.names():
+                self._items.setdefault(name, convert(name, other.get(name)))
