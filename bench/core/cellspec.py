@@ -13,7 +13,7 @@ CENTRALIZED = "centralized"
 # Fields of a cell that came after identity version 1, by dotted name ("protocol.federated.name"), each with its default
 # of the day it came. A field that stands at it is left out of the key, so that it orphans no cell stored before. A line
 # is frozen: it stays as it is even when the field's own default changes.
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {"protocol.federated.options": {}}
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,12 @@ class CellSpec:
         return f"{self.model} · {self.dataset} · {self.split} · {self.regime} · seed {self.seed}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as JSON values, federated settings only where they matter."""
+        """The fields as JSON values, federated settings and an algorithm's options only where they matter."""
         excluded = {"federated"} if self.regime == CENTRALIZED else set()
         protocol = self.protocol.model_dump(mode="json", exclude=excluded)
+        if "federated" in protocol:
+            options = protocol["federated"]["options"]
+            protocol["federated"]["options"] = {name: own for name, own in options.items() if name == self.regime}
         names = ("model", "dataset", "split", "regime", "seed")
         return {**{name: getattr(self, name) for name in names}, "protocol": protocol}
 

@@ -51,6 +51,7 @@ class Registry(Generic[T]):
         self._items: dict[str, T] = {}
         self._resolvers: dict[str, Callable[[str], T]] = {}
         self._groups: dict[str, Callable[[str], list[str]]] = {}
+        self._included: list[tuple[Registry[Any], Callable[[str, Any], T]]] = []
         self._loaded = group is None
 
     def register(self, name: str, item: T) -> T:
@@ -67,6 +68,10 @@ class Registry(Generic[T]):
     def group(self, prefix: str, members: Callable[[str], list[str]]) -> None:
         """Let the pattern `prefix:REST` stand for the names `members(REST)`, which raises UnknownName for none."""
         self._groups[prefix] = members
+
+    def include(self, other: Registry[Any], convert: Callable[[str, Any], T]) -> None:
+        """Let every name of another registry, whenever it comes, be one here: the item is `convert(name, other's)`."""
+        self._included.append((other, convert))
 
     def names(self) -> list[str]:
         """Every registered name, in the order of registration."""
@@ -127,8 +132,10 @@ class Registry(Generic[T]):
         return f"no {self.noun} is called {name!r}; {hint} (`{self._listing}` names them all{prefixes})"
 
     def _load_entry_points(self) -> None:
-        if self._loaded:
-            return
-        self._loaded = True
-        for entry in entry_points(group=self._group or ""):
-            entry.load()(self)
+        if not self._loaded:
+            self._loaded = True
+            for entry in entry_points(group=self._group or ""):
+                entry.load()(self)
+        for other, convert in self._included:
+            for name in other.names():
+                self._items.setdefault(name, convert(name, other.get(name)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core.registry import Registry, imported
+from federated.algorithms.registry import ALGORITHMS
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,4 @@ _register(
     "federated.simulation.fit:twin",
 )
 _register("local", "each client trains alone; the median client answers", "federated.simulation.local_only:fit")
-for _name, _summary in {
-    "fedavg": "weighted mean of the clients' models (the paper's algorithm 1 with SGD)",
-    "fedavg-svrg": "the paper's algorithm 1 with SVRG at the clients",
-    "fedprox": "FedAvg with a pull to the round's model",
-    "fedavgm": "momentum at the server",
-    "fedadam": "Adam at the server",
-    "fedyogi": "Yogi at the server",
-    "fedadagrad": "Adagrad at the server",
-    "scaffold": "control variates against client drift",
-    "fednova": "updates normalized by the clients' numbers of steps",
-    "fedbn": "FedAvg; BatchNorm layers stay with the clients",
-    "fedmedian": "coordinate-wise median, against hostile clients",
-    "fedtrimmedavg": "coordinate-wise trimmed mean, against hostile clients",
-    "krum": "the one model nearest to the others, against hostile clients",
-}.items():
-    _register(_name, _summary, "federated.simulation.fit:fit")
+REGIMES.include(ALGORITHMS, lambda name, found: RegimeSpec(name, found.summary, "federated.simulation.fit:fit"))

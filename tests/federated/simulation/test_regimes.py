@@ -16,7 +16,7 @@ from bench.core.config import Federation
 from bench.core.errors import UserError
 from bench.data.loader import Part
 from bench.measure.clients import CLIENT_COLUMNS
-from federated.algorithms.registry import RECIPES
+from federated.algorithms.registry import ALGORITHMS
 from federated.data.shares import share_out
 from federated.simulation import local_only as alone
 from federated.simulation.fit import fit
@@ -38,7 +38,7 @@ def is_healthy(context: FitContext) -> bool:
     return positive and all(bool(torch.isfinite(t).all()) for t in state(context).values())
 
 
-@pytest.mark.parametrize("regime", list(RECIPES))
+@pytest.mark.parametrize("regime", ALGORITHMS.names())
 def test_every_regime_trains(make_context: Make, regime: str) -> None:
     context = make_context(regime, images=120, protocol={"epochs": 6}, server_learning_rate=None)
     outcome = fit(context)
