@@ -16,10 +16,10 @@ from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
-from federated.server.client_manager import Roster
+from federated.server.client_manager import ClientManager
 from federated.server.losses import ClientFailed, Loss, history_notes, written
 from federated.server.rounds import Hooks, Rounds
-from federated.settings import course_of, work_of
+from federated.settings import round_settings_of, work_of
 from federated.simulation.fit import Simulation, drive, fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.gradient import FitContext
@@ -136,12 +136,12 @@ class Lossy(InProcessGrid):
 def run_on_network(simulation: Simulation, grid: InProcessGrid, network: bool = True) -> Progress:
     """The rounds as a deployment runs them."""
     context = simulation.context
-    roster = Roster(simulation.clients, simulation.packing.resident_digest(), network=network)
-    roster.gather(grid)
+    manager = ClientManager(simulation.clients, simulation.packing.resident_digest(), network=network)
+    manager.gather(grid)
     algorithm = algorithm_of(context.regime, simulation.federation)
-    aggregator = Aggregator(algorithm, roster.total_examples(), simulation.clients)
+    aggregator = Aggregator(algorithm, manager.total_examples(), simulation.clients)
     work = work_of(algorithm, context.fit_seed)
-    rounds = Rounds(grid, roster, aggregator, work, course_of(context.protocol, timeout=60))
+    rounds = Rounds(grid, manager, aggregator, work, round_settings_of(context.protocol, timeout=60))
     return rounds.run(simulation.start(), Hooks())
 
 
