@@ -10,13 +10,13 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
 
 Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
-BatchNormPolicy = Literal["average", "local", "frozen", "group"]
+BatchNormPolicy = Literal["average", "personal", "frozen", "group"]
 Compression = Literal["none", "float16", "int8", "topk"]
 
 
@@ -65,6 +65,13 @@ class Federation(_Frozen):
     options: dict[str, dict[str, bool | int | float | str]] = Field(
         {}, description="further settings of an algorithm, by its name"
     )
+
+    @field_validator("batch_norm", mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if value == "local":
+            raise ValueError("the policy local is called personal now")
+        return value
 
 
 # What decides how the centralized twin trains: the clients' rate, and how many images the federated fit is expected to

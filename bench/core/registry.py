@@ -52,6 +52,7 @@ class Registry(Generic[T]):
         self._resolvers: dict[str, Callable[[str], T]] = {}
         self._groups: dict[str, Callable[[str], list[str]]] = {}
         self._included: list[tuple[Registry[Any], Callable[[str, Any], T]]] = []
+        self._renamed: dict[str, str] = {}
         self._loaded = group is None
 
     def register(self, name: str, item: T) -> T:
@@ -72,6 +73,10 @@ class Registry(Generic[T]):
     def include(self, other: Registry[Any], convert: Callable[[str, Any], T]) -> None:
         """Let every name of another registry, whenever it comes, be one here: the item is `convert(name, other's)`."""
         self._included.append((other, convert))
+
+    def rename(self, old: str, new: str) -> None:
+        """Tell whoever asks for a name of before what it is called now."""
+        self._renamed[old] = new
 
     def names(self) -> list[str]:
         """Every registered name, in the order of registration."""
@@ -127,6 +132,8 @@ class Registry(Generic[T]):
         return None
 
     def _unknown(self, name: str) -> str:
+        if name in self._renamed:
+            return f"the {self.noun} {name!r} is called {self._renamed[name]!r} now"
         hint = near_matches(name, self._items)
         prefixes = "".join(f", or {prefix}:NAME" for prefix in self._resolvers if prefix not in _SIGNS)
         return f"no {self.noun} is called {name!r}; {hint} (`{self._listing}` names them all{prefixes})"

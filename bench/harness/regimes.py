@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bench.core.cellspec import LOCAL_ONLY
 from bench.core.registry import Registry, imported
 from federated.algorithms.registry import ALGORITHMS
 
@@ -41,5 +42,6 @@ _register(
     "all data in one place, with the clients' optimizer and number of images seen",
     "federated.simulation.fit:twin",
 )
-_register("local", "each client trains alone; the median client answers", "federated.simulation.local_only:fit")
+_register(LOCAL_ONLY, "each client trains alone; the median client answers", "federated.simulation.local_only:fit")
+REGIMES.rename("local", LOCAL_ONLY)
 REGIMES.include(ALGORITHMS, lambda name, found: RegimeSpec(name, found.summary, "federated.simulation.fit:fit"))

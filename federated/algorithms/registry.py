@@ -66,7 +66,7 @@ def _check_private(algorithm: Algorithm) -> None:
     if algorithm.batch_norm_policy() == "average":
         raise UserError(
             "running statistics would leave the clients without noise: with privacy set federated.batch_norm to "
-            "local, frozen or group"
+            "personal, frozen or group"
         )
     if federation.privacy == "central" and federation.secure_aggregation:
         raise UserError("privacy central clips single updates, which secure_aggregation hides; choose privacy local")

@@ -10,4 +10,4 @@ class FedBN(Algorithm):
 
     name = "fedbn"
     summary = "FedAvg; BatchNorm layers stay with the clients"
-    batch_norm = "local"
+    batch_norm = "personal"
