@@ -141,12 +141,7 @@ class Run:
 
     def cell(self, key: str, spec: dict[str, Any]) -> StoredCell:
         """Read one cell; whatever is wrong with its files becomes its status."""
-        folder = self.folder(key)
-        if (folder / RESULT).is_file():
-            return _read_result(key, folder, spec)
-        if (folder / FAILURE).is_file():
-            return _read_failure(key, folder, spec)
-        return StoredCell(key, folder, spec, "missing", None, "not run yet")
+        return read_cell(key, self.folder(key), spec)
 
     def cells(self) -> list[StoredCell]:
         """Every planned cell, in the plan's order."""
@@ -157,6 +152,19 @@ class Run:
         import pandas as pd
 
         return pd.DataFrame([row(cell) for cell in self.cells()])
+
+
+def read_cell(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
+    """Read a cell's folder; whatever is wrong with its files becomes its status.
+
+    Args:
+        spec: what the plan says of it; empty: what its result says.
+    """
+    if (folder / RESULT).is_file():
+        return _read_result(key, folder, spec)
+    if (folder / FAILURE).is_file():
+        return _read_failure(key, folder, spec)
+    return StoredCell(key, folder, spec, "missing", None, "not run yet")
 
 
 def is_done(folder: Path) -> bool:
