@@ -83,6 +83,11 @@ class Registry(Generic[T]):
         self._load_entry_points()
         return list(self._items)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a name is registered; what a resolver would answer does not count."""
+        self._load_entry_points()
+        return name in self._items
+
     def get(self, name: str) -> T:
         """Return the item of a name.
 
