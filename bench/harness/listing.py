@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from bench.core.config import Protocol, Runtime
+from bench.measure.columns import names_of
 from models.backbones.registry import BACKBONES, effective_size
 from models.literature.system import Publication
 from models.registry import MODELS
 
 PROFILE_COLUMNS = [
-    "model", "image_size", "params_m", "macs_m", "flops_m", "activations_m", "train_batch_ms", "infer_batch_ms",
-    "batch_size", "precision", "device",
+    "model", "image_size", *names_of("cost"), *names_of("time", level=1), "batch_size", "precision", "device",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.atomic import replacing, write_json
+from bench.core.cellspec import with_todays_words
 from bench.core.errors import UserError
 from bench.measure.statistics.methods import interval_method
 
@@ -48,7 +49,7 @@ class StoredCell:
     """A cell as its folder holds it.
 
     Attributes:
-        spec: model, dataset, split, regime, protocol, seed.
+        spec: model, dataset, split, regime, protocol, seed, in today's words.
         problem: why the status is not "done"; "" when it is.
     """
 
@@ -58,6 +59,9 @@ class StoredCell:
     status: Status
     result: dict[str, Any] | None
     problem: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", with_todays_words(self.spec))
 
     def predictions(self) -> pa.Table:
         """One row a test image: image_id, group, site, label, p_CLASS... Raises UserError when it cannot be read."""
