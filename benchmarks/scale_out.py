@@ -3,15 +3,12 @@
     python benchmarks/scale_out.py overhead --out /tmp/scale
     python benchmarks/scale_out.py speedup --datasets br35h --out /tmp/scale
     python benchmarks/scale_out.py loss --datasets br35h --out /tmp/scale
-    python benchmarks/scale_out.py devices --datasets br35h --out /tmp/scale --count 2
 
 `overhead` runs many cells of a fraction of a second on one worker: what lies between the first cell's begin and the
 last one's end, less the cells' own time, is the executor's. `speedup` runs cells of some seconds on one and on two
 workers of one thread each. `loss` kills one of three Ray machines on loopback in the middle and compares the results
-with those of one process. Every run must leave the same figures, bit for bit. `devices` trains one cell on one device
-and on `--count` of them (`--device cuda`: GPUs; on a CPU that many processes share the cores that one had), which is
-the same to rounding but for dropout and, on CPUs, BatchNorm. With `--device cuda` the workers of `speedup` share one
-GPU.
+with those of one process. Every run must leave the same figures, bit for bit. With `--device cuda` the
+workers of `speedup` share one GPU.
 """
 
 from __future__ import annotations
@@ -186,35 +183,19 @@ def loss(asked: argparse.Namespace) -> bool:
     return found == whole and len(clock.lost) > 0
 
 
-def devices(asked: argparse.Namespace) -> bool:
-    plan = plan_of([*SLOW, "epochs=3"], "deepmedix", asked.datasets, 1)
-    cores = len(os.sched_getaffinity(0))
-    for count in (1, asked.count):
-        clock = Clock()
-        runtime = {"threads": cores, "devices": count, "device": asked.device}
-        (cell,) = run(plan, asked.out / f"devices{count}", "serial", 1, clock, **runtime).values()
-        rows = Run.open(asked.out / f"devices{count}").cells()[0].history().to_pylist()
-        epochs = ", ".join(f"{row['seconds']:.1f}" for row in rows)
-        accuracy = cell["metrics"]["accuracy"]
-        print(f"{count} devices: {clock.span:.1f} s for the cell, epochs of {epochs} s, accuracy {accuracy:.3f}")
-    return True
-
-
 def main() -> int:
     """Print the figures; 0 when every run left the same ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["overhead", "speedup", "loss", "devices"])
+    parser.add_argument("what", choices=["overhead", "speedup", "loss"])
     parser.add_argument("--datasets", default="phantom-brain")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--count", type=int, default=2, help="devices of one cell")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    equal = {"overhead": overhead, "speedup": speedup, "loss": loss, "devices": devices}[asked.what](asked)
-    if asked.what != "devices":
-        print(f"equal bit for bit: {equal}")
+    equal = {"overhead": overhead, "speedup": speedup, "loss": loss}[asked.what](asked)
+    print(f"equal bit for bit: {equal}")
     return 0 if equal else 1
 
 

@@ -41,7 +41,6 @@ def run_command(
     jobs: Annotated[int, typer.Option(min=1, help="local: cells side by side, a process each.")] = 1,
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
-    devices: Annotated[int, typer.Option(min=1, help="Devices that train one centralized cell together (DDP).")] = 1,
     analyses: Annotated[
         str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
     ] = None,
@@ -56,7 +55,7 @@ def run_command(
     from bench.core.config import make_runtime
 
     recipe = asked_protocol(protocol, overrides, weights)
-    placement = {"executor": executor, "jobs": jobs, "address": address, "per_gpu": per_gpu, "devices": devices}
+    placement = {"executor": executor, "jobs": jobs, "address": address, "per_gpu": per_gpu}
     runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 

@@ -127,7 +127,6 @@ class Runtime(_Frozen):
     jobs: int = Field(1, ge=1, le=256, description="local: cells that run side by side, in a process each")
     address: str | None = Field(None, description="ray: the cluster's address; none: a cluster of this machine alone")
     per_gpu: int = Field(1, ge=1, le=64, description="ray: cells that share one GPU")
-    devices: int = Field(1, ge=1, le=64, description="devices that one centralized cell is trained on")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

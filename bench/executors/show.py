@@ -8,7 +8,6 @@ from contextlib import ExitStack
 
 from rich.console import Console
 
-from bench.core.cellspec import CENTRALIZED
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.core.output import counted
@@ -33,12 +32,6 @@ def refuse_contradictions(plan: Plan, runtime: Runtime, stored: Run) -> None:
     if runtime.executor == "local" and (runtime.address or runtime.per_gpu > 1):
         option = "--address" if runtime.address else "--per-gpu"
         raise UserError(f"{option} needs --executor ray; on this machine alone, --jobs N runs N cells side by side")
-    if runtime.devices > 1:
-        if runtime.jobs > 1 or runtime.per_gpu > 1:
-            raise UserError("--devices gives one cell several devices; take away --jobs and --per-gpu")
-        federated = sorted({cell.spec.regime for cell in plan.cells} - {CENTRALIZED})
-        if federated:
-            raise UserError(f"--devices is for centralized cells, not {federated[0]}; use --regimes centralized")
     # On a cluster the devices are the workers'; it is looked at when it is joined.
     protocols = {cell.spec.protocol for cell in unfinished(plan, stored)} if runtime.executor == "local" else set()
     if protocols:

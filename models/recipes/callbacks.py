@@ -94,7 +94,7 @@ class History(Callback):
         """Tell of the batch; leave when asked to."""
         if self._should_stop():
             raise Interrupted
-        images = len(batch[1]) * trainer.world_size
+        images = len(batch[1])
         self._images += images
         if batch_idx + 1 == trainer.num_training_batches:
             # Validation follows within the epoch; what a GPU has been told it has not done yet.
@@ -149,14 +149,9 @@ class BestCheckpoint(Checkpoint):
         accuracy = pl_module.val_tally.means()[1]
         if self.is_better(accuracy):
             self.best_accuracy, self.best_epoch = accuracy, trainer.current_epoch
-            if trainer.is_global_zero:
-                self._save_best(pl_module)
-        if trainer.is_global_zero:
-            with replacing(self._folder / LAST) as temporary:
-                trainer.save_checkpoint(temporary)
-        else:
-            # Every process must call it; only the first one writes.
-            trainer.save_checkpoint(self._folder / LAST)
+            self._save_best(pl_module)
+        with replacing(self._folder / LAST) as temporary:
+            trainer.save_checkpoint(temporary)
 
     def is_better(self, accuracy: float) -> bool:
         """Whether an epoch's validation accuracy is the best so far."""

@@ -23,7 +23,6 @@ from bench.core.config import Protocol
 from bench.data.loader import Part
 from models.network import Network
 from models.predictor import Card, NetworkPredictor, Predictor
-from models.recipes import ddp
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
 from models.recipes.callbacks import BEST, LAST, STATE, BestCheckpoint, History, Interrupted, OnEvent, Schedule
 from models.recipes.classifier import Classifier
@@ -52,7 +51,6 @@ class FitContext:
         data_seed, fit_seed: of the batches, and of dropout.
         folder: where the state to resume from and the best weights are written.
         micro_batches: in how many pieces a batch is to be computed (more than 1 after running out of memory).
-        devices: how many devices share each batch of a centralized fit.
     """
 
     model: ModelSpec
@@ -70,7 +68,6 @@ class FitContext:
     on_event: OnEvent = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
-    devices: int = 1
 
     @property
     def num_classes(self) -> int:
@@ -140,7 +137,6 @@ def fit(context: FitContext) -> FitOutcome:
 
     Raises:
         Interrupted: when asked to stop; the last finished epoch is saved.
-        UserError: there are several devices, and they are not there or cannot share the batches.
     """
     quiet()
     start = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
@@ -148,41 +144,32 @@ def fit(context: FitContext) -> FitOutcome:
     chosen = [Schedule(context.protocol), _early_stopping(context.protocol), best]
     history = _train(context, chosen)
     columns = {"best_epoch": float(best.best_epoch), "epochs_run": float(len(history.rows))}
-    size = context.batch_size if context.devices == 1 else ddp.batch_size(context)
-    in_pieces = pieces_notes(size, context.pieces, has_batch_norm(context.module))
-    outcome = FitOutcome(history.rows, context.predictor(), columns, [*ddp.notes(context), *in_pieces])
+    in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
+    outcome = FitOutcome(history.rows, context.predictor(), columns, in_pieces)
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
 
 
 def _train(context: FitContext, callbacks: list[Callback]) -> History:
     """Run the epochs that are left, then put the kept weights into the context's module and into its folder."""
     history = History(context.on_event, context.should_stop)
-    if context.devices == 1:
-        classifier = Classifier(
-            context.module,
-            context.protocol,
-            context.train_batches,
-            context.val_batches,
-            context.fit_seed,
-            context.batch_size / context.pieces,
-        )
-        run_epochs(context, classifier, [history, *callbacks])
-    else:
-        for callback, state in zip([history, *callbacks], ddp.train(context, callbacks), strict=True):
-            callback.load_state_dict(state)
+    classifier = Classifier(
+        context.module,
+        context.protocol,
+        context.train_batches,
+        context.val_batches,
+        context.fit_seed,
+        context.batch_size / context.pieces,
+    )
+    _run_epochs(context, classifier, [history, *callbacks])
     context.module.load_state_dict(load_file(context.folder / BEST))
     return history
 
 
-def run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Callback], **placing: Any) -> None:
-    """Have Lightning run the epochs that are left, from `last.ckpt` where the folder holds one.
-
-    Args:
-        placing: arguments of the Trainer that say where it computes, in place of the context's device.
-    """
+def _run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Callback]) -> None:
+    """Have Lightning run the epochs that are left, from `last.ckpt` where the folder holds one."""
     last = context.folder / LAST
     with cpu_threads(context):
-        trainer = _trainer(context, callbacks, **placing)
+        trainer = _trainer(context, callbacks)
         try:
             trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SIGTERMException as error:
@@ -215,12 +202,12 @@ def _early_stopping(protocol: Protocol) -> EarlyStopping:
     return _Patience("val_accuracy", mode="max", patience=patience, check_on_train_epoch_end=True)
 
 
-def _trainer(context: FitContext, callbacks: list[Callback], **placing: Any) -> pl.Trainer:
+def _trainer(context: FitContext, callbacks: list[Callback]) -> pl.Trainer:
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[context.protocol.precision]
     device = context.device
-    placing = {"devices": [device.index or 0] if device.type == "cuda" else 1, **placing}
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index or 0] if device.type == "cuda" else 1,
         precision=precision,
         max_epochs=context.protocol.epochs,
         accumulate_grad_batches=context.pieces,
@@ -231,7 +218,6 @@ def _trainer(context: FitContext, callbacks: list[Callback], **placing: Any) -> 
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=context.folder,
-        **placing,
     )
 
 

@@ -112,8 +112,6 @@ def test_what_cannot_run_on_a_cluster_is_said_before_the_first_cell(grid: Any, t
         (["--executor", "ray", "--jobs", "2"], "--jobs is for --executor local"),
         (["--address", "head:6379"], "--address needs --executor ray"),
         (["--per-gpu", "2"], "--per-gpu needs --executor ray"),
-        (["--jobs", "2", "--devices", "2"], "take away --jobs and --per-gpu"),
-        (["--devices", "2"], "--devices is for centralized cells, not fedavg"),
         (["--executor", "slurm"], "--executor 'slurm': input should be 'local' or 'ray'"),
     ],
 )

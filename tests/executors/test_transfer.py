@@ -208,8 +208,6 @@ def test_what_a_cell_asks_for(grid: Any) -> None:
     assert (wanted.cpus, wanted.gpus) == (3, 0)
     assert wanted.memory == pytest.approx(1.2 * GIB + 4 * tensors, abs=64)
     assert resources_for(cell, 2, Runtime(per_gpu=4), gpu=True).gpus == 0.25
-    assert resources_for(cell, 2, Runtime(devices=4), gpu=True).gpus == 4
-    assert resources_for(cell, 2, Runtime(devices=4, threads=2), gpu=False).cpus == 8
 
 
 def test_a_driver_gives_each_cell_once_and_a_returned_one_first(grid: Any, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ class Cluster:
             if wanted is not None and not most_on_one_machine(wanted, self._machines):
                 raise UserError(
                     f"{cell.spec.name} asks for {wanted}, and no machine of the Ray cluster has that "
-                    f"({_described(self._machines)}); use a larger machine, or a smaller batch, --threads or --devices"
+                    f"({_described(self._machines)}); use a larger machine, a smaller batch or fewer --threads"
                 )
         if not self.gpu and any(cell.spec.protocol.precision != "32" for cell in self._driver.plan.cells):
             raise UserError("16-bit precision runs on GPUs only, and the Ray cluster has none; use --set precision=32")

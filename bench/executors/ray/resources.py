@@ -60,8 +60,8 @@ def resources_for(cell: PlannedCell, classes: int, runtime: Runtime, gpu: bool) 
     memory = int(_BASE_BYTES + _BYTES * 1e6 * tensors)
     cpus = max(1, runtime.threads)
     if not gpu:
-        return Resources(cpus * runtime.devices, 0.0, memory * runtime.devices)
-    return Resources(cpus, float(runtime.devices) if runtime.devices > 1 else 1 / runtime.per_gpu, memory)
+        return Resources(cpus, 0.0, memory)
+    return Resources(cpus, 1 / runtime.per_gpu, memory)
 
 
 def most_on_one_machine(wanted: Resources, machines: Iterable[Mapping[str, float]]) -> int:
