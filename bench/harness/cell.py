@@ -36,6 +36,7 @@ from models.recipes.batches import EvalBatches
 from models.recipes.callbacks import LAST
 from models.recipes.gradient import FitContext, FitData, FitOutcome, probabilities
 from models.recipes.refit import FOLDER as REFIT
+from models.recipes.state import again_from_the_start
 
 
 def run_cell(job: CellJob) -> None:
@@ -58,7 +59,7 @@ def _run_cell(job: CellJob) -> None:
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = cell_data(job.source, network, preparation(job.source, device))
-    outcome, fitted = fit_with_less_memory(job, context_of(job, network, data.fit, device))
+    outcome, fitted = fit_from_state(job, context_of(job, network, data.fit, device))
     job.on_event({"event": "measuring"})
     predicted = probabilities(fitted.module, EvalBatches(data.test, fitted.prepare))
     write_outputs(job, outcome, data.test, predicted)
@@ -106,6 +107,17 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         micro_batches=job.micro_batches,
         devices=job.runtime.devices,
     )
+
+
+def fit_from_state(job: CellJob, context: FitContext) -> tuple[FitOutcome, FitContext]:
+    """Fit, from what a killed attempt left where it can be used; a damaged or foreign state is set aside and noted."""
+
+    def anew() -> tuple[FitOutcome, FitContext]:
+        network = initial_network(job.planned, context.num_classes, context.device)
+        return fit_with_less_memory(job, replace(context, network=network))
+
+    (outcome, fitted), note = again_from_the_start(job.folder, lambda: fit_with_less_memory(job, context), anew)
+    return replace(outcome, notes=[*outcome.notes, *([note] if note else [])]), fitted
 
 
 def fit_with_less_memory(job: CellJob, context: FitContext) -> tuple[FitOutcome, FitContext]:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.core.atomic import replacing
+from bench.core.errors import DamagedState, UserError
 from bench.core.identity import derive_seed
+from bench.core.schema import read_arrays
 from federated.client import training as local
 from federated.client.gradients import ClientData, Correction, control, proximal
 from federated.client.training import Work
@@ -67,8 +69,10 @@ class FolderStore:
         earlier = [number for number in self._rounds() if number < before]
         if not earlier:
             return {}
-        with np.load(self._path(max(earlier)), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        try:
+            return read_arrays(self._path(max(earlier)), "start the federated fit anew")
+        except UserError as error:
+            raise DamagedState(str(error)) from error
 
     def save(self, round_number: int, arrays: Arrays, best: int) -> None:
         """Keep the arrays of this round, of the one before and of the best."""
@@ -82,7 +86,11 @@ class FolderStore:
         return self.folder / f"round-{round_number}.npz"
 
     def _rounds(self) -> list[int]:
-        return [int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.npz")]
+        return [
+            int(number)
+            for path in self.folder.glob("round-*.npz")
+            if (number := path.stem.removeprefix("round-")).isdecimal()
+        ]
 
 
 def _worth_keeping(rounds: list[int], current: int, best: int) -> set[int]:
