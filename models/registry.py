@@ -8,22 +8,22 @@ with this module's `MODELS` and registers a `ModelSpec` there. A backbone or a h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UnknownName, UserError
 from bench.core.identity import derive_seed, without_defaults
 from bench.core.registry import Registry, near_matches
 from models import deepmedix
 from models.backbones.registry import BACKBONES
-from models.baselines import BASELINES, OWN_CLASSIFIER
-from models.heads.dense import HeadSpec, LinearHeadConfig
-from models.heads.published import DEPARTURES, PublishedHeadConfig, published_head
-from models.network import Network
+from models.baselines import BASELINES, DEPARTURES, OWN_CLASSIFIER
+from models.heads.config import HeadSpec, LinearHeadConfig, PublishedHeadConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.network import Network
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class ModelSpec:
         summary: one line for the listing: what it is, or what it changes.
         family: "deepmedix", "baseline", "combination", or a third party's own word.
         paper_name: what the DeepMediX paper calls it ("Model-3"), if it does.
+        recipe: the name of the way in which it is fitted, in `RECIPES` (models/recipes/registry.py).
+        options: plain values for the recipe.
         departure: how a baseline differs from the published network, beyond its new last layer.
+        caution: why its figures must not be believed; such a model is no part of `all`, and its rows carry the words.
     """
 
     name: str
@@ -47,6 +50,9 @@ class ModelSpec:
     family: str = "other"
     paper_name: str = ""
     departure: str = ""
+    recipe: str = "gradient"
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    caution: str = ""
 
     def build(self, num_classes: int) -> Network:
         """Build the network with random weights, which depend on the state of torch's default generator alone.
@@ -59,6 +65,10 @@ class ModelSpec:
         """
         if num_classes < 2:
             raise UserError(f"{self.name} cannot be built for {num_classes} class: a classifier needs two or more")
+        import torch
+
+        from models.network import Network
+
         backbone = BACKBONES.get(self.backbone)
         seed = int(torch.randint(2**31 - 1, (), device="cpu"))
         trunk = _built_under(derive_seed("backbone", seed), backbone.build)
@@ -69,11 +79,18 @@ class ModelSpec:
         """What a cell's key depends on, as plain values; summaries that only people read are left out."""
         fields = without_defaults(dataclasses.asdict(self.head), self.head.added)
         head = {"type": type(self.head).__qualname__, **fields}
-        return {"name": self.name, "backbone": self.backbone, "head": head}
+        # Left out at their defaults: models were stored before they could choose.
+        fitted = without_defaults({"recipe": self.recipe, "options": dict(self.options)}, _FITTED)
+        return {"name": self.name, "backbone": self.backbone, "head": head, **fitted}
+
+
+_FITTED: dict[str, Any] = {"recipe": "gradient", "options": {}}
 
 
 def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
     """Build with the default generator set to a seed, and put it back as it was."""
+    import torch
+
     state = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(seed)
@@ -115,6 +132,8 @@ def _combination(name: str) -> ModelSpec:
 def _from_torchvision(name: str) -> ModelSpec:
     full_name = f"torchvision:{name}"
     BACKBONES.get(full_name)
+    from models.heads.published import published_head
+
     summary = f"{full_name} with a new last layer"
     return ModelSpec(full_name, full_name, published_head(name), summary, "baseline", "", DEPARTURES.get(name, ""))
 

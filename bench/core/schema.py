@@ -12,7 +12,6 @@ import stat
 import tomllib
 import zipfile
 import zlib
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MOST_TEXT, MOST_ROWS, MOST_ARRAYS = 2**28, 50_000_000, 2**36
 _NUMBERS = "biuf"
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 # What zipfile and NumPy raise for bytes that are no archive or no array; MemoryError for one that claims to be endless.
 _DAMAGED = (
     OSError, ValueError, KeyError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError, RuntimeError,
@@ -166,9 +166,11 @@ def refuse_links_out(folder: Path, mend: str) -> None:
                 _refuse(path, "is a symbolic link that leads out of the folder", mend)
 
 
-@cache
 def _adapter(schema: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(schema)
+    # Made once a type: it compiles the type into a validator.
+    if schema not in _ADAPTERS:
+        _ADAPTERS[schema] = TypeAdapter(schema)
+    return _ADAPTERS[schema]
 
 
 def _no_number(text: str) -> NoReturn:

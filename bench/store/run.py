@@ -1,8 +1,9 @@
 """The run folder: one sub-folder a cell, every file written atomically, read back as one table.
 
 runs/NAME/plan.json, environment.json
-runs/NAME/cells/KEY/cell.json, history.parquet, predictions.parquet, best.safetensors,
-                    result.json (written last: a cell is done when it is there), failure.json, last.ckpt
+runs/NAME/cells/KEY/cell.json, history.parquet, predictions.parquet, predictor/,
+                    result.json (written last: a cell is done when it is there), failure.json
+                    (while it runs: last.ckpt, best.safetensors, ...: the fit's own state)
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ SCHEMA = 1
 PLAN, ENVIRONMENT = "plan.json", "environment.json"
 CELL, RESULT, FAILURE = "cell.json", "result.json", "failure.json"
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
+PREDICTOR = "predictor"
 
-_MADE_AGAIN = "delete its cell's result.json and run again"
+MADE_AGAIN = "delete its cell's result.json and run again"
 Status = Literal["done", "failed", "missing", "corrupt"]
 # What rounds called the figures over their clients' validation images before the names said so.
 _EARLIER_HISTORY = {
@@ -61,11 +63,11 @@ class StoredCell:
 
     def predictions(self) -> pa.Table:
         """One row a test image: image_id, group, site, label, p_CLASS... Raises UserError when it cannot be read."""
-        return read_table(self.folder / PREDICTIONS, _MADE_AGAIN)
+        return read_table(self.folder / PREDICTIONS, MADE_AGAIN)
 
     def history(self) -> pa.Table:
         """One row an epoch or round. Raises UserError when it cannot be read."""
-        table = read_table(self.folder / HISTORY, _MADE_AGAIN)
+        table = read_table(self.folder / HISTORY, MADE_AGAIN)
         return table.rename_columns([_EARLIER_HISTORY.get(name, name) for name in table.column_names])
 
 

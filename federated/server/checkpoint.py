@@ -101,7 +101,7 @@ def load(path: Path, start: Progress) -> Progress:
     Raises:
         DamagedState: a file that is damaged, of another layout or of another model.
     """
-    if not path.is_file():
+    if not path.exists():
         return start
     try:
         arrays = read_arrays(path, _ANEW)

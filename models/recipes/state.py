@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -19,6 +19,7 @@ from bench.core.schema import MOST_ARRAYS, check_regular
 from bench.store.run import CELL, FAILURE
 from models.recipes.callbacks import Interrupted
 
+T = TypeVar("T")
 SET_ASIDE = "set-aside"
 
 
@@ -84,7 +85,7 @@ def going_on(path: Path, callback: Started) -> Iterator[None]:
         raise DamagedState(f"{path} is no state of this fit ({type(error).__name__}: {_line(error)})") from error
 
 
-def again_from_the_start(folder: Path, attempt: Callable[[], Any], anew: Callable[[], Any]) -> tuple[Any, str]:
+def again_from_the_start(folder: Path, attempt: Callable[[], T], anew: Callable[[], T]) -> tuple[T, str]:
     """Go on with a fit; where its state cannot be used, set the state aside and begin anew.
 
     Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, FiniteFloat, with_config
 from typing_extensions import TypedDict
@@ -36,8 +36,8 @@ class _Trial(TypedDict):
     state: str
     params: dict[str, Any]
     values: list[FiniteFloat] | None
-    steps: list[list[int | FiniteFloat]]
-    seconds: FiniteFloat | None
+    steps: NotRequired[list[list[int | FiniteFloat]]]
+    seconds: NotRequired[FiniteFloat | None]
 
 
 @with_config(ConfigDict(extra="allow"))

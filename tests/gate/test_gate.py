@@ -180,7 +180,8 @@ def test_the_baseline_is_small_diffable_and_keeps_decisions(make: Make, tmp_path
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "there is no baseline"), ("{}", "schema: field required"), ('{"schema": 9, "cells": {}}', "no baseline of this version"), ("no json", "cannot be read"),
+    [(None, "there is no baseline"), ("{}", "schema: field required"),
+     ('{"schema": 9, "cells": {}}', "no baseline of this version"), ("no json", "cannot be read"),
      ('{"schema": 1, "cells": {"a": {"metrics": {}}}}', "damaged")],
 )  # fmt: skip
 def test_bad_baselines(make: Make, tmp_path: Path, content: str | None, message: str) -> None:
