@@ -146,9 +146,9 @@ def run(
 
     Example: `bench fed run trial deepmedix --classes rim,diffuse,midline --rehearse phantom-brain --out runs/trial`
     """
-    from bench.store.run import read_json
     from federated.deployment.consortium import Consortium
     from federated.deployment.operate import follow, run_log, start_run
+    from federated.deployment.status import read_status
     from federated.deployment.task import Task
 
     made = Consortium.open(folder)
@@ -166,11 +166,12 @@ def run(
         typer.echo(run_log(made, number)[-2000:], err=True)
         typer.echo(f"the run ended as {status}; the last finished round is in {out}, start it again to go on", err=True)
         raise typer.Exit(1)
-    told = read_json(out / "status.json")
+    told = read_status(out / "status.json")
     typer.echo(f"weights: {out / 'best.safetensors'}")
     for note in told["notes"]:
         typer.echo(note)
-    if spent := told.get("privacy"):
+    spent: Any = told.get("privacy")
+    if spent:
         typer.echo(f"epsilon {spent['epsilon']} at delta {spent['delta']:g}: {spent['statement']}")
 
 

@@ -35,6 +35,7 @@ from bench.store.run import CELL, FAILURE, HISTORY, PREDICTOR, RESULT, SCHEMA, n
 from models.network import Network
 from models.recipes.callbacks import BEST, LAST, STATE
 from models.recipes.gradient import FitContext, FitData, FitOutcome
+from models.recipes.state import again_from_the_start
 
 
 def run_cell(job: CellJob) -> None:
@@ -59,7 +60,7 @@ def _run_cell(job: CellJob) -> None:
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = cell_data(job.source, network, preparation(job.source, device))
-    outcome = fit_with_less_memory(job, context_of(job, network, data.fit, device))
+    outcome = fit_from_state(job, context_of(job, network, data.fit, device))
     job.on_event({"event": "measuring"})
     outcome.predictor.save(job.folder / PREDICTOR)
     predicted = outcome.predictor.of_part(data.test)
@@ -110,6 +111,20 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         micro_batches=job.micro_batches,
         devices=job.runtime.devices,
     )
+
+
+def fit_from_state(job: CellJob, context: FitContext) -> FitOutcome:
+    """Fit, from what a killed attempt left where it can be used; a damaged or foreign state is set aside and noted."""
+    backbone = {name: tensor.clone() for name, tensor in context.network.backbone.state_dict().items()}
+
+    def anew() -> FitOutcome:
+        network = initial_network(job.planned, len(context.classes), context.device)
+        # The statistics of a random backbone were estimated; the fit that failed has trained nothing of a frozen one.
+        network.backbone.load_state_dict(backbone)
+        return fit_with_less_memory(job, replace(context, network=network))
+
+    outcome, note = again_from_the_start(job.folder, lambda: fit_with_less_memory(job, context), anew)
+    return replace(outcome, notes=[*outcome.notes, *([note] if note else [])])
 
 
 def fit_with_less_memory(job: CellJob, context: FitContext) -> FitOutcome:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from safetensors.torch import load_file
 from torch import nn
 
 from bench.core.config import Protocol
@@ -28,6 +27,7 @@ from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_b
 from models.recipes.callbacks import BEST, LAST, STATE, BestCheckpoint, History, Interrupted, OnEvent, Schedule
 from models.recipes.classifier import Classifier
 from models.recipes.refit import refit
+from models.recipes.state import Started, going_on, load_weights
 from models.registry import ModelSpec
 
 
@@ -170,7 +170,7 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
     else:
         for callback, state in zip([history, *callbacks], ddp.train(context, callbacks), strict=True):
             callback.load_state_dict(state)
-    context.module.load_state_dict(load_file(context.folder / BEST))
+    load_weights(context.module, context.folder / BEST)
     return history
 
 
@@ -182,9 +182,14 @@ def run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Call
     """
     last = context.folder / LAST
     with cpu_threads(context):
-        trainer = _trainer(context, callbacks, **placing)
+        started = Started()
+        trainer = _trainer(context, [*callbacks, started], **placing)
         try:
-            trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=True)
+            if not last.exists():
+                trainer.fit(classifier)
+                return
+            with going_on(last, started):
+                trainer.fit(classifier, ckpt_path=last, weights_only=True)
         except SIGTERMException as error:
             # Lightning's own handler hears SIGTERM beside ours, and would end the process.
             raise Interrupted from error
