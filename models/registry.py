@@ -10,20 +10,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UnknownName, UserError
 from bench.core.identity import derive_seed, without_defaults
 from bench.core.registry import Registry, near_matches
 from models import deepmedix
 from models.backbones.registry import BACKBONES
-from models.baselines import BASELINES, OWN_CLASSIFIER
-from models.heads.dense import HeadSpec, LinearHeadConfig
-from models.heads.published import DEPARTURES, PublishedHeadConfig, published_head
-from models.network import Network
+from models.baselines import BASELINES, DEPARTURES, OWN_CLASSIFIER
+from models.heads.config import HeadSpec, LinearHeadConfig, PublishedHeadConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.network import Network
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class ModelSpec:
         """
         if num_classes < 2:
             raise UserError(f"{self.name} cannot be built for {num_classes} class: a classifier needs two or more")
+        import torch
+
+        from models.network import Network
+
         backbone = BACKBONES.get(self.backbone)
         seed = int(torch.randint(2**31 - 1, (), device="cpu"))
         trunk = _built_under(derive_seed("backbone", seed), backbone.build)
@@ -85,6 +89,8 @@ _FITTED: dict[str, Any] = {"recipe": "gradient", "options": {}}
 
 def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
     """Build with the default generator set to a seed, and put it back as it was."""
+    import torch
+
     state = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(seed)
@@ -126,6 +132,8 @@ def _combination(name: str) -> ModelSpec:
 def _from_torchvision(name: str) -> ModelSpec:
     full_name = f"torchvision:{name}"
     BACKBONES.get(full_name)
+    from models.heads.published import published_head
+
     summary = f"{full_name} with a new last layer"
     return ModelSpec(full_name, full_name, published_head(name), summary, "baseline", "", DEPARTURES.get(name, ""))
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bench.executors.artifacts import Missing
-from bench.executors.driver import WAIT_SECONDS, Driver, failure_of, failure_record
+from bench.executors.driver import WAIT_SECONDS, Driver
 from bench.executors.transfer import BEGUN, TaskResult, commit
 from bench.harness.plan import PlannedCell
+from bench.store.failures import failure_of, failure_record
 
 POLL_SECONDS = 0.1
 MAX_LOSSES = 3

@@ -34,19 +34,30 @@ def execute(plan: Plan, run: Run, runtime: Runtime, listeners: list[Listener], c
     """
     prepare_folder(plan, run, command)
     stop = Stop()
-    with stop.listening():
-        _carry_out(Driver(plan, run, runtime, listeners, stop))
-    states = [run.cell(cell.key, cell.spec.as_dict()).status for cell in plan.cells]
+    states = _states(plan, run)
+    if set(states) != {"done"}:
+        with stop.listening():
+            _carry_out(Driver(plan, run, runtime, listeners, stop))
+        states = _states(plan, run)
     return Summary(states.count("done"), len(states) - states.count("done"), stop.requested)
 
 
+def _states(plan: Plan, run: Run) -> list[str]:
+    return [run.cell(cell.key, cell.spec.as_dict()).status for cell in plan.cells]
+
+
 def prepare_folder(plan: Plan, run: Run, command: str) -> None:
-    """Write the plan and the environment. Raises UserError when the folder refuses."""
+    """Write the plan, and the environment unless the run is finished: then it stays that of its cells.
+
+    Raises:
+        UserError: the folder refuses.
+    """
     entries = [{"key": cell.key, "cell": cell.spec.as_dict()} for cell in plan.cells]
     try:
         with FileLock(run.path / ".plan.lock", timeout=30):
             run.write_plan(entries, command)
-            write_json(run.path / ENVIRONMENT, environment())
+            if not plan.cells or set(_states(plan, run)) != {"done"}:
+                write_json(run.path / ENVIRONMENT, environment())
     except Timeout as error:
         raise UserError(
             f"{run.path} is locked by another process that does not let go; stop it, or use another --out"

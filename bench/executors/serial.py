@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from bench.executors.driver import Driver, failure_of
+from bench.executors.driver import Driver
 from bench.harness.cell import run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell
+from bench.store.failures import failure_of
 from models.recipes.callbacks import Interrupted
 
 

@@ -22,10 +22,10 @@ from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_source
 from bench.executors.artifacts import DatasetMetadata, Missing, find_table, find_weights
-from bench.executors.driver import failure_of
 from bench.harness.cell import clear_leftovers, run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell, plan_cell
+from bench.store.failures import failure_of
 from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT
 from models.recipes.callbacks import Interrupted, OnEvent
 from models.weights.initial import ResolvedWeights

@@ -19,12 +19,13 @@ from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.data.table import Table
 from bench.executors.artifacts import Missing, metadata_of, send_images, send_weights
-from bench.executors.driver import Driver, failure_of
+from bench.executors.driver import Driver
 from bench.executors.pool import WorkerEvent, WorkerLost, WorkerMessage, WorkerResult
 from bench.executors.ray.resources import GIB, Resources, most_on_one_machine, resources_for
 from bench.executors.ray.task import Mailbox, work
 from bench.executors.transfer import BEGUN, TaskResult, pack, unfinished
 from bench.harness.plan import PlannedCell
+from bench.store.failures import failure_of
 from bench.store.run import is_done
 
 _LOOK_SECONDS = 1.0

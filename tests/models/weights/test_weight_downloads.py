@@ -67,7 +67,7 @@ def test_torchvisions_own_entries_are_used(server: tuple[str, Path], monkeypatch
     real = torchvision.models.get_weight("SqueezeNet1_1_Weights.IMAGENET1K_V1")
     entry = SimpleNamespace(url=f"{address}/{name}", transforms=real.transforms)
     monkeypatch.setattr(torchvision.models, "get_weight", lambda _: entry)
-    spec = MODELS.get("deepmedix@squeezenet1_1")
+    spec = MODELS.get("deepmedix@torchvision:squeezenet1_1")
     resolved = resolve("imagenet", spec)
     assert resolved.normalization == IMAGENET
     network = spec.build(3)
