@@ -14,25 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UnknownName, UserError
 from bench.core.registry import Registry, near_matches
+from models.baselines import CLASSIFIER_PARTS
 from models.normalization import HALF, IMAGENET, Normalization
 
 if TYPE_CHECKING:
     from torch import nn
 
 _SMALLEST = 32
-# What torchvision's classification models call the parts behind the feature map, and the auxiliary classifiers.
-CLASSIFIER_PARTS = (
-    "classifier",
-    "fc",
-    "head",
-    "heads",
-    "avgpool",
-    "dropout",
-    "flatten",
-    "aux1",
-    "aux2",
-    "AuxLogits",
-)
 
 
 @dataclass(frozen=True)
