@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,18 @@ BEING_UNDONE = (
     {"reports.wandb.dashboard", "reports.wandb.tracking"},
     {"federated.simulation.fit", "federated.simulation.ray"},
 )
+# The files that say what a plugin or another part may rely on.
+CONTRACTS = (
+    *("bench/core/" + name for name in ("atomic.py", "cellspec.py", "download.py", "identity.py", "registry.py")),
+    *("bench/data/" + name for name in ("loader.py", "registry.py", "spec.py", "splits.py", "table.py")),
+    *("bench/harness/" + name for name in ("finished.py", "regimes.py")),
+    *("bench/measure/" + name for name in ("columns.py", "extra.py")),
+    *("models/" + name for name in ("predictor.py", "registry.py", "backbones/registry.py", "recipes/registry.py")),
+    "bench/analyses/registry.py",
+    "bench/executors/pool.py",
+    "federated/algorithms/registry.py",
+)
+SEVERAL = 3
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -90,6 +103,31 @@ def length(function: Function) -> int:
     return (function.end_lineno or first) - first + 1 - prose
 
 
+def parameters(function: Function) -> list[str]:
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [argument.arg for argument in named if argument.arg not in ("self", "cls")]
+
+
+def undescribed(text: str) -> list[str]:
+    """Public functions and methods of several parameters whose docstrings leave some out, "name: parameters".
+
+    A method that an earlier class of the file describes, its base, need not repeat it.
+    """
+    tree = ast.parse(text)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    found, described = [], set()
+    for function in (child for node in [tree, *classes] for child in node.body if isinstance(child, Function)):
+        names = parameters(function)
+        said = set(re.findall(r"\w+", ast.get_docstring(function) or ""))
+        left_out = [name for name in names if name not in said]
+        if not left_out:
+            described.add((function.name, *names))
+        elif len(names) >= SEVERAL and not function.name.startswith("_") and (function.name, *names) not in described:
+            found.append(f"{function.name}: {', '.join(left_out)}")
+    return found
+
+
 def code_lines(text: str) -> list[tuple[int, str]]:
     """Numbered lines that say something: no blank lines, comments, imports or docstrings."""
     tree = ast.parse(text)
@@ -154,6 +192,19 @@ def test_no_folder_holds_more_files_than_can_be_looked_over(packages: tuple[str,
     counts = Counter(where(file.parent) for file in sources(*packages) if file.name not in NO_CONTENT)
     large = {folder: count for folder, count in counts.items() if count > LARGEST_FOLDER}
     assert not large
+
+
+def test_a_parameter_that_a_docstring_leaves_out_is_found():
+    good = 'def f(a, b, c):\n    """Of a, b and c."""\n'
+    assert undescribed(good) == []
+    assert undescribed(good.replace("and c", "")) == ["f: c"]
+    assert undescribed(good.replace("f(", "_f(").replace("and c", "")) == []
+    assert undescribed('class A:\n    def f(self, a, b, c):\n        """Of a."""\n') == ["f: b, c"]
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_contracts_describe_every_parameter(name: str):
+    assert undescribed((ROOT / name).read_text()) == []
 
 
 def test_a_repeated_run_is_found_through_blank_lines_and_comments():

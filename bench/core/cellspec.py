@@ -71,5 +71,11 @@ class CellSpec:
 
 
 def data_seed(dataset: str, split: str, seed: int) -> int:
-    """The seed by which a dataset is divided and its batches are drawn, from the user's seed number."""
+    """The seed by which a dataset is divided and its batches are drawn.
+
+    Args:
+        dataset: its registered name.
+        split: the kind of split, "grouped" say: each kind draws anew.
+        seed: the user's seed number, 0, 1, 2, ...
+    """
     return derive_seed("data", dataset, split, seed)

@@ -34,7 +34,16 @@ METRICS: Registry[Metric] = Registry("metric", "bench.metrics", listing="CONTRIB
 
 
 def add_metric(name: str, summary: str, compute: Callable[[Labels, Probabilities], float]) -> None:
-    """Register a column; results that were stored earlier do not get it. Raises ValueError when the name is taken."""
+    """Register a column; results that were stored earlier do not get it.
+
+    Args:
+        name: the column's, in lower case with underscores.
+        summary: one line for tables and listings.
+        compute: of labels, int64 [N], and probabilities, float64 [N, k].
+
+    Raises:
+        ValueError: the name is taken.
+    """
     METRICS.register(name, Metric(name, summary, compute))
 
 
@@ -46,7 +55,18 @@ def extra_quality(labels: Labels, probabilities: Probabilities) -> dict[str, flo
 def extra_intervals(
     labels: Labels, probabilities: Probabilities, groups: NDArray[np.str_], most_parts: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Every added column's 95 % interval, by the same jackknife over groups as the others; its bounds are not known."""
+    """Every added column's 95 % interval, by the same jackknife over groups as the others; its bounds are not known.
+
+    Args:
+        labels: int64 [N].
+        probabilities: float64 [N, k].
+        groups: the patient or lesion of each image [N].
+        most_parts: into how many parts the groups are dealt at most, each left out once.
+        seed: by which they are dealt.
+
+    Returns:
+        (lower, upper) by name; NaN where there are too few images.
+    """
     names = METRICS.names()
     if not names:
         return {}
