@@ -7,9 +7,10 @@ import fnmatch
 import importlib
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from bench.core.errors import UnknownName
+from bench.core.errors import UnknownName, UserError
 
 T = TypeVar("T")
 # Resolvers of these are asked in the order in which they were added.
@@ -32,6 +33,29 @@ def imported(function: Callable[..., Any] | str) -> Callable[..., Any]:
     module, _, name = function.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
+
+
+def import_extra(module: str, extra: str, user: str) -> ModuleType:
+    """A module that only an optional dependency brings, imported now.
+
+    Args:
+        module: its dotted name.
+        extra: the extra of this package that installs it.
+        user: what needs it, the start of a sentence.
+
+    Raises:
+        UserError: it is not installed; the sentence has the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # A module that is there and lacks something itself is no missing extra.
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UserError(
+            f"{user} needs the package {module.partition('.')[0]}, which is not installed: "
+            f"python -m pip install 'deepmedix-bench[{extra}]'"
+        ) from error
 
 
 class Registry(Generic[T]):

@@ -6,7 +6,6 @@ It costs tens of seconds a run to start and aggregates no differently; in-proces
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import tempfile
 from dataclasses import replace
@@ -22,6 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from bench.core.atomic import write_bytes
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_source
+from bench.core.registry import import_extra
 from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.checkpoint import Progress
@@ -38,10 +38,7 @@ def run_on_ray(context: FitContext) -> Progress:
     Raises:
         UserError: when the extra is not installed, or the cell itself runs on Ray.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise UserError("the Ray engine needs its extra: pip install 'deepmedix-bench[ray]'")
-    import ray
-
+    ray = import_extra("ray", "ray", f"{ENGINE}=ray")
     if ray.is_initialized():
         raise UserError(f"{ENGINE}=ray starts a Ray of its own, which a cell of --executor ray cannot; unset it there")
     from flwr.simulation import run_simulation
