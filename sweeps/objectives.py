@@ -17,7 +17,15 @@ from bench.measure.quality import quality
 
 Direction = Literal["max", "min"]
 COST = ("params_m", "macs_m", "flops_m", "activations_m")
-TIMES = ("train_batch_ms", "train_batch_ms_p95", "infer_batch_ms", "infer_batch_ms_p95", "peak_memory_mb", "energy_j")
+TIMES = (
+    "train_batch_ms",
+    "head_train_batch_ms",
+    "train_batch_ms_p95",
+    "infer_batch_ms",
+    "infer_batch_ms_p95",
+    "peak_memory_mb",
+    "energy_j",
+)
 _FITTED = ("train_images_per_s", "seconds")
 _CENTRALIZED = ("best_epoch", "epochs_run")
 _FEDERATED = (

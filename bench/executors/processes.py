@@ -25,6 +25,7 @@ from bench.executors.transfer import Shipment, carry_out, pack, throttled
 from bench.harness.environment import machine
 from bench.harness.networks import pick_device
 from bench.harness.plan import PlannedCell
+from bench.harness.timing import FOLDER
 
 _END_SECONDS = 5.0
 # Spawned, not forked: a forked child inherits locks of torch's threads, and cannot use CUDA.
@@ -164,4 +165,5 @@ def _run(
     # waits until the orphan has noticed and stopped.
     with FileLock(folder / ".worker.lock"):
         on_event = throttled(lambda event: connection.send(Told(key, event)))
-        connection.send(Brought(key, carry_out(shipment, goods, folder, on_event, should_stop)))
+        times = folder.parents[1] / FOLDER
+        connection.send(Brought(key, carry_out(shipment, goods, folder, on_event, should_stop, times)))

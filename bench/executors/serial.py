@@ -8,6 +8,8 @@ from bench.executors.driver import Desk, failure_of
 from bench.harness.cell import run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell
+from bench.harness.timing import FOLDER
+from bench.store.run import is_done
 from models.recipes.callbacks import Interrupted
 
 
@@ -19,6 +21,7 @@ def work_through(desk: Desk) -> None:
     """
     if desk.runtime.threads:
         torch.set_num_threads(desk.runtime.threads)
+    timed_with = networks_left(desk)
     while desk.left and not desk.stop():
         cell = desk.claim()
         if cell is None:
@@ -26,12 +29,22 @@ def work_through(desk: Desk) -> None:
                 desk.await_others()
             continue
         try:
-            _run(desk, cell)
+            _run(desk, cell, timed_with)
         finally:
             desk.release(cell)
 
 
-def _run(desk: Desk, cell: PlannedCell) -> None:
+def networks_left(desk: Desk) -> tuple[tuple[PlannedCell, int], ...]:
+    """A cell without a result for each network that is left to be timed, with its number of classes."""
+    found: dict[tuple[object, ...], tuple[PlannedCell, int]] = {}
+    for cell in desk.left:
+        classes = len(desk.plan.tables[cell.spec.dataset].classes)
+        if not is_done(desk.run.folder(cell.key)):
+            found.setdefault((cell.model, classes, cell.image_size, cell.protocol), (cell, classes))
+    return tuple(found.values())
+
+
+def _run(desk: Desk, cell: PlannedCell, timed_with: tuple[tuple[PlannedCell, int], ...]) -> None:
     desk.started(cell)
     job = CellJob(
         cell,
@@ -40,6 +53,8 @@ def _run(desk: Desk, cell: PlannedCell) -> None:
         desk.runtime,
         lambda event: desk.event(cell, event),
         desk.stop,
+        times=desk.run.path / FOLDER,
+        timed_with=timed_with,
     )
     failure = None
     try:

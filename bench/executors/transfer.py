@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,9 +78,18 @@ def pack(cell: PlannedCell, runtime: Runtime, beside: int, files: dict[str, byte
 
 
 def carry_out(
-    shipment: Shipment, goods: Goods, folder: Path, on_event: OnEvent, should_stop: Callable[[], bool]
+    shipment: Shipment,
+    goods: Goods,
+    folder: Path,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    times: Path | None = None,
 ) -> Delivery:
-    """Run a shipped cell in a folder, on the worker; whatever goes wrong with the cell is part of the delivery."""
+    """Run a shipped cell in a folder, on the worker; whatever goes wrong with the cell is part of the delivery.
+
+    Args:
+        times: where the run keeps batch times, if the worker can see it.
+    """
     if shipment.runtime.threads:
         torch.set_num_threads(shipment.runtime.threads)
     try:
@@ -94,7 +103,8 @@ def carry_out(
         planned = plan_cell(shipment.spec, table, weights)
         _same_cell(shipment, planned)
         on_event(BEGUN)
-        run_cell(CellJob(planned, table, folder, shipment.runtime, on_event, should_stop, beside=shipment.beside))
+        job = CellJob(planned, table, folder, shipment.runtime, on_event, should_stop, times=times)
+        run_cell(replace(job, beside=shipment.beside))
     except Interrupted:
         return Delivery("interrupted")
     except Exception as error:  # noqa: BLE001 - one cell's failure must not stop the others; it is stored with its traceback

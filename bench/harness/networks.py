@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import torch
 
+from bench.core.atomic import write_json
 from bench.core.config import Protocol, Runtime
 from bench.core.errors import UserError
-from bench.core.identity import derive_seed
+from bench.core.identity import derive_seed, digest
+from bench.core.paths import cache
 from bench.harness.plan import Setup
 from bench.measure.cost import cost
-from bench.measure.timing import timings
+from bench.store.run import read_json
+from models.backbones.code import code_of, versions
+from models.backbones.probe import build_without_memory
+from models.backbones.registry import BACKBONES
 from models.calibrate import put_statistics
 from models.network import Network
-from models.recipes.classifier import make_optimizer
 from models.registry import ModelSpec
 from models.weights.initial import load
+
+_COUNTS_VERSION = 1  # of the way in which `bench.measure.cost` counts
 
 
 def pick_device(runtime: Runtime) -> torch.device:
@@ -62,7 +69,12 @@ def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Net
 
 
 def placed(network: Network, protocol: Protocol, device: torch.device) -> Network:
-    """The network on its device and in the protocol's memory format, the backbone frozen if only the head is tuned."""
+    """The network on its device and in the protocol's memory format, the backbone frozen if only the head is tuned.
+
+    On a GPU 32 bits are 32 bits from here on: convolutions and products do without TF32, whose factors have 10 bits.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if protocol.tuning == "head":
         network.freeze_backbone()
     network.to(device)
@@ -71,29 +83,28 @@ def placed(network: Network, protocol: Protocol, device: torch.device) -> Networ
     return network
 
 
+def tf32(device: torch.device) -> bool | None:
+    """Whether a GPU may round factors to TF32; None where there is no such thing."""
+    return torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None
+
+
 @lru_cache(maxsize=256)
 def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str, Any]:
-    """Parameters and operations of a model, in millions, and what was not counted."""
+    """Parameters and operations of a model, in millions, and what was not counted.
+
+    Kept in the user's cache by what they depend on: the model with its code, classes, size and the packages' versions.
+    """
+    with torch.random.fork_rng(devices=[]):
+        empty = build_without_memory(lambda: model.build(num_classes))
+    made_by = {"code": code_of(empty, BACKBONES.get(model.backbone).build), "packages": versions("torch", "fvcore")}
+    asked = {"model": model.identity(), "classes": num_classes, "size": image_size, "version": _COUNTS_VERSION}
+    path = cache() / "counts" / f"{digest({**asked, **made_by}, length=24)}.json"
+    if path.is_file():
+        # A file that cannot be read is counted anew below; nothing is lost with it.
+        with suppress(UserError):
+            return read_json(path)
     found = cost(model.build(num_classes), image_size)
     sums = {name: getattr(found, name) for name in ("params_m", "macs_m", "flops_m", "activations_m")}
-    return {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}
-
-
-@lru_cache(maxsize=256)
-def model_timing(
-    model: ModelSpec, num_classes: int, image_size: int, protocol: Protocol, device: torch.device
-) -> dict[str, Any]:
-    """Times of a batch by the protocol's settings; a frozen backbone is timed as frozen, images in."""
-    network = placed(model.build(num_classes), protocol, device)
-    batch = torch.randn(protocol.timing_batch_size, 3, image_size, image_size, device=device)
-    if protocol.channels_last:
-        batch = batch.to(memory_format=torch.channels_last)
-    return timings(
-        network,
-        batch,
-        num_classes,
-        batches=protocol.timing_batches,
-        warmup=protocol.timing_warmup,
-        precision=protocol.precision,
-        optimizer=lambda parameters: make_optimizer(parameters, protocol),
-    )
+    counts = {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}
+    write_json(path, counts)
+    return counts

@@ -71,7 +71,7 @@ def _figure(metric: str, row: Row, ranking: Ranking) -> Entry:
     return Entry(with_interval(row, metric) + count, bold=bold)
 
 
-COSTS = ("params_m", "macs_m", "flops_m", "train_batch_ms", "infer_batch_ms", "peak_memory_mb")
+COSTS = ("params_m", "macs_m", "flops_m", "train_batch_ms", "head_train_batch_ms", "infer_batch_ms", "peak_memory_mb")
 
 
 def cost_table(rows: Sequence[Row]) -> Grid:

@@ -117,7 +117,7 @@ def test_listings_are_json_documents() -> None:
 
 
 def test_a_profile_has_the_papers_flops() -> None:
-    asked = ["profile", "deepmedix", "--no-timing", "--json"]
+    asked = ["profile", "deepmedix", "--timing", "off", "--json"]
     (row,) = json.loads(CliRunner().invoke(app, asked).stdout)
     assert row["flops_m"] == pytest.approx(613, rel=0.005)
     assert row["uncounted"]
