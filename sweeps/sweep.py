@@ -23,7 +23,7 @@ from bench.data.splits import expand
 from bench.executors.driver import Stop
 from bench.executors.run import prepare_folder
 from bench.executors.show import execute_shown, show_plan
-from bench.harness.plan import Plan, Request, make_plan
+from bench.harness.plan import Plan, Request, make_plan, together
 from bench.store.run import Run
 from models.registry import MODELS
 from sweeps.ledger import PROBLEM, Ledger
@@ -141,12 +141,6 @@ def conclude(
     if asked.test and whole:
         outcome |= _test(asked, together(default, plan), console)
     return outcome
-
-
-def together(first: Plan, second: Plan) -> Plan:
-    """Both plans' cells, each once."""
-    cells = {cell.key: cell for cell in [*first.cells, *second.cells]}
-    return Plan(list(cells.values()), {**first.tables, **second.tables}, {})
 
 
 def _test(asked: Asked, plan: Plan, console: Console) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.core.registry import Registry
+from bench.core.registry import Registry, imported
 
 Need = Literal["predictions", "predictor", "images"]
 
@@ -74,11 +73,7 @@ class AnalysisSpec:
 
     def load(self) -> Ask:
         """The function itself."""
-        if not isinstance(self.ask, str):
-            return self.ask
-        module, _, function = self.ask.partition(":")
-        loaded: Ask = getattr(importlib.import_module(module), function)
-        return loaded
+        return imported(self.ask)
 
     def configured(self, values: Mapping[str, Any]) -> Settings:
         """The settings from plain values. Raises pydantic.ValidationError for an unknown field or a wrong value."""

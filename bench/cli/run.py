@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,7 @@ from bench.core.output import print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.analyses.run import Question
     from bench.core.config import Runtime
     from bench.executors.run import Summary
     from bench.harness.plan import Plan
@@ -52,6 +53,9 @@ def run_command(
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
     devices: Annotated[int, typer.Option(min=1, help="Devices that train one centralized cell together (DDP).")] = 1,
     timing: Timing = "full",
+    analyses: Annotated[
+        str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
     plugin: Plugin = None,
@@ -67,14 +71,26 @@ def run_command(
     runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, timing=timing, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 
+    asked = _questions(analyses)
     from bench.harness.plan import Request, make_plan
 
     plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split))
-    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json))
+    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, asked))
 
 
-def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool) -> int:
-    """Show the plan, execute it unless it is a dry run, draw the report; returns the exit code."""
+def _questions(names: str | None) -> list[Question]:
+    """The analyses of --with, checked before a cell is fitted."""
+    if names is None:
+        return []
+    from bench.analyses.run import questions
+
+    return questions(names)
+
+
+def run_plan(
+    plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool, asked: Sequence[Question] = ()
+) -> int:
+    """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code."""
     from rich.console import Console
 
     from bench.executors.show import refuse_contradictions, show_plan
@@ -89,7 +105,18 @@ def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json:
         if as_json:
             print_json({"cells": cells, "pending": len(pending)})
         return 0
-    return _conclude(console, stored, _execute(console, plan, stored, runtime, len(pending)), as_json)
+    summary = _execute(console, plan, stored, runtime, len(pending))
+    return _conclude(console, stored, summary, _answers(plan, stored, asked, as_json), as_json)
+
+
+def _answers(plan: Plan, stored: Run, asked: Sequence[Question], as_json: bool) -> list[dict[str, Any]]:
+    """Put the questions to the plan's finished cells."""
+    if not asked:
+        return []
+    from bench.cli.analyze import put
+
+    keys = {cell.key for cell in plan.cells}
+    return put([cell for cell in stored.cells() if cell.key in keys and cell.status == "done"], asked, as_json)
 
 
 def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
@@ -103,17 +130,51 @@ def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pendin
         return execute_shown(console, plan, stored, runtime, pending, [tracker])
 
 
-def _conclude(console: Console, stored: Run, summary: Summary, as_json: bool) -> int:
+def _conclude(console: Console, stored: Run, summary: Summary, answers: list[dict[str, Any]], as_json: bool) -> int:
     from reports.write import draw
 
     page = draw(stored.path, console)
     total = summary.done + summary.failed
     if as_json:
-        print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page)})
+        told = {"answers": answers} if answers else {}
+        print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page), **told})
     console.print(f"{summary.done} of {total} cells; report: {page}", highlight=False)
     if summary.stopped:
         console.print("stopped as asked; the same command goes on from the last epoch", style="yellow")
-    return 0 if summary.done == total else 1
+    return 0 if summary.done == total and all(row["status"] != "failed" for row in answers) else 1
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"run": run_command}
+def reproduce_command(
+    scale: Annotated[
+        str, typer.Option(help="laptop: 96 px, 12 epochs, one seed first; gpu: the paper's own.")
+    ] = "laptop",
+    weights: Weights = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/reproduction-SCALE when not given.")] = None,
+    device: DeviceName = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of a cell; 0: all cores.")] = 0,
+    progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the paper's tables 1 to 4 on every dataset that is available, best first, and set its figures beside ours.
+
+    An ordinary run: stop it and start it again; what is finished by then stands in reproduction.html and .md.
+
+    Example: `bench reproduce --scale laptop --weights mobilenet_v2.safetensors`
+    """
+    from bench.core.config import make_runtime
+    from bench.harness.reproduction import reproduction_plan
+
+    folder = out or Path("runs") / f"reproduction-{scale}"
+    runtime = make_runtime(device=device, threads=threads, progress=progress)
+    ended = run_plan(reproduction_plan(scale, weights, overrides), folder, runtime, dry_run, as_json)
+    if not dry_run:
+        from reports.reproduction import write_reproduction
+
+        for path in write_reproduction(folder):
+            typer.echo(path, err=as_json)
+    raise typer.Exit(ended)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"run": run_command, "reproduce": reproduce_command}

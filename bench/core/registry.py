@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import importlib
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bench.core.errors import UnknownName
 
@@ -20,6 +21,15 @@ def near_matches(name: str, names: Iterable[str]) -> str:
     if near:
         return f"did you mean {', '.join(near)}?"
     return f"there are: {', '.join(known) or 'none'}"
+
+
+def imported(function: Callable[..., Any] | str) -> Callable[..., Any]:
+    """A function, or the one that "module:function" names, imported now: so that a listing loads nothing heavy."""
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 class Registry(Generic[T]):
@@ -73,6 +83,8 @@ class Registry(Generic[T]):
     def match(self, patterns: str) -> list[str]:
         """Expand "all" or comma-separated shell patterns to names, without repeats.
 
+        "all" leaves out the items that carry a `caution`: those are for whoever names them.
+
         Raises:
             UnknownName: when one of the patterns matches nothing.
         """
@@ -84,7 +96,7 @@ class Registry(Generic[T]):
 
     def _match_one(self, pattern: str) -> list[str]:
         if pattern == "all":
-            return list(self._items)
+            return [name for name, item in self._items.items() if not getattr(item, "caution", "")]
         hits = [name for name in self._items if fnmatch.fnmatchcase(name, pattern)]
         if not hits:
             self.get(pattern)

@@ -42,6 +42,7 @@ class DatasetSpec:
         embedded: needs no file: always at hand.
         groups: what a group is here.
         same_files_as: the dataset whose files this one reads in another way.
+        caution: why its figures must not be believed; such a dataset is no part of `all`, and its rows carry the words.
     """
 
     name: str
@@ -61,3 +62,4 @@ class DatasetSpec:
     reading: str = ""
     groups: str = ""
     same_files_as: str = ""
+    caution: str = ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.registry import Registry
+from bench.core.registry import Registry, imported
 
 
 @dataclass(frozen=True)
@@ -15,18 +14,17 @@ class RegimeSpec:
     """A regime.
 
     Attributes:
-        fit: "module:function", called with a `models.recipes.gradient.FitContext`, returning a `FitOutcome`.
+        fit: a function of a `FitContext` (models/recipes/gradient.py) that returns a `FitOutcome`, or its name as
+            "module:function", so that nothing heavy is loaded before a cell needs it.
     """
 
     name: str
     summary: str
-    fit: str
+    fit: Callable[[Any], Any] | str
 
     def load(self) -> Callable[[Any], Any]:
-        """Import and return the fitting function."""
-        module, _, function = self.fit.partition(":")
-        fit: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
-        return fit
+        """The fitting function."""
+        return imported(self.fit)
 
 
 REGIMES: Registry[RegimeSpec] = Registry("regime", "bench.regimes", listing="bench regimes")
@@ -36,7 +34,7 @@ def _register(name: str, summary: str, fit: str) -> None:
     REGIMES.register(name, RegimeSpec(name, summary, fit))
 
 
-_register("centralized", "all training data in one place", "models.recipes.gradient:fit")
+_register("centralized", "all training data in one place", "models.recipes.registry:fit")
 _register(
     "twin",
     "all data in one place, with the clients' optimizer and number of images seen",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bench.core.download import RemoteFile, download
 from bench.core.errors import UserError
 from bench.core.paths import torch_hub
 from models.backbones.registry import BACKBONES, Backbone, Published
@@ -271,13 +272,10 @@ def _address_problem(url: str) -> str:
 
 def _download(url: str, path: Path) -> None:
     """Download to the place where torchvision keeps its weights; a file that is not whole never gets the name."""
-    import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path), _expected_checksum(path) or None, progress=False)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise UserError(f"cannot download {url}: {error}; {_WAYS_OUT}") from error
+    digits = _expected_checksum(path)
+    download(RemoteFile(url, _WAYS_OUT, f"sha256:{digits}" if digits else ""), path)
     try:
         describe(path)
     except UserError:

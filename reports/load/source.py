@@ -9,10 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UserError
+from bench.store.answers import StoredAnswer
 from bench.store.predictions import Predictions, read_history, read_predictions
-from bench.store.run import CELL, ENVIRONMENT, FAILURE, HISTORY, PLAN, PREDICTIONS, SCHEMA, Run, StoredCell, read_json
+from bench.store.run import (
+    CELL,
+    ENVIRONMENT,
+    FAILURE,
+    HISTORY,
+    PLAN,
+    PREDICTIONS,
+    PREDICTOR,
+    SCHEMA,
+    Run,
+    StoredCell,
+    read_json,
+)
+from reports.load.answers import read_answers, with_columns
 
-BEST = "best.safetensors"
+_WEIGHTS, _EARLIER_WEIGHTS = "weights.safetensors", "best.safetensors"
 
 
 @dataclass
@@ -22,6 +36,7 @@ class Source:
     Attributes:
         cells: in the plan's order; a cell whose result makes no sense has status "corrupt".
         problems: one sentence a file that could not be read, naming it.
+        answers: of analyses, by the cell's key; their figures are among the cells' own too.
     """
 
     path: Path
@@ -29,6 +44,7 @@ class Source:
     environment: dict[str, Any]
     plan: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    answers: dict[str, list[StoredAnswer]] = field(default_factory=dict)
     _predictions: dict[str, Predictions | None] = field(default_factory=dict)
     _histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -84,12 +100,14 @@ def load(path: Path) -> Source:
     plan = _read_plan(path, problems)
     environment = _read_optional(path / ENVIRONMENT, problems)
     run = Run(path)
-    cells = []
+    cells, answers = [], {}
     for entry in plan["cells"]:
         cell = _sound(run.cell(entry["key"], entry["cell"]))
         problems += _file_problems(cell)
-        cells.append(cell)
-    return Source(path, cells, environment, plan, problems)
+        if cell.result is not None:
+            answers[cell.key] = read_answers(cell, problems)
+        cells.append(with_columns(cell, answers.get(cell.key, [])))
+    return Source(path, cells, environment, plan, problems, answers)
 
 
 def _read_plan(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -200,11 +218,17 @@ def _json_problems(path: Path) -> list[str]:
     return []
 
 
+def weights_file(folder: Path) -> Path:
+    """Where a cell's tensors are: in its predictor's folder, or where earlier versions put them."""
+    path, earlier = folder / PREDICTOR / _WEIGHTS, folder / _EARLIER_WEIGHTS
+    return path if path.is_file() or not earlier.is_file() else earlier
+
+
 def _weights_problems(cell: StoredCell) -> list[str]:
     """A safetensors file says in its header how long it must be."""
-    path = cell.folder / BEST
     if cell.result is None:
         return []
+    path = weights_file(cell.folder)
     if not path.is_file():
         return [f"{path} is missing: the cell's figures stand, its weights are lost"]
     size = path.stat().st_size

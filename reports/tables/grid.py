@@ -210,4 +210,5 @@ def _data_badges(data: dict[str, Any]) -> list[str]:
     expected, images = data.get("expected"), data.get("images")
     if expected and images and images < expected:
         found.append(f"incomplete: {images:,} of {expected:,} images")
+    found += data.get("cautions", [])
     return found

@@ -36,7 +36,7 @@ CHANGES = {
 PAPER_DATASETS = {
     "Brain": ("brain-kaggle", "figshare-brain"),
     "Br35H": ("br35h",),
-    "HAM-10000": ("ham10000-mel-balanced", "ham10000-mel"),
+    "HAM-10000": ("ham10000-mel-balanced", "ham10000-mel-oversampled", "ham10000-mel"),
     "ISIC-2019": ("isic2019",),
 }
 FLOPS_M = 613.0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.data.sources.isic import (
     read_ham10000,
     read_ham10000_balanced,
     read_ham10000_mel,
+    read_ham10000_oversampled,
+    read_isic2017,
     read_isic2018,
     read_isic2019,
 )
@@ -56,6 +60,20 @@ def _task3(part: str) -> tuple[Download, Download]:
     )
 
 
+_ISIC2017 = DatasetSpec(
+    "isic2017",
+    title="ISIC 2017, Task 3",
+    summary="dermatoscopic images of 3 diagnoses with the lesions' outlines",
+    reader=read_isic2017,
+    licence="CC0 1.0",
+    citation="N. Codella et al., Skin lesion analysis toward melanoma detection: a challenge at ISBI 2017, "
+    "arXiv:1710.05006",
+    address="https://challenge.isic-archive.com/data/#2017",
+    hint="`bench data add isic2017 FOLDER` with an index.csv: image, label, part, lesion_id, age, sex, anatomy, mask",
+    kind="skin",
+    reading="in none of the paper's rows: another site than HAM10000, for external validation",
+    groups="lesion where an id is known; an image without one is its own group",
+)
 _GROUPINGS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 _ISIC2018 = DatasetSpec(
     "isic2018",
@@ -106,6 +124,17 @@ SPECS: tuple[DatasetSpec, ...] = (
         "HAM10000",
         "row 10: the printed precision, recall and accuracy imply a prevalence of one half",
     ),
+    replace(
+        _ham(
+            "ham10000-mel-oversampled",
+            "17804 rows: melanoma or not, melanomas repeated to equal the benign images",
+            read_ham10000_oversampled,
+            "HAM10000",
+            "row 10: the reading that the printed figures do not exclude",
+        ),
+        caution="melanomas repeated before the split",
+    ),
+    _ISIC2017,
     _ISIC2018,
     _ISIC2019,
 )

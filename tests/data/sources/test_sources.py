@@ -176,6 +176,20 @@ def test_balancing_does_not_depend_on_row_order(ham: Path):
     assert {row.id for row in balanced(rows)} == {row.id for row in balanced(rows[::-1])}
 
 
+def test_ham10000_with_melanomas_repeated_before_the_split(ham: Path):
+    table = read("ham10000-mel-oversampled", ham)
+    assert table.counts() == {"benign": 15, "melanoma": 15}
+    copies = [name for name in table.ids.tolist() if "#" in name]
+    assert len(copies) == 9
+    assert len({name.split("#")[0] for name in copies}) == 6
+    whole = read("ham10000-mel", ham)
+    group = dict(zip(whole.ids.tolist(), whole.groups.tolist(), strict=True))
+    assert all(group[name.split("#")[0]] == mine for name, mine in zip(table.ids, table.groups, strict=True))
+    assert DATASETS.get("ham10000-mel-oversampled").caution
+    assert "ham10000-mel-oversampled" not in DATASETS.match("all")
+    assert "ham10000-mel-oversampled" in DATASETS.match("ham10000*")
+
+
 def test_one_download_of_ham10000_serves_its_three_readings(ham: Path):
     add("ham10000", ham)
     assert load("ham10000-mel-balanced", ANY).counts() == {"benign": 6, "melanoma": 6}

@@ -1,0 +1,102 @@
+"""The paper's tables 1 to 4 as one plan: which cells, in which order, at which scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core.config import Protocol, load_protocol
+from bench.core.errors import UserError
+from bench.data import registry as datasets
+from bench.harness.plan import Plan, Request, make_plan, together
+
+FULL_MODEL = "deepmedix"
+VARIANTS = "deepmedix*"
+# A stated reduction that two CPU cores end overnight; everything else is the paper's own (section 4; reading row 7).
+LAPTOP = ("image_size=96", "epochs=12", "timing_batch_size=8")
+SCALES: dict[str, tuple[str, ...]] = {"laptop": LAPTOP, "gpu": ()}
+
+
+@dataclass(frozen=True)
+class Step:
+    """Cells that are run together.
+
+    Attributes:
+        table: the paper's table that they answer.
+        models: patterns.
+        seeds: as `--seeds` takes them.
+    """
+
+    table: int
+    dataset: str
+    split: str
+    models: str = FULL_MODEL
+    seeds: str = "0,"
+
+
+def steps(scale: str) -> list[Step]:
+    """What the paper's tables need, best first, so that a run that is stopped has said what it could.
+
+    One seed of the full model on every dataset under both splits, then the ablation, then further seeds of the full
+    model. At the scale `gpu` every model has three seeds from the start.
+
+    Raises:
+        UserError: an unknown scale.
+    """
+    if scale not in SCALES:
+        raise UserError(f"no scale is called {scale!r}; there are {', '.join(SCALES)}")
+    first = list(_first())
+    ablation = [Step(4, "figshare-brain", "grouped", VARIANTS), Step(4, "brain-kaggle", "official", VARIANTS)]
+    others = [Step(4, "br35h", "image", VARIANTS), Step(4, "ham10000-mel-balanced", "grouped", VARIANTS)]
+    if scale == "gpu":
+        return [Step(each.table, each.dataset, each.split, each.models, "3") for each in (*first, *ablation, *others)]
+    again = [Step(each.table, each.dataset, each.split, each.models, "1,2") for each in first]
+    return [*first, *ablation, *again]
+
+
+def _first() -> Iterator[Step]:
+    """The full model: by the split that the paper most likely used, and by one that keeps patients whole."""
+    yield Step(1, "figshare-brain", "grouped")
+    yield Step(1, "figshare-brain", "image")
+    yield Step(1, "brain-kaggle", "official")
+    yield Step(1, "br35h", "image")
+    yield Step(1, "ham10000-mel-balanced", "grouped")
+    yield Step(1, "ham10000-mel-balanced", "image")
+    yield Step(1, "brain-kaggle", "image")
+    yield Step(1, "br35h", "grouped")
+    yield Step(1, "ham10000-mel-oversampled", "image")
+    yield Step(1, "ham10000", "grouped")
+    yield Step(1, "ham10000", "image")
+    yield Step(1, "isic2019", "grouped")
+    yield Step(1, "isic2019", "image")
+
+
+def reproduction_protocol(scale: str, weights: str | None, overrides: list[str]) -> Protocol:
+    """The paper's protocol at a scale, with other initial weights or single fields where they are asked for."""
+    chosen = [] if weights is None else [f'weights="{weights}"']
+    return load_protocol("paper", [*SCALES[scale], *chosen, *overrides])
+
+
+def reproduction_plan(scale: str, weights: str | None = None, overrides: list[str] | None = None) -> Plan:
+    """One plan of all steps whose dataset is available; the others are named with the command that brings them.
+
+    Raises:
+        UserError: an unknown scale or field, weights that cannot be had, or no dataset of the paper at all.
+    """
+    wanted = steps(scale)
+    protocol = reproduction_protocol(scale, weights, overrides or [])
+    available = set(datasets.at_hand())
+    absent = {
+        each.dataset: datasets.DATASETS.get(each.dataset).hint for each in wanted if each.dataset not in available
+    }
+    plans = [make_plan(_request(each, protocol)) for each in wanted if each.dataset in available]
+    if not plans:
+        raise UserError(f"none of the paper's datasets is available; {next(iter(absent.values()))}")
+    whole = together(*plans)
+    return Plan(whole.cells, whole.tables, absent)
+
+
+def _request(step: Step, protocol: Protocol) -> Request:
+    asked: dict[str, Any] = {"models": step.models, "datasets": step.dataset, "split": step.split, "seeds": step.seeds}
+    return Request(protocol=protocol, regimes="centralized", **asked)

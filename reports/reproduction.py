@@ -1,0 +1,109 @@
+"""The paper beside a run of it: every printed figure, ours, the difference, and what leakage is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bench
+from bench.core.atomic import write_text
+from bench.measure.columns import column
+from reports.compare.ablation import tables as ablation_tables
+from reports.content import drawing
+from reports.html.page import duration, render, text
+from reports.load.source import Source
+from reports.tables.grid import Row, rows
+from reports.tables.markup import Entry, Grid, grid, markdown
+from reports.tables.paper import paper_tables
+
+PAGES = ("reproduction.md", "reproduction.html")
+FULL_MODEL = "deepmedix"
+_BY_IMAGE = "image"
+
+
+def write_reproduction(run: Path, out: Path | None = None) -> list[Path]:
+    """Write `reproduction.md` and `reproduction.html` of a run.
+
+    Args:
+        out: the folder; RUN/report when not given.
+
+    Raises:
+        UserError: the folder is no run.
+    """
+    drawn, folder = drawing(run), out or run / "report"
+    source, table = drawn.source, rows(drawn.source.cells)
+    tables = [*paper_tables(table), *_optional(leakage(table))]
+    tables += [each for study in drawn.ablations for each in ablation_tables(study)]
+    facts = about(source)
+    paths = [folder / name for name in PAGES]
+    write_text(paths[0], _markdown(facts, tables))
+    write_text(paths[1], _page(source, facts, tables))
+    return paths
+
+
+def leakage(table: Sequence[Row]) -> Grid | None:
+    """The full model's accuracy by image beside a split that keeps groups whole; None where no dataset has both."""
+    full = [row for row in table if row.model == FULL_MODEL and row.done]
+    by_image = {(row.condition.dataset, row.condition.variant): row for row in full if row.condition.split == _BY_IMAGE}
+    body: list[list[Entry | str]] = []
+    for row in full:
+        beside = by_image.get((row.condition.dataset, row.condition.variant))
+        if row.condition.split != _BY_IMAGE and beside is not None:
+            body.append(_leak(row, beside))
+    if not body:
+        return None
+    head = ["Dataset", "Groups whole", "Accuracy", "By image", "Accuracy", "Points from leakage"]
+    notes = (
+        "The two splits test on different images, so no paired test is made; each accuracy has its own interval. What "
+        "separates them is pictures of one patient or lesion, or copies of one picture, on both sides of the split.",
+    )
+    return grid("leakage", "What a split by image is worth", head, body, "llrlrr", notes)
+
+
+def _leak(whole: Row, by_image: Row) -> list[Entry | str]:
+    ours, theirs = whole.figure("accuracy"), by_image.figure("accuracy")
+    step = "–" if ours is None or theirs is None else f"{100 * (theirs.mean - ours.mean):+.1f}".replace("-", "−")
+    condition = whole.condition
+    return [condition.dataset, condition.split, _shown(whole), _BY_IMAGE, _shown(by_image), step]
+
+
+def _shown(row: Row) -> Entry:
+    found, about_it = row.figure("accuracy"), column("accuracy")
+    if found is None:
+        return Entry(row.problem or "–")
+    return Entry(about_it.text(found.mean), under=f"[{about_it.text(found.low)}, {about_it.text(found.high)}]")
+
+
+def about(source: Source) -> list[str]:
+    """What a reader must know before the tables: the command, how far it came, the hours and the machine."""
+    environment = source.environment
+    seconds = sum(float((cell.result or {}).get("seconds", 0)) for cell in source.done)
+    facts = [f"{len(source.done)} of {len(source.cells)} cells are done; they took {duration(seconds)} of computing."]
+    if environment:
+        memory, cores = environment.get("memory_gib"), environment.get("cores")
+        facts.append(f"Machine: {environment.get('processor')}, {cores} cores, {memory} GiB of memory.")
+    waiting = [cell for cell in source.cells if cell.status == "missing"]
+    if waiting:
+        facts.append(f"Not run yet: {', '.join(sorted({_name(cell.spec) for cell in waiting}))}.")
+    failed = [cell for cell in source.cells if cell.status == "failed"]
+    return facts + [f"Failed: {_name(cell.spec)}: {cell.problem.splitlines()[0]}" for cell in failed if cell.problem]
+
+
+def _name(spec: dict[str, object]) -> str:
+    return f"{spec['model']} on {spec['dataset']} ({spec['split']})"
+
+
+def _optional(found: Grid | None) -> list[Grid]:
+    return [] if found is None else [found]
+
+
+def _markdown(facts: Sequence[str], tables: Sequence[Grid]) -> str:
+    head = ["# The paper's tables, run", "", *(f"- {fact}" for fact in facts), ""]
+    return "\n".join([*head, *(markdown(table) for table in tables)]) + "\n"
+
+
+def _page(source: Source, facts: Sequence[str], tables: Sequence[Grid]) -> str:
+    foot = f"Drawn by deepmedix-bench {bench.__version__}."
+    return render(
+        "reproduction.html", name=source.name, facts=facts, tables=tables, css=text("page.css"), foot=foot
+    )  # fmt: skip
