@@ -54,11 +54,14 @@ class ModelSpec:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     caution: str = ""
 
-    def build(self, num_classes: int) -> Network:
+    def build(self, num_classes: int, trunk: Callable[[], nn.Module] | None = None) -> Network:
         """Build the network with random weights, which depend on the state of torch's default generator alone.
 
         Backbone and head are initialized under seeds of their own: from one state, models that share a backbone get the
         same backbone, whatever their heads, and each call advances the generator by one draw.
+
+        Args:
+            trunk: makes the backbone, in place of the registered one's own `build`.
 
         Raises:
             UserError: for fewer than two classes, or when the backbone cannot be had.
@@ -71,9 +74,9 @@ class ModelSpec:
 
         backbone = BACKBONES.get(self.backbone)
         seed = int(torch.randint(2**31 - 1, (), device="cpu"))
-        trunk = _built_under(derive_seed("backbone", seed), backbone.build)
+        extractor = _built_under(derive_seed("backbone", seed), trunk or backbone.build)
         head = _built_under(derive_seed("head", seed), lambda: self.head.build(backbone.channels, num_classes))
-        return Network(trunk, head)
+        return Network(extractor, head)
 
     def identity(self) -> dict[str, Any]:
         """What a cell's key depends on, as plain values; summaries that only people read are left out."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 
 from bench.core.atomic import write_json
 from bench.core.config import Protocol, Runtime
@@ -15,6 +16,8 @@ from bench.core.identity import derive_seed, digest
 from bench.core.paths import cache
 from bench.harness.plan import Setup
 from bench.measure.cost import cost
+from bench.measure.rounds import Effort, Subject, in_rounds
+from bench.measure.steps import backward_step
 from bench.store.run import read_json
 from models.backbones.code import code_of, versions
 from models.backbones.probe import build_without_memory
@@ -22,7 +25,7 @@ from models.backbones.registry import BACKBONES
 from models.calibrate import put_statistics
 from models.network import Network
 from models.registry import ModelSpec
-from models.weights.initial import load
+from models.weights.initial import built
 
 _COUNTS_VERSION = 1  # of the way in which `bench.measure.cost` counts
 
@@ -47,11 +50,44 @@ def check_runtime(protocol: Protocol, runtime: Runtime) -> None:
         UserError: in one sentence.
     """
     device = pick_device(runtime)
-    if device.type == "cpu" and protocol.precision != "32":
+    if device.type != "cpu" or protocol.precision == "32":
+        return
+    if protocol.precision == "fp16":
         raise UserError(
-            f"precision = {protocol.precision} runs on GPUs only (on a CPU it is more than ten times slower); "
+            "precision = fp16 runs on GPUs only; use --set precision=32, or bf16 where the processor has it"
+        )
+    if not bf16_instructions():
+        raise UserError(
+            "precision = bf16 needs a GPU, or a processor with AVX512_BF16 or AMX, which this one lacks; "
             "use --set precision=32"
         )
+    gain = bf16_gain()
+    if gain < 1:
+        raise UserError(
+            f"precision = bf16 would be slower here: this processor has the instructions, but a pointwise convolution "
+            f"forward and backward reaches {gain:.2f} of its speed in 32 bits; use --set precision=32"
+        )
+
+
+def bf16_instructions() -> bool:
+    """Whether torch finds instructions for bfloat16 products in the processor."""
+    asked: Any = torch.cpu
+    return bool(asked._is_avx512_bf16_supported() or asked._is_amx_tile_supported())
+
+
+@lru_cache(maxsize=1)
+def bf16_gain() -> float:
+    """How many times as fast a pointwise convolution of MobileNetV2's is in bfloat16, forward and backward.
+
+    The best of many steps of each kind, in turns and by one thread, so that other work on the machine matters little;
+    about a second.
+    """
+    layer = nn.Conv2d(96, 576, 1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch = torch.zeros(16, 96, 14, 14).to(memory_format=torch.channels_last)
+    steps = {precision: backward_step(layer, batch, precision, torch.optim.SGD) for precision in ("32", "bf16")}
+    subjects = [Subject(precision, step, threads=1) for precision, step in steps.items()]
+    found = in_rounds(subjects, batch.device, Effort(30, 30, 3, 0.0)).samples
+    return min(found["32"]) / min(found["bf16"])
 
 
 def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Network:
@@ -61,8 +97,7 @@ def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Net
         ValueError: the set-up brings statistics that do not fit the backbone.
     """
     torch.manual_seed(derive_seed(setup.spec.fit_seed, "init"))
-    network = setup.model.build(num_classes)
-    load(network, setup.weights)
+    network = built(setup.model, num_classes, setup.weights)
     if setup.statistics:
         put_statistics(network.backbone, setup.statistics)
     return placed(network, setup.protocol, device)
