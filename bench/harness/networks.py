@@ -82,7 +82,7 @@ def bf16_gain() -> float:
     The best of many steps of each kind, in turns and by one thread, so that other work on the machine matters little;
     about a second.
     """
-    layer = nn.Conv2d(96, 576, 1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layer = nn.Conv2d(96, 576, 1, bias=False).to(memory_format=torch.channels_last)
     batch = torch.zeros(16, 96, 14, 14).to(memory_format=torch.channels_last)
     steps = {precision: backward_step(layer, batch, precision, torch.optim.SGD) for precision in ("32", "bf16")}
     subjects = [Subject(precision, step, threads=1) for precision, step in steps.items()]

@@ -13,6 +13,7 @@ import numpy as np
 from bench.data.audit.cell import CellAudit, cell_audit
 from bench.measure.columns import BY_NAME
 from bench.measure.statistics.methods import TOO_NARROW, interval_method
+from bench.measure.statistics.student import student_quantile
 from bench.store.run import StoredCell
 from reports.load.conditions import variants
 from reports.tables.published import figures
@@ -139,7 +140,7 @@ def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     low, high = _stored_bounds(name, [cell for cell, _ in known])
     if len(values) >= MIN_SEEDS and name in BY_NAME and BY_NAME[name].family not in ("cost", "time"):
-        reach = _student(len(values) - 1) * deviation / math.sqrt(len(values))
+        reach = student_quantile(0.975, len(values) - 1) * deviation / math.sqrt(len(values))
         if not math.isfinite(low) or 2 * reach > high - low:
             over = f"seeds; {TOO_NARROW}" if _too_narrow(known) else "seeds"
             return Interval(mean, *_bounded(name, mean - reach, mean + reach), deviation, over)
@@ -164,12 +165,6 @@ def _stored_bounds(name: str, cells: list[StoredCell]) -> tuple[float, float]:
 def _bounded(name: str, low: float, high: float) -> tuple[float, float]:
     """A share cannot leave 0..1."""
     return (max(0.0, low), min(1.0, high)) if BY_NAME[name].scale == 100 else (low, high)
-
-
-def _student(freedom: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, freedom))
 
 
 def rows(cells: Sequence[StoredCell]) -> list[Row]:
