@@ -95,13 +95,18 @@ class Row:
     @cached_property
     def names(self) -> list[str]:
         """Every figure that at least one cell has."""
-        found = {name for cell in self.done for name in _values(cell)}
+        found = {name for _, values in self._figures for name in values}
         known = [name for name in BY_NAME if name in found]
         return known + sorted(name for name in found if name not in BY_NAME)
 
+    @cached_property
+    def _figures(self) -> list[tuple[StoredCell, dict[str, float]]]:
+        """Each finished cell with its figures."""
+        return [(cell, _values(cell)) for cell in self.done]
+
     def figure(self, name: str) -> Interval | None:
         """Mean and interval of a figure over the cells that have it, None when none has."""
-        values = [(cell, _values(cell).get(name)) for cell in self.done]
+        values = [(cell, values.get(name)) for cell, values in self._figures]
         known = [(cell, value) for cell, value in values if value is not None]
         return _interval(name, known) if known else None
 

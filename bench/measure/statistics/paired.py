@@ -78,7 +78,7 @@ def _binomial_p(only_a: int, only_b: int) -> float:
     """Two-sided p of as uneven a number of heads among fair coins."""
     coins = only_a + only_b
     tail = sum(math.comb(coins, heads) for heads in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**coins)
+    return float(min(1.0, 2 * tail / 2**coins))
 
 
 def _edwards_p(only_a: int, only_b: int) -> float:
