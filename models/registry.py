@@ -8,8 +8,8 @@ with this module's `MODELS` and registers a `ModelSpec` there. A backbone or a h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,8 @@ class ModelSpec:
         summary: one line for the listing: what it is, or what it changes.
         family: "deepmedix", "baseline", "combination", or a third party's own word.
         paper_name: what the DeepMediX paper calls it ("Model-3"), if it does.
+        recipe: the name of the way in which it is fitted, in `RECIPES` (models/recipes/registry.py).
+        options: plain values for the recipe.
         departure: how a baseline differs from the published network, beyond its new last layer.
         caution: why its figures must not be believed; such a model is no part of `all`, and its rows carry the words.
     """
@@ -48,6 +50,8 @@ class ModelSpec:
     family: str = "other"
     paper_name: str = ""
     departure: str = ""
+    recipe: str = "gradient"
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     caution: str = ""
 
     def build(self, num_classes: int) -> Network:
@@ -71,7 +75,12 @@ class ModelSpec:
         """What a cell's key depends on, as plain values; summaries that only people read are left out."""
         fields = without_defaults(dataclasses.asdict(self.head), self.head.added)
         head = {"type": type(self.head).__qualname__, **fields}
-        return {"name": self.name, "backbone": self.backbone, "head": head}
+        # Left out at their defaults: models were stored before they could choose.
+        fitted = without_defaults({"recipe": self.recipe, "options": dict(self.options)}, _FITTED)
+        return {"name": self.name, "backbone": self.backbone, "head": head, **fitted}
+
+
+_FITTED: dict[str, Any] = {"recipe": "gradient", "options": {}}
 
 
 def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from bench.core.config import Protocol
@@ -89,6 +90,7 @@ def load(name: str, protocol: Protocol, joined: bool = True) -> Table:
     if place is None and not spec.embedded:
         raise UserError(_not_at_hand(spec))
     table = spec.reader(place or Path(), protocol)
+    table = replace(table, caution=spec.caution) if spec.caution else table
     if not joined:
         return table
     found = with_joined_groups(table)
