@@ -19,7 +19,6 @@ from bench.analyses.corruptions.sheet import contact_sheet
 from bench.analyses.registry import Answer, Estimate
 from bench.analyses.support.attacks import Norm, pgd
 from bench.analyses.support.averages import batches, columns_of, mean, picked, plain
-from bench.analyses.support.images import answered
 from bench.analyses.support.intervals import ResampledSettings, estimates, proportion, unit_notes
 from bench.analyses.support.pixel_space import PixelSpace, pixel_space
 from bench.core.errors import UserError
@@ -69,7 +68,7 @@ class Subject:
 
     def probabilities(self, images: NDArray[np.uint8]) -> Floats:
         """The predictor's answer on images [N, k]."""
-        return answered(self.cell, images, self.settings.batch)
+        return np.asarray(self.cell.predictor.of_images(images), dtype=np.float64)
 
     def corrupted(self, name: str, function: Corruption, severity: int) -> NDArray[np.uint8]:
         """All images after one corruption; an image's accident depends on its id, not on the severity."""

@@ -16,7 +16,6 @@ from bench.analyses.external.settings import ExternalSettings
 from bench.analyses.registry import Answer, Estimate
 from bench.analyses.support.averages import columns_of, plain
 from bench.analyses.support.calibrators import fit_temperature
-from bench.analyses.support.images import answered
 from bench.analyses.support.intervals import unit_notes
 from bench.analyses.support.parts import tested_part, validation_part
 from bench.core.errors import UserError
@@ -73,7 +72,7 @@ def external(cell: Any, settings: ExternalSettings, folder: Path) -> Answer:  # 
     labels = own_labels(foreign, cell.classes, meant)
     kept, notes = _kept(cell, foreign, labels, settings)
     size = cell.images("test").shape[1]
-    probabilities = answered(cell, cached_images(foreign, size)[kept], settings.batch)
+    probabilities = np.asarray(cell.predictor.of_images(cached_images(foreign, size)[kept]), dtype=np.float64)
     there = Answers(labels[kept], probabilities, foreign.groups[kept])
     test = tested_part(cell)
     shared = np.isin(test.labels, np.unique(there.labels))

@@ -17,7 +17,6 @@ class ExternalSettings(ResampledSettings):
         description="that dataset's class names to the model's, where the names do not say it; an empty one leaves out",
     )
     without_overlap: bool = Field(True, description="leave out pictures that are in the cell's own dataset too")
-    batch: int = Field(32, ge=1, description="images in one pass")
 
 
 SPEC = AnalysisSpec(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from bench.analyses.membership.attacks import confidence, lira, rate_at
 from bench.analyses.membership.settings import MembershipSettings
-from bench.analyses.opening import opened
 from bench.analyses.registry import Answer, Estimate
 from bench.analyses.support.averages import columns_of, plain
 from bench.analyses.support.intervals import Figures, estimates, proportion, unit_notes
 from bench.core.errors import UserError
+from bench.harness.finished import FinishedCell
 from bench.store.run import Run
 
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ def membership(cell: Any, settings: MembershipSettings, folder: Path) -> Answer:
     return attacked(cell, siblings(cell), settings)
 
 
-def siblings(cell: Any, open_cell: Callable[[Any], Any] = opened) -> list[Any]:
+def siblings(cell: Any) -> list[FinishedCell]:
     """The finished cells of the same run that differ in the seed alone. Raises UserError where there are none."""
     mine = {**cell.spec.as_dict(), "seed": None}
     stored = [
@@ -53,7 +53,7 @@ def siblings(cell: Any, open_cell: Callable[[Any], Any] = opened) -> list[Any]:
     ]
     if not stored:
         raise UserError("membership needs shadow models: cells of other seeds; run again with --seeds 3 or more")
-    return [open_cell(each) for each in stored]
+    return [FinishedCell.of(each) for each in stored]
 
 
 def attacked(cell: Any, shadows: Sequence[Any], settings: MembershipSettings) -> Answer:
