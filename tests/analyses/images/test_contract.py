@@ -15,6 +15,7 @@ from bench.store.run import StoredCell
 QUICK = {
     "geometry": {"images": 2, "pairs": 1, "points": 3, "path_steps": 2, "top": 2, "probes": 4, "layers": 1,
                  "dimension_images": 20, "neighbours": 3, "curvature": False},
+    "explanations": {"images": 3, "shown": 2, "gradient_steps": 2, "removals": 2, "stride": 8},
     "external": {"on": "phantom-skin"},
     "robustness": {"images": 6, "attack_images": 2, "attack_steps": 1},
 }  # fmt: skip
