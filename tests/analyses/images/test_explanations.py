@@ -25,6 +25,9 @@ from bench.core.errors import UserError
 SIZE = 32
 MARK = np.zeros((SIZE, SIZE), dtype=bool)
 MARK[:8, :8] = True
+# A position of the map stands for four pixels and sees eleven: the mark's edge is seen from the next position.
+NEAR = np.zeros((SIZE, SIZE), dtype=bool)
+NEAR[:12, :12] = True
 
 
 class Small(nn.Module):
@@ -48,22 +51,22 @@ def prepare(images):
 
 
 def drawn(count, seed=0):
-    """Noise with a bright mark in a corner on half of the images and a dark square on half, independently."""
+    """Noise with a red mark in a corner on half of the images and a green square on half, independently."""
     generator = np.random.default_rng(seed)
-    images = generator.integers(60, 140, (count, SIZE, SIZE, 3), dtype=np.uint8)
-    marked, dark = np.arange(count) % 2 == 1, np.arange(count) // 2 % 2 == 1
-    images[np.ix_(marked, range(8), range(8))] = 255
-    images[np.ix_(dark, range(18, 26), range(18, 26))] = 0
-    return images, marked, dark
+    images = np.repeat(generator.integers(60, 140, (count, SIZE, SIZE, 1), dtype=np.uint8), 3, axis=3)
+    marked, green = np.arange(count) % 2 == 1, np.arange(count) // 2 % 2 == 1
+    images[np.ix_(marked, range(8), range(8))] = (255, 60, 60)
+    images[np.ix_(green, range(18, 26), range(18, 26))] = (60, 255, 60)
+    return images, marked, green
 
 
 def trained(by_mark):
-    """A network whose class 1 is the mark, or the dark square."""
-    images, marked, dark = drawn(64)
-    labels = (marked if by_mark else dark).astype(np.int64)
+    """A network whose class 1 is the mark, or the green square."""
+    images, marked, green = drawn(64)
+    labels = (marked if by_mark else green).astype(np.int64)
     torch.manual_seed(0)
     network = Small()
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), 0.02, weight_decay=0.1)
     for _ in range(120):
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(prepare(images)), torch.from_numpy(labels)).backward()
@@ -78,8 +81,8 @@ def spaces():
 
 def both_signs():
     """Images of class 1 for either network."""
-    images, marked, dark = drawn(128, seed=5)
-    return images[marked & dark][:16]
+    images, marked, green = drawn(128, seed=5)
+    return images[marked & green][:16]
 
 
 @pytest.mark.parametrize("explain", [layer_cam_of(4), integrated_gradients_of(16)], ids=["layercam", "gradients"])
@@ -90,7 +93,7 @@ def test_the_planted_mark_is_found_where_it_decides_and_not_where_it_does_not(sp
     for marked, space in spaces.items():
         found = attributions(space, chosen, explain, 8)
         shares[marked] = np.mean([mass(each, MARK) for each in found]) / MARK.mean()
-        points[marked] = np.mean([pointing(each, MARK) for each in found])
+        points[marked] = np.mean([pointing(each, NEAR) for each in found])
     assert shares[True] > 5
     assert points[True] > 0.9
     assert shares[False] < 5
