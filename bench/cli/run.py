@@ -86,7 +86,7 @@ def run_plan(
     from bench.store.run import Run
 
     console = Console(stderr=as_json)
-    refuse_contradictions(plan, runtime)
+    refuse_contradictions(plan, runtime, Run(folder))
     stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
     pending = show_plan(console, plan, stored)
     if dry_run:

@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 from bench.core.errors import UnknownName
 
 T = TypeVar("T")
+# Resolvers of these are asked in the order in which they were added.
+_SIGNS = ("+", "@")
 
 
 def near_matches(name: str, names: Iterable[str]) -> str:
@@ -48,6 +50,9 @@ class Registry(Generic[T]):
         self._group = group
         self._items: dict[str, T] = {}
         self._resolvers: dict[str, Callable[[str], T]] = {}
+        self._groups: dict[str, Callable[[str], list[str]]] = {}
+        self._included: list[tuple[Registry[Any], Callable[[str, Any], T]]] = []
+        self._renamed: dict[str, str] = {}
         self._loaded = group is None
 
     def register(self, name: str, item: T) -> T:
@@ -58,8 +63,20 @@ class Registry(Generic[T]):
         return item
 
     def resolver(self, prefix: str, resolve: Callable[[str], T]) -> None:
-        """Let `prefix:REST` be answered by `resolve(REST)`; the prefix "@" gets every whole name with an @ in it."""
+        """Let `prefix:REST` be answered by `resolve(REST)`; "@" and "+" get every whole name with that sign in it."""
         self._resolvers[prefix] = resolve
+
+    def group(self, prefix: str, members: Callable[[str], list[str]]) -> None:
+        """Let the pattern `prefix:REST` stand for the names `members(REST)`, which raises UnknownName for none."""
+        self._groups[prefix] = members
+
+    def include(self, other: Registry[Any], convert: Callable[[str, Any], T]) -> None:
+        """Let every name of another registry, whenever it comes, be one here: the item is `convert(name, other's)`."""
+        self._included.append((other, convert))
+
+    def rename(self, old: str, new: str) -> None:
+        """Tell whoever asks for a name of before what it is called now."""
+        self._renamed[old] = new
 
     def names(self) -> list[str]:
         """Every registered name, in the order of registration."""
@@ -95,6 +112,9 @@ class Registry(Generic[T]):
         return list(found)
 
     def _match_one(self, pattern: str) -> list[str]:
+        prefix, _, rest = pattern.partition(":")
+        if prefix in self._groups:
+            return self._groups[prefix](rest)
         if pattern == "all":
             return [name for name, item in self._items.items() if not getattr(item, "caution", "")]
         hits = [name for name in self._items if fnmatch.fnmatchcase(name, pattern)]
@@ -105,20 +125,24 @@ class Registry(Generic[T]):
 
     def _resolve(self, name: str) -> T | None:
         for prefix, resolve in self._resolvers.items():
-            if prefix == "@" and "@" in name:
+            if prefix in _SIGNS and prefix in name:
                 return resolve(name)
             if name.startswith(f"{prefix}:"):
                 return resolve(name.removeprefix(f"{prefix}:"))
         return None
 
     def _unknown(self, name: str) -> str:
+        if name in self._renamed:
+            return f"the {self.noun} {name!r} is called {self._renamed[name]!r} now"
         hint = near_matches(name, self._items)
-        prefixes = "".join(f", or {prefix}:NAME" for prefix in self._resolvers if prefix != "@")
+        prefixes = "".join(f", or {prefix}:NAME" for prefix in self._resolvers if prefix not in _SIGNS)
         return f"no {self.noun} is called {name!r}; {hint} (`{self._listing}` names them all{prefixes})"
 
     def _load_entry_points(self) -> None:
-        if self._loaded:
-            return
-        self._loaded = True
-        for entry in entry_points(group=self._group or ""):
-            entry.load()(self)
+        if not self._loaded:
+            self._loaded = True
+            for entry in entry_points(group=self._group or ""):
+                entry.load()(self)
+        for other, convert in self._included:
+            for name in other.names():
+                self._items.setdefault(name, convert(name, other.get(name)))

@@ -11,6 +11,8 @@ from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.registry import Registry
 from bench.data.added import Added, Layout, layout_of, record_of, records, remember
+from bench.data.audit.store import note_table, with_joined_groups
+from bench.data.download.folders import fetched_folder
 from bench.data.spec import DatasetSpec
 from bench.data.table import Kind, Table
 
@@ -57,8 +59,6 @@ def locate(name: str) -> Path | None:
 
     An embedded dataset lies nowhere: None.
     """
-    from bench.data.download.fetch import fetched_folder
-
     record = record_of(name)
     if record is not None:
         return record.path if record.path.exists() else None
@@ -82,9 +82,6 @@ def load(name: str, protocol: Protocol, joined: bool = True) -> Table:
         UnknownName: no such dataset, with near matches.
         UserError: not at hand (with the command that brings it), or unreadable.
     """
-    from bench.data.audit.groups import with_joined_groups
-    from bench.data.audit.store import note_table
-
     spec = DATASETS.get(name)
     place = locate(name)
     if place is None and not spec.embedded:

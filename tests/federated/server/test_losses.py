@@ -11,14 +11,15 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from bench.core.errors import UserError
+from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
-from federated.server.client_manager import Roster
+from federated.server.client_manager import ClientManager
 from federated.server.losses import ClientFailed, Loss, history_notes, written
 from federated.server.rounds import Hooks, Rounds
-from federated.settings import course_of, work_of
+from federated.settings import round_settings_of, work_of
 from federated.simulation.fit import Simulation, drive, fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.gradient import FitContext
@@ -134,12 +135,13 @@ class Lossy(InProcessGrid):
 
 def run_on_network(simulation: Simulation, grid: InProcessGrid, network: bool = True) -> Progress:
     """The rounds as a deployment runs them."""
-    context, federation = simulation.context, simulation.federation
-    roster = Roster(simulation.clients, simulation.packing.resident_digest(), network=network)
-    roster.gather(grid)
-    aggregator = Aggregator(simulation.recipe, simulation.recipe.strategy(federation), roster.total_examples(), None)
-    work = work_of(federation, simulation.recipe, context.fit_seed)
-    rounds = Rounds(grid, roster, aggregator, work, course_of(context.protocol, timeout=60))
+    context = simulation.context
+    manager = ClientManager(simulation.clients, simulation.packing.resident_digest(), network=network)
+    manager.gather(grid)
+    algorithm = algorithm_of(context.regime, simulation.federation)
+    aggregator = Aggregator(algorithm, manager.total_examples(), simulation.clients)
+    work = work_of(algorithm, context.fit_seed)
+    rounds = Rounds(grid, manager, aggregator, work, round_settings_of(context.protocol, timeout=60))
     return rounds.run(simulation.start(), Hooks())
 
 
