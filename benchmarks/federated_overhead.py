@@ -68,7 +68,9 @@ def context(folder: Path, tuning: str, images: int, rounds: int) -> FitContext:
     prepare = Preparation(Normalization((0.0,) * 3, (1.0,) * 3), "", torch.device("cpu"), False)
     data = FitData(part(images, shape, 1), part(40, shape, 2))
     device = torch.device("cpu")
-    return FitContext(network, 3, protocol, "fedavg", data, prepare, 11, 22, folder, device)
+    return FitContext(
+        MODELS.get("deepmedix"), ("a", "b", "c"), 32, network, protocol, "fedavg", data, prepare, 11, 22, folder, device
+    )
 
 
 def grid_overhead(rounds: int, clock: Callable[[], float]) -> list[float]:

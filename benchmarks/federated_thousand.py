@@ -43,7 +43,9 @@ def context(folder: Path, regime: str, clients: int, rounds: int) -> FitContext:
     device = torch.device("cpu")
     prepare = Preparation(Normalization((0.0,) * 3, (1.0,) * 3), "", device, False)
     data = FitData(part(4 * clients, 1), part(clients, 2))
-    return FitContext(network, 3, protocol, regime, data, prepare, 11, 22, folder, device)
+    return FitContext(
+        MODELS.get("deepmedix"), ("a", "b", "c"), 32, network, protocol, regime, data, prepare, 11, 22, folder, device
+    )
 
 
 def peak_mb() -> float:

@@ -19,11 +19,11 @@ from bench.core.identity import derive_seed, digest
 from bench.core.paths import cache
 from models.backbones.code import code_of, versions
 from models.backbones.registry import BACKBONES
+from models.evaluate import evaluated, positions
 from models.recipes.batches import Preparation
 from models.recipes.callbacks import Interrupted, OnEvent
 
-VERSION = 4
-BATCH = 64
+VERSION = 5
 
 
 def feature_maps(
@@ -78,15 +78,16 @@ def _compute(
     generator = torch.Generator().manual_seed(derive_seed("view", view)) if view else None
     # Written in order and not through a memory map: a full disk then raises an error instead of killing the process.
     with replacing(path) as temporary, temporary.open("wb") as file:
-        for start in range(0, len(images), BATCH):
+        for rows in positions(len(images)):
             if should_stop():
                 raise Interrupted
-            maps = _half(backbone(prepare(np.asarray(images[start : start + BATCH]), generator)))
-            if start == 0:
+            prepared = prepare(np.asarray(images[rows]), generator)
+            maps = half(evaluated(backbone, prepared, prepare.channels_last))
+            if rows.start == 0:
                 shape = (len(images), *maps.shape[1:])
                 np.lib.format.write_array_header_1_0(file, _header(shape))
             file.write(maps.tobytes())
-            on_event({"event": "features", "done": min(start + BATCH, len(images)), "total": len(images)})
+            on_event({"event": "features", "done": rows.stop, "total": len(images)})
 
 
 def folded(backbone: nn.Module) -> nn.Module:
@@ -104,11 +105,12 @@ def folded(backbone: nn.Module) -> nn.Module:
         return backbone
 
 
-def _half(maps: torch.Tensor) -> NDArray[np.float16]:
-    half = maps.contiguous().to(torch.float16)
-    if not torch.isfinite(half).all():
+def half(maps: torch.Tensor) -> NDArray[np.float16]:
+    """Maps in half precision, on the CPU. Raises OverflowError for an activation beyond it."""
+    rounded = maps.contiguous().to(torch.float16)
+    if not torch.isfinite(rounded).all():
         raise OverflowError("a feature map does not fit half precision; use tuning = full")
-    return half.cpu().numpy()
+    return rounded.cpu().numpy()
 
 
 def _header(shape: tuple[int, ...]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ with this module's `MODELS` and registers a `ModelSpec` there. A backbone or a h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ class ModelSpec:
         summary: one line for the listing: what it is, or what it changes.
         family: "deepmedix", "baseline", "literature", "combination", or a third party's own word.
         paper_name: what the DeepMediX paper calls it ("Model-3"), if it does.
+        recipe: the name of the way in which it is fitted, in `RECIPES` (models/recipes/registry.py).
+        options: plain values for the recipe.
         departure: how a baseline differs from the published network, beyond its new last layer.
         tables: the tables of the DeepMediX paper that print it.
         activation: the name in `ACTIVATIONS` of what stands in place of the network's own activations; "" for none.
@@ -54,6 +56,8 @@ class ModelSpec:
     family: str = "other"
     paper_name: str = ""
     departure: str = ""
+    recipe: str = "gradient"
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     caution: str = ""
     tables: tuple[int, ...] = ()
     activation: str = ""
@@ -83,8 +87,13 @@ class ModelSpec:
         """What a cell's key depends on, as plain values; summaries that only people read are left out."""
         fields = without_defaults(dataclasses.asdict(self.head), self.head.added)
         head = {"type": type(self.head).__qualname__, **fields}
-        swapped = {"activation": self.activation} if self.activation else {}
-        return {"name": self.name, "backbone": self.backbone, "head": head, **swapped}
+        # Left out at their defaults: models were stored before they could choose.
+        later = {"recipe": self.recipe, "options": dict(self.options), "activation": self.activation}
+        chosen = without_defaults(later, _LATER)
+        return {"name": self.name, "backbone": self.backbone, "head": head, **chosen}
+
+
+_LATER: dict[str, Any] = {"recipe": "gradient", "options": {}, "activation": ""}
 
 
 def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
@@ -155,6 +164,8 @@ def _of_literature(system: System) -> ModelSpec:
         "literature",
         publication.row,
         publication.chosen,
+        recipe=system.recipe,
+        options=dict(system.options),
         caution=system.caution,
         tables=(publication.table,) if publication.table else (),
         activation=system.activation,

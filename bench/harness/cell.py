@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from bench.measure.extra import extra_intervals, extra_quality
 from bench.measure.statistics.clusters import MOST_PARTS, clusters
 from bench.measure.statistics.methods import METHODS
 from bench.measure.throughput import train_images_per_s
-from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, SCHEMA, now, write_table
+from bench.store.predictions import write_predictions
+from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, SCHEMA, now, write_table
 from models.network import Network
-from models.recipes.batches import EvalBatches
-from models.recipes.callbacks import LAST
-from models.recipes.gradient import FitContext, FitData, FitOutcome, probabilities
+from models.recipes.callbacks import BEST, LAST
+from models.recipes.gradient import FitContext, FitData, FitOutcome
 from models.recipes.refit import FOLDER as REFIT
 
 
@@ -59,9 +59,10 @@ def _run_cell(job: CellJob) -> None:
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = cell_data(job.source, network, preparation(job.source, device))
-    outcome, fitted = fit_with_less_memory(job, context_of(job, network, data.fit, device))
+    outcome = fit_with_less_memory(job, context_of(job, network, data.fit, device))
     job.on_event({"event": "measuring"})
-    predicted = probabilities(fitted.module, EvalBatches(data.test, fitted.prepare))
+    outcome.predictor.save(job.folder / PREDICTOR)
+    predicted = outcome.predictor.of_part(data.test)
     write_outputs(job, outcome, data.test, predicted)
     measured = measure_quality(job, data, predicted, outcome)
     notes = [*data.notes, job.planned.size_note, *outcome.notes, untested_clients(measured["metrics"])]
@@ -82,8 +83,8 @@ def _run_cell(job: CellJob) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a done cell needs no more: the record of a failure, and the state to resume from."""
-    for leftover in (FAILURE, LAST):
+    """Remove what a done cell needs no more: the record of a failure, and the fit's own state."""
+    for leftover in (FAILURE, LAST, BEST):
         (folder / leftover).unlink(missing_ok=True)
     shutil.rmtree(folder / REFIT, ignore_errors=True)
 
@@ -91,8 +92,10 @@ def clear_leftovers(folder: Path) -> None:
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
     """What the regime's fit is handed."""
     return FitContext(
+        model=job.planned.model,
+        classes=job.table.classes,
+        image_size=job.planned.image_size,
         network=network,
-        num_classes=len(job.table.classes),
         protocol=job.protocol,
         regime=job.spec.regime,
         data=data,
@@ -109,16 +112,15 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
     )
 
 
-def fit_with_less_memory(job: CellJob, context: FitContext) -> tuple[FitOutcome, FitContext]:
+def fit_with_less_memory(job: CellJob, context: FitContext) -> FitOutcome:
     """Fit; after running out of memory, once more with batches in twice as many pieces, where they can be divided.
 
-    Returns:
-        The outcome, and the context of the fit that it is of. How the batches were computed the fit itself notes.
+    How the batches were computed the fit itself notes.
     """
-    fit = REGIMES.get(job.spec.regime).load()
+    fit: Callable[[FitContext], FitOutcome] = REGIMES.get(job.spec.regime).load()
     smaller = replace(context, micro_batches=2 * context.micro_batches)
     try:
-        return fit(context), context
+        return fit(context)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error) or smaller.pieces == context.pieces:
             raise
@@ -129,7 +131,7 @@ def fit_with_less_memory(job: CellJob, context: FitContext) -> tuple[FitOutcome,
     smaller = replace(smaller, network=initial_network(job.planned, context.num_classes, context.device))
     outcome = fit(smaller)
     note = f"ran out of memory at batch {context.protocol.batch_size} ({problem}) and was fitted again"
-    return replace(outcome, notes=[*outcome.notes, note]), smaller
+    return replace(outcome, notes=[*outcome.notes, note])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -142,11 +144,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDArray[np.float32]) -> None:
     """Write the history and the predictions on the test part."""
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
-    columns: dict[str, Any] = {"image_id": test.ids, "group": test.groups, "site": test.sites, "label": test.labels}
+    columns: dict[str, NDArray[Any]] = {
+        "image_id": test.ids, "group": test.groups, "site": test.sites, "label": test.labels
+    }  # fmt: skip
     if outcome.holders is not None:
         columns["client"] = outcome.holders(test)
-    columns |= {f"p_{name}": predicted[:, index] for index, name in enumerate(job.table.classes)}
-    write_table(job.folder / PREDICTIONS, pa.table({name: pa.array(values) for name, values in columns.items()}))
+    write_predictions(job.folder, "test", columns, predicted, job.table.classes)
 
 
 def measure_quality(

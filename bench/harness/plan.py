@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.core.cellspec import CellSpec
+from bench.core.cellspec import CENTRALIZED, CellSpec
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.data import registry as datasets
@@ -12,6 +12,7 @@ from bench.data.splits import expand
 from bench.data.table import Table
 from bench.harness.regimes import REGIMES
 from models.backbones.registry import BACKBONES, effective_size
+from models.recipes.registry import RECIPES
 from models.registry import MODELS, ModelSpec
 from models.weights.initial import ResolvedWeights, resolve_all
 
@@ -70,11 +71,13 @@ class Plan:
 
     Attributes:
         absent: registered datasets that are not at hand, with the command that brings each.
+        left_out: models and regimes that patterns brought together and that do not go together, a sentence each.
     """
 
     cells: list[PlannedCell]
     tables: dict[str, Table]
     absent: dict[str, str]
+    left_out: tuple[str, ...] = ()
 
 
 def make_plan(request: Request) -> Plan:
@@ -83,11 +86,13 @@ def make_plan(request: Request) -> Plan:
     Cells of one dataset, fold and seed stand together, so that they share decoded images and feature maps.
 
     Raises:
-        UserError: an unknown name, a dataset that is not at hand, weights that cannot be had, or a bad seed list.
+        UserError: an unknown name, a dataset that is not at hand, weights that cannot be had, a bad seed list,
+            or a model and a regime named outright that do not go together.
     """
     models = MODELS.match(request.models)
     regimes = REGIMES.match(request.regimes)
     seeds = parse_seeds(request.seeds)
+    apart = choose_pairs(request, models, regimes)
     names, absent = choose_datasets(request.datasets)
     weights = resolve_all(request.protocol.weights, [MODELS.get(name) for name in models])
     tables = {name: datasets.load(name, request.protocol) for name in names}
@@ -98,15 +103,42 @@ def make_plan(request: Request) -> Plan:
         for seed in seeds
         for model in models
         for regime in regimes
+        if (model, regime) not in apart
     ]
-    return Plan(cells, tables, absent)
+    return Plan(cells, tables, absent, tuple(apart.values()))
 
 
 def together(*plans: Plan) -> Plan:
     """The cells of several plans, each once, in their order."""
     cells = {cell.key: cell for plan in plans for cell in plan.cells}
     tables = {name: table for plan in plans for name, table in plan.tables.items()}
-    return Plan(list(cells.values()), tables, {name: hint for plan in plans for name, hint in plan.absent.items()})
+    absent = {name: hint for plan in plans for name, hint in plan.absent.items()}
+    left_out = dict.fromkeys(sentence for plan in plans for sentence in plan.left_out)
+    return Plan(list(cells.values()), tables, absent, tuple(left_out))
+
+
+def choose_pairs(request: Request, models: list[str], regimes: list[str]) -> dict[tuple[str, str], str]:
+    """Models and regimes that do not go together, each with the reason; the default regimes are a pattern.
+
+    Raises:
+        UserError: both were named outright, or nothing else is left.
+    """
+    apart = {(model, regime): misfit(MODELS.get(model), regime) for model in models for regime in regimes}
+    apart = {pair: reason for pair, reason in apart.items() if reason}
+    named = {part.strip() for part in f"{request.models},{request.regimes}".split(",")}
+    by_default = request.regimes == Request.regimes
+    for (model, regime), reason in apart.items():
+        if len(apart) == len(models) * len(regimes) or ({model, regime} <= named and not by_default):
+            raise UserError(f"{reason}; use --regimes {CENTRALIZED}")
+    return apart
+
+
+def misfit(model: ModelSpec, regime: str) -> str:
+    """Why a model cannot be trained under a regime, in a sentence; "" where it can."""
+    recipe = RECIPES.get(model.recipe)
+    if regime == CENTRALIZED or recipe.federated:
+        return ""
+    return f"{model.name} is fitted by the recipe {recipe.name}, which clients cannot follow: not under {regime}"
 
 
 def plan_cell(spec: CellSpec, table: Table, weights: ResolvedWeights) -> PlannedCell:
@@ -121,8 +153,13 @@ def settle(spec: CellSpec, weights: ResolvedWeights, statistics: bytes = b"") ->
     Args:
         weights: the model's initial weights.
         statistics: see `Setup`.
+
+    Raises:
+        UserError: the model cannot be trained under the regime.
     """
     model = MODELS.get(spec.model)
+    if reason := misfit(model, spec.regime):
+        raise UserError(f"{reason}; use {CENTRALIZED}")
     backbone = BACKBONES.get(model.backbone)
     size, note = effective_size(backbone, spec.protocol.image_size)
     scratch = "starts from random weights, as the published network does" if backbone.from_scratch else ""

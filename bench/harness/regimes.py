@@ -34,7 +34,7 @@ def _register(name: str, summary: str, fit: str) -> None:
     REGIMES.register(name, RegimeSpec(name, summary, fit))
 
 
-_register("centralized", "all training data in one place", "models.recipes.gradient:fit")
+_register("centralized", "all training data in one place", "models.recipes.registry:fit")
 _register(
     "twin",
     "all data in one place, with the clients' optimizer and number of images seen",

@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock
 
 from bench.core.atomic import write_json
+from bench.data.loader import Part
 from bench.harness.cell import context_of, fit_with_less_memory, json_number
 from bench.harness.inputs import CellJob, fitting_data, preparation
 from bench.harness.networks import initial_network, model_cost, model_timing, pick_device
@@ -17,9 +18,8 @@ from bench.measure.extra import extra_quality
 from bench.measure.quality import quality
 from bench.measure.throughput import train_images_per_s
 from bench.store.run import CELL, HISTORY, now, read_json, write_table
-from models.recipes.batches import EvalBatches
 from models.recipes.callbacks import BEST, LAST, Interrupted
-from models.recipes.gradient import FitContext, FitOutcome, probabilities
+from models.recipes.gradient import FitOutcome
 
 TRIAL = "trial.json"
 
@@ -74,8 +74,8 @@ def _fit_and_write(job: CellJob) -> None:
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = fitting_data(job.source, network, preparation(job.source, device))
-    outcome, fitted = fit_with_less_memory(job, context_of(job, network, data, device))
-    columns = {**_validated(job, outcome, fitted), "seconds": time.perf_counter() - clock}
+    outcome = fit_with_less_memory(job, context_of(job, network, data, device))
+    columns = {**_validated(job, outcome, data.val), "seconds": time.perf_counter() - clock}
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
     cell: dict[str, Any] = {"key": job.planned.key, "cell": job.spec.as_dict(), "started": started}
     write_json(job.folder / TRIAL, {**cell, "columns": columns, "notes": outcome.notes})
@@ -86,9 +86,8 @@ def _fit_and_write(job: CellJob) -> None:
         torch.cuda.empty_cache()
 
 
-def _validated(job: CellJob, outcome: FitOutcome, fitted: FitContext) -> dict[str, float | None]:
-    val = fitted.data.val
-    predicted = probabilities(fitted.module, EvalBatches(val, fitted.prepare))
+def _validated(job: CellJob, outcome: FitOutcome, val: Part) -> dict[str, float | None]:
+    predicted = outcome.predictor.of_part(val)
     found = quality(val.labels, predicted, job.table.classes) | extra_quality(val.labels, predicted)
     found |= outcome.columns | train_images_per_s(outcome.history)
     return {name: json_number(value) for name, value in found.items()}

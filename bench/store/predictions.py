@@ -1,16 +1,20 @@
-"""The two tables of a cell, checked: its predictions on the test part and its history."""
+"""The two tables of a cell, checked: its predictions on a part and its history."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import UserError
 from bench.measure.quality import scores
-from bench.store.run import HISTORY, PREDICTIONS, StoredCell
+from bench.store.run import HISTORY, PREDICTIONS, StoredCell, read_parquet, write_table
+
+PartName = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,52 @@ class Predictions:
         )  # fmt: skip
 
 
-def read_predictions(cell: StoredCell) -> Predictions:
-    """The predictions of a finished cell. Raises UserError naming the file and what is wrong with it."""
+def predictions_file(part: PartName) -> str:
+    """The name of the file of a part's predictions."""
+    return PREDICTIONS if part == "test" else f"predictions-{part}.parquet"
+
+
+def write_predictions(
+    folder: Path,
+    part: PartName,
+    columns: Mapping[str, NDArray[Any]],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+) -> None:
+    """Write a part's predictions into a cell's folder.
+
+    Args:
+        columns: [N] each: image_id, group, site, label, and client where there are clients.
+        probabilities: float32 [N, k] for k classes.
+    """
+    import pyarrow as pa
+
+    shares = {f"p_{name}": probabilities[:, index] for index, name in enumerate(classes)}
+    arrays = {name: pa.array(values) for name, values in {**columns, **shares}.items()}
+    write_table(folder / predictions_file(part), pa.table(arrays))
+
+
+def read_predictions(cell: StoredCell, part: PartName = "test") -> Predictions:
+    """A part's predictions of a finished cell. Raises UserError naming the file and what is wrong with it."""
+    path = cell.folder / predictions_file(part)
     if cell.result is None:
-        raise UserError(f"{cell.folder / PREDICTIONS}: the cell has no result")
+        raise UserError(f"{path}: the cell has no result")
     classes = tuple(str(name) for name in cell.result["data"]["classes"])
-    if not (cell.folder / PREDICTIONS).is_file():
-        raise UserError(f"{cell.folder / PREDICTIONS} is missing: its curves and comparisons are left out")
-    table = cell.predictions()
+    if not path.is_file():
+        raise UserError(f"{path} is missing: its curves and comparisons are left out")
+    table = read_parquet(path)
     wanted = ["image_id", "group", "site", "label", *(f"p_{name}" for name in classes)]
     lacking = [name for name in wanted if name not in table.column_names]
     if lacking:
-        raise UserError(f"{cell.folder / PREDICTIONS} lacks the columns {', '.join(lacking)}")
+        raise UserError(f"{path} lacks the columns {', '.join(lacking)}")
     place = "client" if "client" in table.column_names else "site"
     text = [np.asarray(table.column(name).to_pylist(), dtype=str) for name in ("image_id", "group", place)]
     labels = table.column("label").to_numpy()
     shares = np.stack([table.column(name).to_numpy() for name in wanted[4:]], axis=1)
     given = scores(labels, shares, classes)
     found = Predictions(text[0], text[1], text[2], given.labels, given.probabilities, classes)
-    _agree(cell, found)
+    if part == "test":
+        _agree(cell, found)
     return found.taken(np.argsort(found.ids, kind="stable"))
 
 

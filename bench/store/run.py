@@ -1,8 +1,9 @@
 """The run folder: one sub-folder a cell, every file written atomically, read back as one table.
 
 runs/NAME/plan.json, environment.json
-runs/NAME/cells/KEY/cell.json, history.parquet, predictions.parquet, best.safetensors,
-                    result.json (written last: a cell is done when it is there), failure.json, last.ckpt
+runs/NAME/cells/KEY/cell.json, history.parquet, predictions.parquet, predictor/,
+                    result.json (written last: a cell is done when it is there), failure.json
+                    (while it runs: last.ckpt, best.safetensors, ...: the fit's own state)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ SCHEMA = 1
 PLAN, ENVIRONMENT = "plan.json", "environment.json"
 CELL, RESULT, FAILURE = "cell.json", "result.json", "failure.json"
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
+PREDICTOR = "predictor"
 
 Status = Literal["done", "failed", "missing", "corrupt"]
 # What rounds called the figures over their clients' validation images before the names said so.
@@ -59,11 +61,11 @@ class StoredCell:
 
     def predictions(self) -> pa.Table:
         """One row a test image: image_id, group, site, label, p_CLASS... Raises UserError when it cannot be read."""
-        return _read_parquet(self.folder / PREDICTIONS)
+        return read_parquet(self.folder / PREDICTIONS)
 
     def history(self) -> pa.Table:
         """One row an epoch or round. Raises UserError when it cannot be read."""
-        table = _read_parquet(self.folder / HISTORY)
+        table = read_parquet(self.folder / HISTORY)
         return table.rename_columns([_EARLIER_HISTORY.get(name, name) for name in table.column_names])
 
 
@@ -194,7 +196,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Path) -> pa.Table:
+    """Read a cell's Parquet file. Raises UserError when it cannot be."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -34,7 +34,8 @@ from federated.server.client_manager import Roster
 from federated.server.losses import history_notes
 from federated.server.rounds import Hooks, Rounds
 from federated.settings import central_privacy, course_of, privacy_record, work_of
-from federated.transport.packing import Packing, pack, to_group_norm, unpack
+from federated.transport.packing import Packing, pack, unpack
+from models.group_norm import to_group_norm
 from models.network import Network
 from models.recipes.callbacks import BEST, LAST
 from models.recipes.gradient import FitData

@@ -30,7 +30,8 @@ from federated.server.rounds import Hooks, Rounds, Row, Stopped
 from federated.settings import central_privacy, course_of, privacy_statement, spent, work_of
 from federated.simulation.inprocess import InProcessGrid
 from federated.simulation.passes import passes_of, twin_protocol
-from federated.transport.packing import Packing, pack, to_group_norm, unpack
+from federated.transport.packing import Packing, pack, unpack
+from models.group_norm import to_group_norm
 from models.recipes.batches import has_batch_norm
 from models.recipes.callbacks import BEST, LAST, Interrupted
 from models.recipes.gradient import FitContext, FitOutcome
@@ -202,7 +203,7 @@ def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
         columns |= {"epsilon": spent(federation, progress.round), "delta": federation.delta}
     numbers = {name: float("nan") if value is None else float(value) for name, value in columns.items()}
     notes = [*_notes(simulation), *history_notes(history), *_secure_note(history)]
-    return FitOutcome(history, numbers, notes, simulation.shares.holders)
+    return FitOutcome(history, simulation.context.predictor(), numbers, notes, simulation.shares.holders)
 
 
 def _secure_note(history: list[Row]) -> list[str]:

@@ -54,7 +54,7 @@ def fit(context: FitContext) -> FitOutcome:
         (context.folder / f"alone-{partition}.safetensors").unlink(missing_ok=True)
     (context.folder / _DONE).unlink(missing_ok=True)
     notes = [*_notes(shares, rows, median), *in_pieces(context, shares, has_batch_norm(context.module))]
-    return FitOutcome(rows, _columns(rows, median), notes, shares.holders)
+    return FitOutcome(rows, context.predictor(), _columns(rows, median), notes, shares.holders)
 
 
 def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str, Any]:

@@ -85,26 +85,6 @@ def freeze_statistics(module: nn.Module) -> None:
             layer.eval()
 
 
-def to_group_norm(module: nn.Module, largest: int = 8) -> nn.Module:
-    """Replace each BatchNorm by a GroupNorm of at most `largest` groups that starts from its weight and bias."""
-    if isinstance(module, _BatchNorm):
-        return _group_norm(module, largest)
-    for name, child in module.named_children():
-        setattr(module, name, to_group_norm(child, largest))
-    return module
-
-
-def _group_norm(layer: _BatchNorm, largest: int) -> nn.GroupNorm:
-    channels = layer.num_features
-    groups = max(g for g in range(1, largest + 1) if g == 1 or (channels % g == 0 and channels // g > 1))
-    replacement = nn.GroupNorm(groups, channels, eps=layer.eps, affine=layer.affine)
-    if layer.affine:
-        replacement.load_state_dict({"weight": layer.weight, "bias": layer.bias})
-        replacement.weight.requires_grad_(layer.weight.requires_grad)
-        replacement.bias.requires_grad_(layer.bias.requires_grad)
-    return replacement.to(layer.weight.device) if layer.affine else replacement
-
-
 def _batch_norm_names(module: nn.Module) -> set[str]:
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _BatchNorm)}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from bench.core.config import Protocol
 from bench.data.loader import Part
 from models.network import Network
+from models.predictor import Card, NetworkPredictor, Predictor
 from models.recipes import ddp
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
 from models.recipes.callbacks import BEST, LAST, History, Interrupted, Keeper, OnEvent, Schedule
 from models.recipes.classifier import Classifier
 from models.recipes.refit import refit
+from models.registry import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class FitContext:
     """Everything that a fit is handed; it knows nothing of who runs beside it.
 
     Attributes:
+        model: the registered model; its `options` are the recipe's.
+        classes: the names of the k classes.
+        image_size: side of the square images, pixels.
         network: built from the cell's seed, initial weights loaded; it is trained in place.
         prepare: stored inputs to tensors; with `tuning = "head"` the parts hold feature maps.
         data_seed, fit_seed: of the batches, and of dropout.
@@ -50,8 +55,10 @@ class FitContext:
         devices: how many devices share each batch of a centralized fit.
     """
 
+    model: ModelSpec
+    classes: tuple[str, ...]
+    image_size: int
     network: Network
-    num_classes: int
     protocol: Protocol
     regime: str
     data: FitData
@@ -64,6 +71,20 @@ class FitContext:
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
     devices: int = 1
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
+    def card(self) -> Card:
+        """What a predictor of this fit says of itself."""
+        return Card.of(self.model, self.classes, self.image_size, self.prepare, self.protocol.tuning)
+
+    def predictor(self) -> NetworkPredictor:
+        """The network as it is now, to answer with."""
+        return NetworkPredictor(self.card, self.network, self.device)
 
     @property
     def module(self) -> nn.Module:
@@ -91,16 +112,18 @@ class FitContext:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """What a fit leaves behind; the chosen weights are in the context's network and in `best.safetensors`.
+    """What a fit leaves behind.
 
     Attributes:
         history: a row an epoch or round.
+        predictor: what was fitted, and all that is kept of it.
         columns: figures for the result's row.
         notes: what a reader of the row must know.
         holders: which client each image of a part belongs to; None where there are no clients.
     """
 
     history: list[dict[str, Any]]
+    predictor: Predictor
     columns: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     holders: Callable[[Part], NDArray[np.str_]] | None = None
@@ -123,7 +146,7 @@ def fit(context: FitContext) -> FitOutcome:
     columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
     size = context.batch_size if context.devices == 1 else ddp.batch_size(context)
     in_pieces = pieces_notes(size, context.pieces, has_batch_norm(context.module))
-    outcome = FitOutcome(history.rows, columns, [*ddp.notes(context), *in_pieces])
+    outcome = FitOutcome(history.rows, context.predictor(), columns, [*ddp.notes(context), *in_pieces])
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
 
 
@@ -173,13 +196,6 @@ def cpu_threads(context: FitContext) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@torch.inference_mode()
-def probabilities(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
-    """Class probabilities float32 [N, k] in evaluation mode."""
-    module.eval()
-    return np.concatenate([module(inputs).float().softmax(1).cpu().numpy() for inputs, _ in batches])
 
 
 class _Patience(EarlyStopping):

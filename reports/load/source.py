@@ -10,9 +10,21 @@ from typing import Any
 
 from bench.core.errors import UserError
 from bench.store.predictions import Predictions, read_history, read_predictions
-from bench.store.run import CELL, ENVIRONMENT, FAILURE, HISTORY, PLAN, PREDICTIONS, SCHEMA, Run, StoredCell, read_json
+from bench.store.run import (
+    CELL,
+    ENVIRONMENT,
+    FAILURE,
+    HISTORY,
+    PLAN,
+    PREDICTIONS,
+    PREDICTOR,
+    SCHEMA,
+    Run,
+    StoredCell,
+    read_json,
+)
 
-BEST = "best.safetensors"
+_WEIGHTS, _EARLIER_WEIGHTS = "weights.safetensors", "best.safetensors"
 
 
 @dataclass
@@ -200,11 +212,17 @@ def _json_problems(path: Path) -> list[str]:
     return []
 
 
+def weights_file(folder: Path) -> Path:
+    """Where a cell's tensors are: in its predictor's folder, or where earlier versions put them."""
+    path, earlier = folder / PREDICTOR / _WEIGHTS, folder / _EARLIER_WEIGHTS
+    return path if path.is_file() or not earlier.is_file() else earlier
+
+
 def _weights_problems(cell: StoredCell) -> list[str]:
     """A safetensors file says in its header how long it must be."""
-    path = cell.folder / BEST
     if cell.result is None:
         return []
+    path = weights_file(cell.folder)
     if not path.is_file():
         return [f"{path} is missing: the cell's figures stand, its weights are lost"]
     size = path.stat().st_size

@@ -87,7 +87,9 @@ def make_context(tmp_path: Path) -> Callable[..., FitContext]:
         recipe = {"epochs": 3, "batch_size": 8, "tuning": "head", "augmentation": "none", **(protocol or {})}
         return FitContext(
             network=Tiny(kind),  # type: ignore[arg-type]
-            num_classes=CLASSES,
+            model=MODELS.get("linear@mobilenet_v2"),
+            classes=("a", "b", "c"),
+            image_size=32,
             protocol=Protocol(**recipe, federated=Federation(**fields)),
             regime=regime,
             data=FitData(make_part(images, 1), make_part(30, 2)),

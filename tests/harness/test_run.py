@@ -37,8 +37,9 @@ def test_a_cell_leaves_everything_that_its_figures_can_be_checked_with(
     (cell,) = Run.open(tmp_path / "run").cells()
     assert cell.result is not None
     assert {file.name for file in cell.folder.iterdir()} - {".lock"} == {
-        "cell.json", "history.parquet", "predictions.parquet", "best.safetensors", "result.json"
+        "cell.json", "history.parquet", "predictions.parquet", "predictor", "result.json"
     }  # fmt: skip
+    assert {file.name for file in (cell.folder / "predictor").iterdir()} == {"predictor.json", "weights.safetensors"}
     table = cell.predictions()
     labels = table["label"].to_numpy()
     shares = np.stack([table[f"p_{name}"].to_numpy() for name in plan.tables["phantom-brain"].classes], axis=1)

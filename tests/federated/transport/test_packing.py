@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from federated.transport.packing import Packing, pack, to_group_norm, unpack
+from federated.transport.packing import Packing, pack, unpack
+from models.group_norm import to_group_norm
 
 
 def network() -> nn.Sequential:

@@ -25,13 +25,14 @@ from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_source
 from bench.data.loader import Part
-from models.heads.dense import HeadConfig, LinearHead
+from models.heads.dense import HeadConfig, LinearHead, LinearHeadConfig
 from models.network import Network, Normalization
 from models.recipes import ddp
 from models.recipes.batches import Preparation, TrainBatches
 from models.recipes.callbacks import BEST, LAST, Interrupted
 from models.recipes.gradient import FitContext, FitData, FitOutcome, fit
 from models.recipes.processes import _sendable, pack
+from models.registry import ModelSpec
 
 CPU = torch.device("cpu")
 PREPARE = Preparation(Normalization((0.5,) * 3, (0.25,) * 3), None, CPU, channels_last=True)
@@ -55,7 +56,9 @@ def context(folder: Path, head: nn.Module | None = None, devices: int = 2, **cha
     torch.manual_seed(1)
     return FitContext(
         network=Network(nn.Identity(), head or HeadConfig(widths=(8, 8, 8)).build(8, 2)),
-        num_classes=2,
+        model=ModelSpec("small", "identity", LinearHeadConfig()),
+        classes=("a", "b"),
+        image_size=8,
         protocol=Protocol(**fields),
         regime="centralized",
         data=FitData(maps_part(folder, 70, 1), maps_part(folder, 41, 2)),

@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bench.core.config import Protocol
-from bench.data.loader import Part
+from bench.data.loader import Part, Rows
 from models.backbones.registry import BACKBONES, effective_size
 from models.baselines import BASELINES
 from models.features import folded
-from models.heads.dense import HeadConfig, LinearHead
+from models.heads.dense import HeadConfig, LinearHead, LinearHeadConfig
 from models.network import Network, Normalization
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, pieces_of
 from models.recipes.callbacks import BEST, LAST, Interrupted
-from models.recipes.gradient import FitContext, FitData, FitOutcome, fit, probabilities
-from models.registry import MODELS
+from models.recipes.gradient import FitContext, FitData, FitOutcome, fit
+from models.registry import MODELS, ModelSpec
 
 CPU = torch.device("cpu")
 PREPARE = Preparation(Normalization((0.5,) * 3, (0.25,) * 3), None, CPU, channels_last=True)
@@ -50,8 +50,10 @@ def context(folder: Path, **changes: Any) -> FitContext:
     torch.manual_seed(1)
     head = HeadConfig(widths=(8, 8, 8)).build(8, 2)
     return FitContext(
+        model=ModelSpec("small", "identity", LinearHeadConfig()),
+        classes=("a", "b"),
+        image_size=8,
         network=Network(nn.Identity(), head),
-        num_classes=2,
         protocol=Protocol(**fields),
         regime="centralized",
         data=of_one_array(maps_part(70, 1), maps_part(40, 2)),
@@ -78,7 +80,7 @@ def test_it_learns_and_takes_the_best_epochs_weights(tmp_path: Path) -> None:
     accuracies = [row["val_accuracy"] for row in outcome.history]
     assert max(accuracies) > 0.9
     assert outcome.columns["best_epoch"] == int(np.argmax(accuracies))
-    predicted = probabilities(given.module, EvalBatches(given.data.val, PREPARE))
+    predicted = outcome.predictor.of_part(given.data.val)
     assert predicted.shape == (40, 2)
     assert np.mean(predicted.argmax(1) == given.data.val.labels) == pytest.approx(max(accuracies))
     saved = load_file(tmp_path / BEST)
@@ -183,7 +185,8 @@ def test_pieces_of_a_batch_take_the_whole_batchs_step(tmp_path: Path, batch_size
 
 
 def in_float32(data: FitData) -> FitData:
-    return FitData(*(replace(part, inputs=part.inputs.astype(np.float32)) for part in (data.train, data.val)))
+    wider = lambda part: Rows(part.inputs[:].astype(np.float32), np.arange(len(part)))  # noqa: E731
+    return FitData(*(replace(part, inputs=wider(part)) for part in (data.train, data.val)))
 
 
 def test_a_piece_has_two_images_at_least() -> None:

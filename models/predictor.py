@@ -1,0 +1,230 @@
+"""What a fit leaves behind: images in, class probabilities out. Stored as JSON and safetensors alone."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
+from torch import Tensor, nn
+
+from bench.core.atomic import write_bytes, write_json
+from bench.core.errors import UserError
+from bench.core.registry import Registry
+from bench.data.loader import Part
+from models.evaluate import evaluated, positions
+from models.features import folded, half, pooled
+from models.group_norm import group_norm_names, to_group_norm
+from models.network import Network, Normalization
+from models.recipes.batches import Preparation
+from models.registry import MODELS, ModelSpec
+
+PREDICTOR, WEIGHTS = "predictor.json", "weights.safetensors"
+LAYOUT = 1
+Stored = Literal["images", "maps", "means"]
+"""What a fit's parts hold: images, a frozen backbone's maps [C, h, w] in half precision, or their means [C, 1, 1]."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What every predictor says of itself.
+
+    Attributes:
+        model: the registered name; identity: its parameters, which must still be the registered ones when it is loaded.
+        image_size: side of the square images, pixels.
+        normalization: what 0-1 pixels are normalized with.
+        channels_last: the memory format of images and convolutions.
+        stored: what the parts of its fit held.
+    """
+
+    model: str
+    identity: dict[str, Any]
+    classes: tuple[str, ...]
+    image_size: int
+    normalization: Normalization
+    channels_last: bool
+    stored: Stored
+
+    @classmethod
+    def of(cls, model: ModelSpec, classes: tuple[str, ...], image_size: int, prepare: Preparation, tuning: str) -> Card:
+        """The card of a model that was fitted with a protocol's tuning."""
+        stored: Stored = "images" if tuning == "full" else "means" if model.head.averages_first else "maps"
+        identity = json.loads(json.dumps(model.identity()))
+        return cls(model.name, identity, classes, image_size, prepare.normalization, prepare.channels_last, stored)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Card:
+        """From its JSON values. Raises KeyError or TypeError for what is no card."""
+        scale = Normalization(**{name: tuple(numbers) for name, numbers in values["normalization"].items()})
+        return cls(**{**values, "classes": tuple(values["classes"]), "normalization": scale})
+
+
+class Predictor(ABC):
+    """Answers on images in two steps: images to the inputs that its fit was handed, and those to probabilities.
+
+    The steps are apart so that what was stored of a frozen backbone need not be computed again for each of its heads.
+    A kind of its own defines `inputs`, `classify`, `state` and `restore`, and stands in `PREDICTORS`.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, card: Card, device: torch.device) -> None:
+        self.card = card
+        self.device = device
+
+    @property
+    def prepare(self) -> Preparation:
+        """Uint8 images [B, H, W, 3] to normalized float32 [B, 3, H, W], without augmentation."""
+        return Preparation(self.card.normalization, None, self.device, self.card.channels_last)
+
+    @abstractmethod
+    def inputs(self, images: Tensor) -> Tensor:
+        """Normalized images [B, 3, H, W] to what the fit's parts held."""
+
+    @abstractmethod
+    def classify(self, inputs: Tensor) -> Tensor:
+        """What the fit's parts held, B rows, to probabilities float32 [B, k]."""
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Plain values and tensors from which `restore` makes the same predictor."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, card: Card, values: dict[str, Any], tensors: dict[str, Tensor], device: torch.device) -> Self:
+        """The predictor of a state."""
+
+    def probabilities(self, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+        """Class probabilities float32 [N, k] of batches of normalized images [B, 3, H, W], in all N of them."""
+        last = self.card.channels_last
+        found = [
+            evaluated(lambda images: self.classify(self.inputs(images)), batch.to(self.device), last).cpu().numpy()
+            for batch in batches
+        ]
+        return np.concatenate(found) if found else np.empty((0, len(self.card.classes)), np.float32)
+
+    def of_images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities float32 [N, k] of uint8 images [N, H, W, 3] at the card's size."""
+        return self.probabilities(self.prepare(np.asarray(images[rows])) for rows in positions(len(images)))
+
+    def of_part(self, part: Part) -> NDArray[np.float32]:
+        """Class probabilities float32 [N, k] of a part that holds what the fit's parts held."""
+        rows = (self.prepare(part.gather(np.arange(some.start, some.stop))) for some in positions(len(part)))
+        return np.concatenate([evaluated(self.classify, some, self.card.channels_last).cpu().numpy() for some in rows])
+
+    def save(self, folder: Path) -> None:
+        """Write `weights.safetensors` and then `predictor.json` into a folder."""
+        values, tensors = self.state()
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_bytes(folder / WEIGHTS, bytes_of(whole))
+        write_json(
+            folder / PREDICTOR, {"layout": LAYOUT, "kind": self.kind, "card": asdict(self.card), "values": values}
+        )
+
+
+PREDICTORS: Registry[type[Predictor]] = Registry("predictor", "bench.predictors")
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
+    """The predictor that a folder holds.
+
+    Raises:
+        UserError: a file is missing or damaged, the model is not registered, or is another one by now.
+    """
+    try:
+        stored = json.loads((folder / PREDICTOR).read_text())
+        if stored["layout"] != LAYOUT:
+            raise UserError(f"{folder / PREDICTOR} has layout {stored['layout']}, not {LAYOUT}; run its cell again")
+        card = Card.read(stored["card"])
+        tensors = tensors_of((folder / WEIGHTS).read_bytes())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise UserError(f"{folder} holds no predictor that can be read ({error}); run its cell again") from error
+    kind = PREDICTORS.get(stored["kind"])
+    try:
+        return kind.restore(card, stored["values"], tensors, torch.device(device))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise UserError(f"{folder}: its tensors do not fit {card.model} ({error}); run its cell again") from error
+
+
+class NetworkPredictor(Predictor):
+    """A whole network: backbone, head, and the statistics of its BatchNorms.
+
+    Args:
+        network: in its final state, on the device that it is to be evaluated on.
+    """
+
+    kind = "network"
+
+    def __init__(self, card: Card, network: Network, device: torch.device) -> None:
+        super().__init__(card, device)
+        self._network = network
+        self._backbone: nn.Module | None = None
+
+    @property
+    def network(self) -> Network:
+        """The network in evaluation mode: normalized images [B, 3, H, W] -> logits [B, k]."""
+        self._network.eval()
+        return self._network
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """The images themselves, or the backbone's maps by the very steps that the stored ones went through."""
+        if self.card.stored == "images":
+            return images
+        maps = half(self._folded()(images))
+        return torch.from_numpy(pooled(maps) if self.card.stored == "means" else maps).to(self.device)
+
+    def classify(self, inputs: Tensor) -> Tensor:
+        """Softmax of the logits."""
+        maps = self._folded()(inputs) if self.card.stored == "images" else inputs
+        logits: Tensor = self.network.head(maps)
+        return logits.float().softmax(1)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Every tensor of the network, and which of its BatchNorms were turned into GroupNorms."""
+        return {"group_norms": group_norm_names(self._network)}, self._network.state_dict()
+
+    @classmethod
+    def restore(cls, card: Card, values: dict[str, Any], tensors: dict[str, Tensor], device: torch.device) -> Self:
+        """Build the registered model and fill it. Raises UserError when it is another model by now."""
+        return cls(card, filled_network(card, values["group_norms"], tensors, device), device)
+
+    def _folded(self) -> nn.Module:
+        if self._backbone is None:
+            self._backbone = folded(self.network.backbone)
+        return self._backbone
+
+
+def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor], device: torch.device) -> Network:
+    """The card's registered model with these tensors, frozen and in evaluation mode.
+
+    Args:
+        group_norms: names of layers that are GroupNorms in it and were registered as BatchNorms.
+
+    Raises:
+        UserError: the registered model has other parameters than the stored one.
+        RuntimeError: the tensors do not fit.
+    """
+    model = MODELS.get(card.model)
+    if json.loads(json.dumps(model.identity())) != card.identity:
+        raise UserError(f"{card.model} is registered with other parameters than this predictor's; run its cell again")
+    with torch.random.fork_rng(devices=[]):
+        network = model.build(len(card.classes))
+    to_group_norm(network, only=group_norms)
+    network.set_normalization(card.normalization)
+    network.to(device)
+    if card.channels_last:
+        network.to(memory_format=torch.channels_last)
+    network.load_state_dict(tensors)
+    return network.requires_grad_(False).eval()
+
+
+PREDICTORS.register(NetworkPredictor.kind, NetworkPredictor)
