@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bench.core.atomic import write_bytes, write_json
 from bench.core.errors import UserError
-from bench.core.registry import Registry
+from bench.core.registry import Registry, imported
 from bench.data.loader import Part
 from models.evaluate import evaluated, positions
 from models.features import folded, half, pooled
@@ -131,7 +131,8 @@ class Predictor(ABC):
         )
 
 
-PREDICTORS: Registry[type[Predictor]] = Registry("predictor", "bench.predictors")
+PREDICTORS: Registry[type[Predictor] | str] = Registry("predictor", "bench.predictors")
+"""Kinds by name: the class, or its name as "module:class" where it is imported only when one is loaded."""
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
@@ -148,7 +149,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
         tensors = tensors_of((folder / WEIGHTS).read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"{folder} holds no predictor that can be read ({error}); run its cell again") from error
-    kind = PREDICTORS.get(stored["kind"])
+    kind: type[Predictor] = imported(PREDICTORS.get(stored["kind"]))
     try:
         return kind.restore(card, stored["values"], tensors, torch.device(device))
     except (RuntimeError, KeyError, ValueError) as error:
@@ -228,3 +229,4 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
 
 
 PREDICTORS.register(NetworkPredictor.kind, NetworkPredictor)
+PREDICTORS.register("features", "models.recipes.features:FeaturePredictor")

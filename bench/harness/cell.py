@@ -34,7 +34,7 @@ from bench.measure.throughput import train_images_per_s
 from bench.store.predictions import write_predictions
 from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, SCHEMA, now, write_table
 from models.network import Network
-from models.recipes.callbacks import BEST, LAST
+from models.recipes.callbacks import BEST, LAST, PARTS
 from models.recipes.gradient import FitContext, FitData, FitOutcome
 from models.recipes.refit import FOLDER as REFIT
 
@@ -86,7 +86,8 @@ def clear_leftovers(folder: Path) -> None:
     """Remove what a done cell needs no more: the record of a failure, and the fit's own state."""
     for leftover in (FAILURE, LAST, BEST):
         (folder / leftover).unlink(missing_ok=True)
-    shutil.rmtree(folder / REFIT, ignore_errors=True)
+    for leftover in (REFIT, PARTS):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
 
 
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:

@@ -20,6 +20,8 @@ from models.recipes.classifier import Classifier
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
+PARTS = "parts"
+"""The folder of a recipe that makes several fits: their states to resume from."""
 
 OnEvent = Callable[[dict[str, Any]], None]
 
