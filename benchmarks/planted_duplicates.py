@@ -78,12 +78,12 @@ def plant(real: list[Path], changes: dict[str, tuple[Change, int]], folder: Path
 
 
 def measure(title: str, real: list[Path], changes: dict[str, tuple[Change, int]], folder: Path, seed: int) -> None:
-    from bench.data.audit.duplicates import looks, same_pictures
+    from bench.data.audit.duplicates import same_pictures, signatures
     from bench.data.sources.folder import read_folder
 
     made = plant(real, changes, folder, seed)
     table = read_folder("planted", folder)
-    pairs = {(str(table.ids[match.left]), str(table.ids[match.right])) for match in same_pictures(looks(table))}
+    pairs = {(str(table.ids[match.left]), str(table.ids[match.right])) for match in same_pictures(signatures(table))}
     wanted = {(copy, copy.replace("planted/", "real/")): change for copy, change in made.items()}
     found = pairs & set(wanted)
     print(f"{title}: {len(found)} of {PLANTED} found ({len(found) / PLANTED:.1%}), {len(pairs)} pairs named")

@@ -29,7 +29,7 @@ from typing import Any
 from kill_resume import contents
 
 from bench.core.config import Runtime, load_protocol
-from bench.executors.driver import Desk, Stop
+from bench.executors.driver import Driver, Stop
 from bench.executors.pool import drive
 from bench.executors.processes import Processes
 from bench.executors.run import prepare_folder
@@ -75,26 +75,26 @@ class Clock:
         return max(self.ended) - min(self.begun)
 
 
-def serial(desk: Desk) -> None:
-    work_through(desk)
+def serial(driver: Driver) -> None:
+    work_through(driver)
 
 
-def processes(desk: Desk) -> None:
-    with Processes(desk) as workers:
-        drive(desk, workers)
+def processes(driver: Driver) -> None:
+    with Processes(driver) as workers:
+        drive(driver, workers)
 
 
-def on_ray(desk: Desk) -> None:
+def on_ray(driver: Driver) -> None:
     import ray
 
     from bench.executors.ray.cluster import Cluster
 
     ours = not ray.is_initialized()
     if ours:
-        ray.init(num_cpus=desk.runtime.jobs, include_dashboard=False, log_to_driver=False)
+        ray.init(num_cpus=driver.runtime.jobs, include_dashboard=False, log_to_driver=False)
     try:
-        with Cluster.join(desk) as cluster:
-            drive(desk, cluster)
+        with Cluster.join(driver) as cluster:
+            drive(driver, cluster)
     finally:
         if ours:
             ray.shutdown()
@@ -109,7 +109,7 @@ def run(plan: Plan, out: Path, executor: str, workers: int, clock: Clock, **runt
     folder = Run.create(out)
     prepare_folder(plan, folder, "")
     runtime = Runtime(**{"threads": 1, "jobs": workers, "per_gpu": workers, "device": "cpu", **runtime_fields})
-    EXECUTORS[executor](Desk(plan, folder, runtime, [clock], Stop()))
+    EXECUTORS[executor](Driver(plan, folder, runtime, [clock], Stop()))
     found: dict[str, Any] = contents(out)
     return found
 

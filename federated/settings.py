@@ -11,7 +11,7 @@ from federated.algorithms.registry import Recipe, batch_norm_policy
 from federated.client.training import Work
 from federated.privacy import mechanism as privacy
 from federated.server.aggregate import CentralPrivacy
-from federated.server.rounds import Course
+from federated.server.rounds import RoundSettings
 
 
 def work_of(federation: Federation, chosen: Recipe, seed: int) -> Work:
@@ -36,12 +36,12 @@ def work_of(federation: Federation, chosen: Recipe, seed: int) -> Work:
     )
 
 
-def course_of(
+def round_settings_of(
     protocol: Protocol, *, parallel: bool = False, timeout: float = 3600.0, system_noise: bool = False
-) -> Course:
+) -> RoundSettings:
     """How long, and with whom."""
     federation = protocol.federated
-    return Course(
+    return RoundSettings(
         rounds=federation.rounds or protocol.epochs,
         patience=protocol.early_stopping_patience,
         participation=federation.participation,

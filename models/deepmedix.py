@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from models.heads.dense import HeadConfig
+from models.heads.config import HeadConfig
 
 BACKBONE = "mobilenet_v2"
 

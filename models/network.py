@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from models.normalization import IMAGENET, UNIT, Normalization, per_colour
 
-@dataclass(frozen=True)
-class Normalization:
-    """What is subtracted from, and divided into, the 0-1 pixels of each colour before the backbone sees them."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Normalize images [N, 3, H, W] of 0-1 pixels."""
-        mean, std = (_per_colour(values).to(pixels) for values in (self.mean, self.std))
-        return (pixels - mean).div_(std)
-
-
-IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-UNIT = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+__all__ = ["IMAGENET", "UNIT", "Network", "Normalization"]
 
 
 class Network(nn.Module):
@@ -44,8 +30,8 @@ class Network(nn.Module):
         self.backbone = backbone
         self.head = head
         self._frozen = False
-        self.register_buffer("mean", _per_colour(normalization.mean), persistent=False)
-        self.register_buffer("std", _per_colour(normalization.std), persistent=False)
+        self.register_buffer("mean", per_colour(normalization.mean), persistent=False)
+        self.register_buffer("std", per_colour(normalization.std), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalized images [N, 3, H, W] to logits [N, k]."""
@@ -66,8 +52,8 @@ class Network(nn.Module):
 
     def set_normalization(self, normalization: Normalization) -> None:
         """Use another mean and std from now on."""
-        self.mean.copy_(_per_colour(normalization.mean))
-        self.std.copy_(_per_colour(normalization.std))
+        self.mean.copy_(per_colour(normalization.mean))
+        self.std.copy_(per_colour(normalization.std))
 
     @property
     def backbone_frozen(self) -> bool:
@@ -86,7 +72,3 @@ class Network(nn.Module):
         super().train(mode)
         self.backbone.train(mode and not self._frozen)
         return self
-
-
-def _per_colour(values: tuple[float, float, float]) -> Tensor:
-    return torch.tensor(values).view(1, 3, 1, 1)

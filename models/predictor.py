@@ -149,7 +149,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
         tensors = tensors_of((folder / WEIGHTS).read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"{folder} holds no predictor that can be read ({error}); run its cell again") from error
-    kind: type[Predictor] = imported(PREDICTORS.get(stored["kind"]))
+    kind: Any = imported(PREDICTORS.get(stored["kind"]))
     try:
         return kind.restore(card, stored["values"], tensors, torch.device(device))
     except (RuntimeError, KeyError, ValueError) as error:

@@ -10,23 +10,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UnknownName, UserError
 from bench.core.identity import derive_seed, without_defaults
 from bench.core.registry import Registry, near_matches
 from models import deepmedix
-from models.activations import ACTIVATIONS, swap_activations
 from models.backbones.registry import BACKBONES, Backbone, Published
-from models.baselines import BASELINES, OWN_CLASSIFIER
-from models.heads.dense import HeadSpec, LinearHeadConfig
-from models.heads.published import DEPARTURES, PublishedHeadConfig, published_head
+from models.baselines import BASELINES, DEPARTURES, OWN_CLASSIFIER
+from models.heads.config import HeadSpec, LinearHeadConfig, PublishedHeadConfig
 from models.literature.catalogue import SYSTEMS
 from models.literature.system import Own, Publication, System
-from models.network import Network, Normalization
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.network import Network
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,18 @@ class ModelSpec:
         """
         if num_classes < 2:
             raise UserError(f"{self.name} cannot be built for {num_classes} class: a classifier needs two or more")
+        import torch
+
+        from models.network import Network
+
         backbone = BACKBONES.get(self.backbone)
         seed = int(torch.randint(2**31 - 1, (), device="cpu"))
         trunk = _built_under(derive_seed("backbone", seed), backbone.build)
         head = _built_under(derive_seed("head", seed), lambda: self.head.build(backbone.channels, num_classes))
         network = Network(trunk, head)
         if self.activation:
+            from models.activations import ACTIVATIONS, swap_activations
+
             swap_activations(network, ACTIVATIONS.get(self.activation), backbone.min_size)
         return network
 
@@ -98,6 +103,8 @@ _LATER: dict[str, Any] = {"recipe": "gradient", "options": {}, "activation": ""}
 
 def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
     """Build with the default generator set to a seed, and put it back as it was."""
+    import torch
+
     state = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(seed)
@@ -141,7 +148,7 @@ def _of_literature(system: System) -> ModelSpec:
     """The model of a system, whose own backbone, if it has one, is registered under the model's name."""
     own, publication = system.backbone, system.publication
     if isinstance(own, Own):
-        published = Published(own.weights_url, Normalization(*own.normalization)) if own.weights_url else None
+        published = Published(own.weights_url, own.normalization) if own.weights_url else None
         BACKBONES.register(
             system.name,
             Backbone(
@@ -183,6 +190,8 @@ def _printed_in(table: str) -> list[str]:
 
 def _swapped(name: str) -> ModelSpec:
     """The model `MODEL+ACTIVATION`."""
+    from models.activations import ACTIVATIONS
+
     model, _, activation = name.rpartition("+")
     spec, chosen = MODELS.get(model), ACTIVATIONS.get(activation)
     if spec.activation:
@@ -206,6 +215,8 @@ def _combination(name: str) -> ModelSpec:
 def _from_torchvision(name: str) -> ModelSpec:
     full_name = f"torchvision:{name}"
     BACKBONES.get(full_name)
+    from models.heads.published import published_head
+
     summary = f"{full_name} with a new last layer"
     return ModelSpec(full_name, full_name, published_head(name), summary, "baseline", "", DEPARTURES.get(name, ""))
 

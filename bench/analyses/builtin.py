@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bench.analyses.calibration import CalibrationSettings
 from bench.analyses.conformal import ConformalSettings
+from bench.analyses.corruptions.settings import SPEC as ROBUSTNESS
 from bench.analyses.decisions import DecisionsSettings
+from bench.analyses.geometry.settings import SPEC as GEOMETRY
 from bench.analyses.registry import ANALYSES, AnalysisSpec, Settings
 from bench.analyses.selective import SelectiveSettings
 from bench.analyses.subgroups import SubgroupsSettings
@@ -19,3 +21,5 @@ _from_predictions("decisions", "Decisions", "what do decisions cost, and whom do
 _from_predictions("conformal", "Conformal sets", "which classes cannot be ruled out?", ConformalSettings)
 _from_predictions("selective", "Selective prediction", "is it right where it is sure?", SelectiveSettings)
 _from_predictions("subgroups", "Subgroups", "is it as good for everybody?", SubgroupsSettings)
+for _spec in (ROBUSTNESS, GEOMETRY):
+    ANALYSES.register(_spec.name, _spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from bench.core.output import print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.analyses.run import Question
     from bench.core.config import Runtime
     from bench.executors.run import Summary
     from bench.harness.plan import Plan
@@ -41,6 +42,9 @@ def run_command(
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
     devices: Annotated[int, typer.Option(min=1, help="Devices that train one centralized cell together (DDP).")] = 1,
+    analyses: Annotated[
+        str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
     plugin: Plugin = None,
@@ -56,21 +60,33 @@ def run_command(
     runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 
+    asked = _questions(analyses)
     from bench.harness.plan import Request, make_plan
 
     plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split))
-    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json))
+    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, asked))
 
 
-def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool) -> int:
-    """Show the plan, execute it unless it is a dry run, draw the report; returns the exit code."""
+def _questions(names: str | None) -> list[Question]:
+    """The analyses of --with, checked before a cell is fitted."""
+    if names is None:
+        return []
+    from bench.analyses.run import questions
+
+    return questions(names)
+
+
+def run_plan(
+    plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool, asked: Sequence[Question] = ()
+) -> int:
+    """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code."""
     from rich.console import Console
 
     from bench.executors.show import refuse_contradictions, show_plan
     from bench.store.run import Run
 
     console = Console(stderr=as_json)
-    refuse_contradictions(plan, runtime)
+    refuse_contradictions(plan, runtime, Run(folder))
     stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
     pending = show_plan(console, plan, stored)
     if dry_run:
@@ -78,7 +94,18 @@ def run_plan(plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json:
         if as_json:
             print_json({"cells": cells, "pending": len(pending)})
         return 0
-    return _conclude(console, stored, _execute(console, plan, stored, runtime, len(pending)), as_json)
+    summary = _execute(console, plan, stored, runtime, len(pending))
+    return _conclude(console, stored, summary, _answers(plan, stored, asked, as_json), as_json)
+
+
+def _answers(plan: Plan, stored: Run, asked: Sequence[Question], as_json: bool) -> list[dict[str, Any]]:
+    """Put the questions to the plan's finished cells."""
+    if not asked:
+        return []
+    from bench.cli.analyze import put
+
+    keys = {cell.key for cell in plan.cells}
+    return put([cell for cell in stored.cells() if cell.key in keys and cell.status == "done"], asked, as_json)
 
 
 def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:
@@ -92,17 +119,18 @@ def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pendin
         return execute_shown(console, plan, stored, runtime, pending, [tracker])
 
 
-def _conclude(console: Console, stored: Run, summary: Summary, as_json: bool) -> int:
+def _conclude(console: Console, stored: Run, summary: Summary, answers: list[dict[str, Any]], as_json: bool) -> int:
     from reports.write import draw
 
     page = draw(stored.path, console)
     total = summary.done + summary.failed
     if as_json:
-        print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page)})
+        told = {"answers": answers} if answers else {}
+        print_json({"run": str(stored.path), "done": summary.done, "of": total, "report": str(page), **told})
     console.print(f"{summary.done} of {total} cells; report: {page}", highlight=False)
     if summary.stopped:
         console.print("stopped as asked; the same command goes on from the last epoch", style="yellow")
-    return 0 if summary.done == total else 1
+    return 0 if summary.done == total and all(row["status"] != "failed" for row in answers) else 1
 
 
 def reproduce_command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -18,3 +19,11 @@ def home() -> Path:
 def cache() -> Path:
     """Decoded images and feature maps, which can be made again: `$BENCH_CACHE`, or the platform's cache folder."""
     return Path(os.environ.get("BENCH_CACHE") or platformdirs.user_cache_dir(_APP))
+
+
+def torch_hub() -> Path:
+    """Where torch keeps published weights: its own folder where it is loaded, and by its own rule where it is not."""
+    if "torch" in sys.modules:
+        return Path(sys.modules["torch"].hub.get_dir())
+    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    return Path(os.environ.get("TORCH_HOME", caches / "torch")).expanduser() / "hub"

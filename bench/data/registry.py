@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.registry import Registry
 from bench.data.added import Added, Layout, layout_of, record_of, records, remember
+from bench.data.audit.store import note_table, with_joined_groups
+from bench.data.download.folders import fetched_folder
 from bench.data.spec import DatasetSpec
 from bench.data.table import Kind, Table
 
@@ -56,8 +59,6 @@ def locate(name: str) -> Path | None:
 
     An embedded dataset lies nowhere: None.
     """
-    from bench.data.download.fetch import fetched_folder
-
     record = record_of(name)
     if record is not None:
         return record.path if record.path.exists() else None
@@ -81,14 +82,12 @@ def load(name: str, protocol: Protocol, joined: bool = True) -> Table:
         UnknownName: no such dataset, with near matches.
         UserError: not at hand (with the command that brings it), or unreadable.
     """
-    from bench.data.audit.groups import with_joined_groups
-    from bench.data.audit.store import note_table
-
     spec = DATASETS.get(name)
     place = locate(name)
     if place is None and not spec.embedded:
         raise UserError(_not_at_hand(spec))
     table = spec.reader(place or Path(), protocol)
+    table = replace(table, caution=spec.caution) if spec.caution else table
     if not joined:
         return table
     found = with_joined_groups(table)

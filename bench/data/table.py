@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -77,6 +78,10 @@ class Table:
         synthetic: drawn by code; said wherever its numbers stand.
         expected: how many images the complete dataset has, where that is known.
         notes: what was skipped or found odd while reading, a sentence each.
+        caution: why figures on it must not be believed, as its `DatasetSpec` says.
+        metadata: what else is known of the images, a text column [N] by name ("age", "sex", "anatomy"), "" where
+            unknown; no part of the fingerprint.
+        masks: the file of the lesion's outline, filled [N], "" where an image has none; no part of the fingerprint.
 
     Raises:
         UserError: for duplicate ids, columns of different length, fewer than two classes, or no image.
@@ -95,15 +100,17 @@ class Table:
     expected: int | None = None
     notes: tuple[str, ...] = ()
     paper_name: str = ""
+    caution: str = ""
+    metadata: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    masks: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         _check(self)
         order = np.argsort(self.ids, kind="stable")
         if np.array_equal(order, np.arange(len(order))):
             return
-        for name in _COLUMNS:
-            object.__setattr__(self, name, getattr(self, name)[order])
-        object.__setattr__(self, "images", Picked(self.images, order))
+        for name, values in _taken(self, order).items():
+            object.__setattr__(self, name, values)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -139,8 +146,16 @@ class Table:
     def select(self, indices: NDArray[Any]) -> Table:
         """The table of these rows alone, classes unchanged."""
         rows = np.asarray(indices, dtype=np.int64)
-        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
-        return replace(self, images=Picked(self.images, rows), **columns)
+        return replace(self, **_taken(self, rows))
+
+
+def _taken(table: Table, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Every field of a table that has a value an image, at some rows."""
+    columns: dict[str, Any] = {name: getattr(table, name)[rows] for name in _COLUMNS}
+    columns["images"] = Picked(table.images, rows)
+    columns["metadata"] = {name: values[rows] for name, values in table.metadata.items()}
+    columns["masks"] = None if table.masks is None else table.masks[rows]
+    return columns
 
 
 _COLUMNS = ("ids", "labels", "groups", "sites", "official")
@@ -148,6 +163,8 @@ _COLUMNS = ("ids", "labels", "groups", "sites", "official")
 
 def _check(table: Table) -> None:
     lengths = {name: len(getattr(table, name)) for name in _COLUMNS}
+    lengths |= {name: len(values) for name, values in table.metadata.items()}
+    lengths |= {} if table.masks is None else {"masks": len(table.masks)}
     if len(set(lengths.values())) != 1:
         raise UserError(f"dataset {table.name!r}: its columns have different lengths: {lengths}")
     if not len(table):

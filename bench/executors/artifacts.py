@@ -28,7 +28,7 @@ Missing = Literal["images", "weights"]
 
 
 @dataclass(frozen=True)
-class Remembered:
+class RemoteImages:
     """Images that stayed with the driver: their checksums are known, their pixels are not."""
 
     dataset: str
@@ -47,11 +47,11 @@ class Remembered:
 
 
 @dataclass(frozen=True)
-class Goods:
+class DatasetMetadata:
     """A dataset without its pixels, as every cell of it carries it along.
 
     Attributes:
-        table: its images are `Remembered`.
+        table: its images are `RemoteImages`.
         size: pixels a side that the cell needs.
         audit: the stored audit of the pictures, so that the worker's verdict is the driver's.
     """
@@ -62,18 +62,18 @@ class Goods:
 
 
 @functools.lru_cache(maxsize=64)
-def goods_of(table: Table, size: int) -> Goods:
+def metadata_of(table: Table, size: int) -> DatasetMetadata:
     """What travels of a dataset; every cell of it carries the same."""
-    return Goods(replace(table, images=Remembered(table.name, table.checksums)), size, stored_audit(table))
+    return DatasetMetadata(replace(table, images=RemoteImages(table.name, table.checksums)), size, stored_audit(table))
 
 
-def find_table(spec: CellSpec, goods: Goods) -> Table | None:
+def find_table(spec: CellSpec, metadata: DatasetMetadata) -> Table | None:
     """The cell's table on this machine, with images that can be had here; None where they must be sent."""
-    if goods.audit is not None and stored_audit(goods.table) is None:
-        store_audit(goods.table, goods.audit)
-    if are_cached(goods.table, goods.size):
-        return goods.table
-    return _own_copy(spec, goods.table.fingerprint())
+    if metadata.audit is not None and stored_audit(metadata.table) is None:
+        store_audit(metadata.table, metadata.audit)
+    if are_cached(metadata.table, metadata.size):
+        return metadata.table
+    return _own_copy(spec, metadata.table.fingerprint())
 
 
 @functools.lru_cache(maxsize=16)
@@ -101,9 +101,9 @@ def send_images(table: Table, size: int) -> Pixels:
     return images(table, size)
 
 
-def receive_images(goods: Goods, pixels: Pixels) -> None:
+def receive_images(metadata: DatasetMetadata, pixels: Pixels) -> None:
     """Put sent images into this machine's cache."""
-    keep(goods.table, goods.size, pixels)
+    keep(metadata.table, metadata.size, pixels)
 
 
 def send_weights(cell: PlannedCell) -> bytes:

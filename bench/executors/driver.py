@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from bench.core.atomic import write_json
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.harness.plan import Plan, PlannedCell
-from bench.store.run import FAILURE, Run, StoredCell, is_done, now
+from bench.store.run import FAILURE, Run, StoredCell, is_done
 
 LOW_DISK_BYTES = 64 * 2**20
 WAIT_SECONDS = 2.0
@@ -69,7 +68,7 @@ class Stop:
 
 
 @dataclass
-class Desk:
+class Driver:
     """What an executor takes cells from and brings them back to.
 
     Attributes:
@@ -148,15 +147,3 @@ class Desk:
         """Call a method of every listener."""
         for listener in self.listeners:
             getattr(listener, what)(*about)
-
-
-def failure_of(key: str, spec: dict[str, Any], error: BaseException) -> dict[str, Any]:
-    """The record of a failed cell."""
-    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    told = "".join(traceback.format_exception(error))
-    return failure_record(key, spec, f"{kind}{str(error).strip() or 'no message'}", told)
-
-
-def failure_record(key: str, spec: dict[str, Any], error: str, told: str = "") -> dict[str, Any]:
-    """A failure as it is stored; `told` is the traceback, where there is one."""
-    return {"key": key, "cell": spec, "error": error, "traceback": told, "when": now()}

@@ -18,10 +18,10 @@ from filelock import FileLock
 
 from bench.core.config import Runtime
 from bench.core.signals import children_hear_no_signals
-from bench.executors.artifacts import Goods, Missing, goods_of, send_images, send_weights
-from bench.executors.driver import Desk
-from bench.executors.pool import Brought, Lost, News, Told
-from bench.executors.transfer import Shipment, carry_out, pack, throttled
+from bench.executors.artifacts import DatasetMetadata, Missing, metadata_of, send_images, send_weights
+from bench.executors.driver import Driver
+from bench.executors.pool import WorkerEvent, WorkerLost, WorkerMessage, WorkerResult
+from bench.executors.transfer import CellTask, pack, run_task, throttled
 from bench.harness.environment import machine
 from bench.harness.networks import pick_device
 from bench.harness.plan import PlannedCell
@@ -50,8 +50,8 @@ class _Slot:
 class Processes:
     """The workers of this machine. Use as a context manager: leaving it ends them."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
         self._stop = _CONTEXT.Event()
         self._slots: list[_Slot] = []
 
@@ -70,45 +70,45 @@ class Processes:
 
     def has_room(self) -> bool:
         """Whether a worker is idle, or may still be started."""
-        return len(self._slots) < self._desk.runtime.jobs or any(not slot.key for slot in self._slots)
+        return len(self._slots) < self._driver.runtime.jobs or any(not slot.key for slot in self._slots)
 
     def submit(self, cell: PlannedCell) -> None:
         """Hand a cell to an idle worker."""
         slot = next((slot for slot in self._slots if not slot.key), None) or self._start()
         slot.key = cell.key
-        goods = goods_of(self._desk.plan.tables[cell.spec.dataset], cell.image_size)
-        shipment = pack(cell, slot.runtime, self._desk.runtime.jobs)
-        # Of a worker that died while it was idle, `hear` finds the end of its connection and tells.
+        metadata = metadata_of(self._driver.plan.tables[cell.spec.dataset], cell.image_size)
+        task = pack(cell, slot.runtime, self._driver.runtime.jobs)
+        # Of a worker that died while it was idle, `poll` finds the end of its connection and tells.
         with suppress(BrokenPipeError, ConnectionResetError):
-            slot.connection.send((shipment, goods, self._desk.run.folder(cell.key)))
+            slot.connection.send((task, metadata, self._driver.run.folder(cell.key)))
 
-    def supply(self, cell: PlannedCell, missing: tuple[Missing, ...]) -> None:
+    def provide(self, cell: PlannedCell, missing: tuple[Missing, ...]) -> None:
         """Bring what a worker lacks to where it looks: the caches of this machine are its own."""
         if "images" in missing:
-            send_images(self._desk.plan.tables[cell.spec.dataset], cell.image_size)
+            send_images(self._driver.plan.tables[cell.spec.dataset], cell.image_size)
         if "weights" in missing:
             send_weights(cell)
 
-    def hear(self, timeout: float) -> list[News]:
+    def poll(self, timeout: float) -> list[WorkerMessage]:
         """What the workers said, and which of them died."""
         busy = {slot.connection: slot for slot in self._slots if slot.key}
         return [self._read(busy[ready]) for ready in wait(list(busy), timeout)]  # type: ignore[index]
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Every worker looks at this after each step."""
         self._stop.set()
 
-    def _read(self, slot: _Slot) -> News:
+    def _read(self, slot: _Slot) -> WorkerMessage:
         key = slot.key
         try:
-            news: News = slot.connection.recv()
+            message: WorkerMessage = slot.connection.recv()
         except (EOFError, ConnectionResetError):
             self._slots.remove(slot)
             slot.process.join(_END_SECONDS)
-            return Lost(key, ending(slot.process.exitcode))
-        if isinstance(news, Brought):
+            return WorkerLost(key, ending(slot.process.exitcode))
+        if isinstance(message, WorkerResult):
             slot.key = ""
-        return news
+        return message
 
     def _start(self) -> _Slot:
         ours, theirs = _CONTEXT.Pipe()
@@ -116,8 +116,8 @@ class Processes:
         with children_hear_no_signals():
             process.start()
         theirs.close()
-        number = min(set(range(self._desk.runtime.jobs)) - {slot.number for slot in self._slots})
-        slot = _Slot(number, process, ours, runtime_of(self._desk.runtime, number))
+        number = min(set(range(self._driver.runtime.jobs)) - {slot.number for slot in self._slots})
+        slot = _Slot(number, process, ours, runtime_of(self._driver.runtime, number))
         self._slots.append(slot)
         return slot
 
@@ -147,21 +147,25 @@ def serve(connection: Connection[Any, Any], stop: Event) -> None:
 
     while True:
         try:
-            shipment, goods, folder = connection.recv()
+            task, metadata, folder = connection.recv()
         except EOFError:
             return
         try:
-            _run(connection, shipment, goods, folder, should_stop)
+            _run(connection, task, metadata, folder, should_stop)
         except (BrokenPipeError, ConnectionResetError):
             return
 
 
 def _run(
-    connection: Connection[Any, Any], shipment: Shipment, goods: Goods, folder: Path, should_stop: Callable[[], bool]
+    connection: Connection[Any, Any],
+    task: CellTask,
+    metadata: DatasetMetadata,
+    folder: Path,
+    should_stop: Callable[[], bool],
 ) -> None:
-    key = shipment.key
+    key = task.key
     # The driver holds the cell's lock. This one is for the moment after a driver was killed: another driver's worker
     # waits until the orphan has noticed and stopped.
     with FileLock(folder / ".worker.lock"):
-        on_event = throttled(lambda event: connection.send(Told(key, event)))
-        connection.send(Brought(key, carry_out(shipment, goods, folder, on_event, should_stop)))
+        on_event = throttled(lambda event: connection.send(WorkerEvent(key, event)))
+        connection.send(WorkerResult(key, run_task(task, metadata, folder, on_event, should_stop)))

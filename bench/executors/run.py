@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from bench.core.atomic import write_json
 from bench.core.config import Runtime
 from bench.core.errors import UserError
-from bench.executors.driver import Desk, Listener, Stop
+from bench.executors.driver import Driver, Listener, Stop
 from bench.harness.environment import environment
 from bench.harness.plan import Plan
 from bench.store.run import ENVIRONMENT, Run
@@ -34,19 +34,30 @@ def execute(plan: Plan, run: Run, runtime: Runtime, listeners: list[Listener], c
     """
     prepare_folder(plan, run, command)
     stop = Stop()
-    with stop.listening():
-        _carry_out(Desk(plan, run, runtime, listeners, stop))
-    states = [run.cell(cell.key, cell.spec.as_dict()).status for cell in plan.cells]
+    states = _states(plan, run)
+    if set(states) != {"done"}:
+        with stop.listening():
+            _carry_out(Driver(plan, run, runtime, listeners, stop))
+        states = _states(plan, run)
     return Summary(states.count("done"), len(states) - states.count("done"), stop.requested)
 
 
+def _states(plan: Plan, run: Run) -> list[str]:
+    return [run.cell(cell.key, cell.spec.as_dict()).status for cell in plan.cells]
+
+
 def prepare_folder(plan: Plan, run: Run, command: str) -> None:
-    """Write the plan and the environment. Raises UserError when the folder refuses."""
+    """Write the plan, and the environment unless the run is finished: then it stays that of its cells.
+
+    Raises:
+        UserError: the folder refuses.
+    """
     entries = [{"key": cell.key, "cell": cell.spec.as_dict()} for cell in plan.cells]
     try:
         with FileLock(run.path / ".plan.lock", timeout=30):
             run.write_plan(entries, command)
-            write_json(run.path / ENVIRONMENT, environment())
+            if not plan.cells or set(_states(plan, run)) != {"done"}:
+                write_json(run.path / ENVIRONMENT, environment())
     except Timeout as error:
         raise UserError(
             f"{run.path} is locked by another process that does not let go; stop it, or use another --out"
@@ -55,22 +66,22 @@ def prepare_folder(plan: Plan, run: Run, command: str) -> None:
         raise UserError(f"{run.path} cannot be written ({error.strerror}); choose another --out") from error
 
 
-def _carry_out(desk: Desk) -> None:
+def _carry_out(driver: Driver) -> None:
     """By the executor that the runtime asks for; each is imported when it is needed."""
-    if desk.runtime.executor == "ray":
+    if driver.runtime.executor == "ray":
         from bench.executors.pool import drive
         from bench.executors.ray.cluster import Cluster
 
         # Ray takes the signals over when it starts.
-        with Cluster.join(desk) as cluster, desk.stop.listening():
-            drive(desk, cluster)
-    elif desk.runtime.jobs > 1:
+        with Cluster.join(driver) as cluster, driver.stop.listening():
+            drive(driver, cluster)
+    elif driver.runtime.jobs > 1:
         from bench.executors.pool import drive
         from bench.executors.processes import Processes
 
-        with Processes(desk) as processes:
-            drive(desk, processes)
+        with Processes(driver) as processes:
+            drive(driver, processes)
     else:
         from bench.executors.serial import work_through
 
-        work_through(desk)
+        work_through(driver)

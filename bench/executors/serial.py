@@ -4,42 +4,43 @@ from __future__ import annotations
 
 import torch
 
-from bench.executors.driver import Desk, failure_of
+from bench.executors.driver import Driver
 from bench.harness.cell import run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell
+from bench.store.failures import failure_of
 from models.recipes.callbacks import Interrupted
 
 
-def work_through(desk: Desk) -> None:
+def work_through(driver: Driver) -> None:
     """Run every cell that is left.
 
     Raises:
         UserError: the disk is full.
     """
-    if desk.runtime.threads:
-        torch.set_num_threads(desk.runtime.threads)
-    while desk.left and not desk.stop():
-        cell = desk.claim()
+    if driver.runtime.threads:
+        torch.set_num_threads(driver.runtime.threads)
+    while driver.left and not driver.stop():
+        cell = driver.claim()
         if cell is None:
-            if desk.left:
-                desk.await_others()
+            if driver.left:
+                driver.await_others()
             continue
         try:
-            _run(desk, cell)
+            _run(driver, cell)
         finally:
-            desk.release(cell)
+            driver.release(cell)
 
 
-def _run(desk: Desk, cell: PlannedCell) -> None:
-    desk.started(cell)
+def _run(driver: Driver, cell: PlannedCell) -> None:
+    driver.started(cell)
     job = CellJob(
         cell,
-        desk.plan.tables[cell.spec.dataset],
-        desk.run.folder(cell.key),
-        desk.runtime,
-        lambda event: desk.event(cell, event),
-        desk.stop,
+        driver.plan.tables[cell.spec.dataset],
+        driver.run.folder(cell.key),
+        driver.runtime,
+        lambda event: driver.event(cell, event),
+        driver.stop,
     )
     failure = None
     try:
@@ -47,6 +48,6 @@ def _run(desk: Desk, cell: PlannedCell) -> None:
     except Interrupted:
         return
     except Exception as error:  # noqa: BLE001 - one cell's failure must not stop the others; it is stored with its traceback
-        desk.refuse_full_disk()
+        driver.refuse_full_disk()
         failure = failure_of(cell.key, cell.spec.as_dict(), error)
-    desk.ended(cell, failure)
+    driver.ended(cell, failure)

@@ -15,14 +15,15 @@ from bench.core.output import counted
 from bench.executors.display import Pace, PlainDisplay, RichDisplay, clock
 from bench.executors.driver import Listener
 from bench.executors.run import Summary, execute
-from bench.harness.estimate import estimate_seconds
-from bench.harness.networks import check_runtime
 from bench.harness.plan import Plan, PlannedCell
 from bench.store.run import Run, is_done
 
 
-def refuse_contradictions(plan: Plan, runtime: Runtime) -> None:
-    """Refuse options that do not go together, and a device that is not there.
+def refuse_contradictions(plan: Plan, runtime: Runtime, stored: Run) -> None:
+    """Refuse options that do not go together, and a device that is not there and would be used.
+
+    Args:
+        stored: where the cells' results are; a run of which nothing is left needs no device.
 
     Raises:
         UserError: in one sentence.
@@ -39,14 +40,22 @@ def refuse_contradictions(plan: Plan, runtime: Runtime) -> None:
         if federated:
             raise UserError(f"--devices is for centralized cells, not {federated[0]}; use --regimes centralized")
     # On a cluster the devices are the workers'; it is looked at when it is joined.
-    if runtime.executor == "local":
-        for protocol in {cell.spec.protocol for cell in plan.cells}:
+    protocols = {cell.spec.protocol for cell in unfinished(plan, stored)} if runtime.executor == "local" else set()
+    if protocols:
+        from bench.harness.networks import check_runtime
+
+        for protocol in protocols:
             check_runtime(protocol, runtime)
+
+
+def unfinished(plan: Plan, stored: Run) -> list[PlannedCell]:
+    """The cells of a plan that have no result."""
+    return [cell for cell in plan.cells if not is_done(stored.folder(cell.key))]
 
 
 def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
     """Say what is about to run; the cells that are left."""
-    pending = [cell for cell in plan.cells if not is_done(stored.folder(cell.key))]
+    pending = unfinished(plan, stored)
     specs = [cell.spec for cell in plan.cells]
     nouns = ("model", "dataset", "split", "regime", "seed")
     counts = [counted(len({getattr(spec, noun) for spec in specs}), noun) for noun in nouns]
@@ -62,7 +71,11 @@ def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
         console.print(f"  [dim]left out: {sentence}[/]", highlight=False)
     for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
         console.print(f"  [dim]{note}[/]", highlight=False)
-    rough = f"; roughly {clock(estimate_seconds(plan, pending, stored))} one after the other" if pending else ""
+    rough = ""
+    if pending:
+        from bench.harness.estimate import estimate_seconds
+
+        rough = f"; roughly {clock(estimate_seconds(plan, pending, stored))} one after the other"
     console.print(f"  {len(specs) - len(pending)} done already, {len(pending)} to run{rough}", highlight=False)
     return pending
 

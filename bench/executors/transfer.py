@@ -1,6 +1,6 @@
 """A cell as it travels to a worker and back.
 
-Names and values only: nothing in a shipment has to be importable before the plugins are loaded, and the worker makes
+Names and values only: nothing in a task has to be importable before the plugins are loaded, and the worker makes
 the cell anew from what it was called. That the worker's own code then arrives at the same key is what proves that both
 mean the same cell.
 """
@@ -21,11 +21,11 @@ from bench.core.cellspec import CellSpec
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_source
-from bench.executors.artifacts import Goods, Missing, find_table, find_weights
-from bench.executors.driver import failure_of
+from bench.executors.artifacts import DatasetMetadata, Missing, find_table, find_weights
 from bench.harness.cell import clear_leftovers, run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell, plan_cell
+from bench.store.failures import failure_of
 from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT
 from models.recipes.callbacks import Interrupted, OnEvent
 from models.weights.initial import ResolvedWeights
@@ -37,7 +37,7 @@ _FREQUENT = {"batch", "features"}
 
 
 @dataclass(frozen=True)
-class Shipment:
+class CellTask:
     """What a worker needs to know of a cell.
 
     Attributes:
@@ -57,7 +57,7 @@ class Shipment:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class TaskResult:
     """What a worker brings back.
 
     Attributes:
@@ -72,34 +72,34 @@ class Delivery:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def pack(cell: PlannedCell, runtime: Runtime, beside: int, files: dict[str, bytes] | None = None) -> Shipment:
+def pack(cell: PlannedCell, runtime: Runtime, beside: int, files: dict[str, bytes] | None = None) -> CellTask:
     """Make a cell ready to travel."""
-    return Shipment(cell.key, cell.spec, cell.weights, runtime, beside, files or {})
+    return CellTask(cell.key, cell.spec, cell.weights, runtime, beside, files or {})
 
 
-def carry_out(
-    shipment: Shipment, goods: Goods, folder: Path, on_event: OnEvent, should_stop: Callable[[], bool]
-) -> Delivery:
-    """Run a shipped cell in a folder, on the worker; whatever goes wrong with the cell is part of the delivery."""
-    if shipment.runtime.threads:
-        torch.set_num_threads(shipment.runtime.threads)
+def run_task(
+    task: CellTask, metadata: DatasetMetadata, folder: Path, on_event: OnEvent, should_stop: Callable[[], bool]
+) -> TaskResult:
+    """Run a task's cell in a folder, on the worker; whatever goes wrong with the cell is part of the result."""
+    if task.runtime.threads:
+        torch.set_num_threads(task.runtime.threads)
     try:
-        _same_version(shipment)
-        for path, text in shipment.plugins.items():
+        _same_version(task)
+        for path, text in task.plugins.items():
             load_source(path, text)
-        table, weights = find_table(shipment.spec, goods), find_weights(shipment.weights)
+        table, weights = find_table(task.spec, metadata), find_weights(task.weights)
         if table is None or weights is None:
             found: dict[Missing, object] = {"images": table, "weights": weights}
-            return Delivery("missing", missing=tuple(name for name, thing in found.items() if thing is None))
-        planned = plan_cell(shipment.spec, table, weights)
-        _same_cell(shipment, planned)
+            return TaskResult("missing", missing=tuple(name for name, thing in found.items() if thing is None))
+        planned = plan_cell(task.spec, table, weights)
+        _same_cell(task, planned)
         on_event(BEGUN)
-        run_cell(CellJob(planned, table, folder, shipment.runtime, on_event, should_stop, beside=shipment.beside))
+        run_cell(CellJob(planned, table, folder, task.runtime, on_event, should_stop, beside=task.beside))
     except Interrupted:
-        return Delivery("interrupted")
+        return TaskResult("interrupted")
     except Exception as error:  # noqa: BLE001 - one cell's failure must not stop the others; it is stored with its traceback
-        return Delivery("failed", failure=failure_of(shipment.key, shipment.spec.as_dict(), error))
-    return Delivery("done")
+        return TaskResult("failed", failure=failure_of(task.key, task.spec.as_dict(), error))
+    return TaskResult("done")
 
 
 def unfinished(folder: Path) -> dict[str, bytes]:
@@ -114,7 +114,7 @@ def collect(folder: Path) -> dict[str, bytes]:
 
 
 def commit(folder: Path, files: dict[str, bytes]) -> None:
-    """Write a delivery's files, the result last: a driver that is killed in between leaves a cell that is not done."""
+    """Write a task's files, `result.json` last: a driver that is killed in between leaves a cell that is not done."""
     for name in sorted(files, key=lambda name: name == RESULT):
         write_bytes(folder / name, files[name])
     if RESULT in files:
@@ -135,17 +135,17 @@ def throttled(on_event: OnEvent) -> OnEvent:
     return tell
 
 
-def _same_version(shipment: Shipment) -> None:
-    if bench.__version__ != shipment.version:
+def _same_version(task: CellTask) -> None:
+    if bench.__version__ != task.version:
         raise UserError(
-            f"a worker has deepmedix-bench {bench.__version__}, the driver {shipment.version}; "
+            f"a worker has deepmedix-bench {bench.__version__}, the driver {task.version}; "
             "install one version on every machine"
         )
 
 
-def _same_cell(shipment: Shipment, planned: PlannedCell) -> None:
-    if planned.key != shipment.key:
+def _same_cell(task: CellTask, planned: PlannedCell) -> None:
+    if planned.key != task.key:
         raise UserError(
-            f"a worker understands {planned.spec.name} as another cell ({planned.key}, not {shipment.key}): its code "
+            f"a worker understands {planned.spec.name} as another cell ({planned.key}, not {task.key}): its code "
             "of the model or the dataset differs; install the same packages on every machine"
         )

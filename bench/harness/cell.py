@@ -19,7 +19,6 @@ from bench.core.atomic import write_json
 from bench.core.identity import derive_seed, digest
 from bench.data.audit.store import audit_verdict
 from bench.data.loader import Part
-from bench.data.registry import DATASETS
 from bench.data.sealed import Sealed
 from bench.harness.environment import machine
 from bench.harness.inputs import CellData, CellJob, cell_data, preparation
@@ -206,7 +205,7 @@ def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:
         "paper_name": table.paper_name,
         "audit": audit_verdict(table, data.split),
         "notes": list(table.notes),
-        "cautions": [words for words in (DATASETS.get(job.spec.dataset).caution, job.planned.model.caution) if words],
+        "cautions": [words for words in (table.caution, job.planned.model.caution) if words],
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
+import runpy
 import shutil
 import sys
 from functools import lru_cache
@@ -13,7 +15,7 @@ from typing import Any
 
 import bench
 from bench.core.identity import digest
-from bench.core.paths import cache, home
+from bench.core.paths import cache, home, torch_hub
 
 PACKAGES = (
     "torch",
@@ -36,7 +38,12 @@ PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Versions, processor, memory and GPUs; `digest` identifies the whole."""
-    found = {
+    found = {**_software(), **_torch()}
+    return {**found, "digest": digest(found)}
+
+
+def _software() -> dict[str, Any]:
+    return {
         "bench": bench.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -44,9 +51,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": _memory_gib(),
-        **_torch(),
     }
-    return {**found, "digest": digest(found)}
 
 
 @lru_cache(maxsize=1)
@@ -86,12 +91,26 @@ def _torch() -> dict[str, Any]:
 
 
 def diagnosis() -> dict[str, Any]:
-    """What this machine has, and where things are."""
-    import torch
+    """What this machine has, and where things are, without loading torch: GPUs are those that the driver names."""
+    folders = {"data": home(), "cache": cache(), "weights": torch_hub() / "checkpoints"}
+    sizes = {name: f"{path} ({_size(path)})" for name, path in folders.items()}
+    return {**_software(), "gpus": _gpus_of_the_driver(), "cuda": _cuda_of_torch(), **sizes, "disk": _free()}
 
-    weights = Path(torch.hub.get_dir()) / "checkpoints"
-    folders = {"data": home(), "cache": cache(), "weights": weights}
-    return {**environment(), **{name: f"{path} ({_size(path)})" for name, path in folders.items()}, "disk": _free()}
+
+def _gpus_of_the_driver() -> list[str]:
+    """The names of the NVIDIA GPUs that the kernel's driver drives."""
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+
+
+def _cuda_of_torch() -> str | None:
+    """The CUDA version that the installed torch was built for, read from its file of versions."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return None
+    version: str | None = runpy.run_path(str(Path(found.origin).with_name("version.py")))["cuda"]
+    return version
 
 
 def _size(path: Path) -> str:

@@ -101,18 +101,18 @@ def preparation(source: Source, device: torch.device) -> Preparation:
 
 def cell_data(source: Source, network: Network, prepare: Preparation) -> CellData:
     """Split, decoded images and, for a frozen backbone, its feature maps."""
-    stock = take_stock(source, network, prepare)
-    test = part(source.table, stock.inputs, stock.split.test)
-    return CellData(fitting_parts(source, stock), test, stock.split, stock.notes)
+    divided = divide_inputs(source, network, prepare)
+    test = part(source.table, divided.inputs, divided.split.test)
+    return CellData(fitting_parts(source, divided), test, divided.split, divided.notes)
 
 
 def fitting_data(source: Source, network: Network, prepare: Preparation) -> FitData:
     """The training and the validation part alone: what a cell is handed that must not know the test part."""
-    return fitting_parts(source, take_stock(source, network, prepare))
+    return fitting_parts(source, divide_inputs(source, network, prepare))
 
 
 @dataclass(frozen=True)
-class Stock:
+class DividedInputs:
     """A table's inputs [N, ...] before they are divided: images, or a frozen backbone's maps.
 
     Attributes:
@@ -125,7 +125,7 @@ class Stock:
     notes: list[str]
 
 
-def take_stock(source: Source, network: Network, prepare: Preparation) -> Stock:
+def divide_inputs(source: Source, network: Network, prepare: Preparation) -> DividedInputs:
     """Divide the table, decode its images, and send them through a frozen backbone.
 
     The BatchNorm statistics of a random, frozen backbone are estimated first and stay in the network, unless the set-up
@@ -133,7 +133,7 @@ def take_stock(source: Source, network: Network, prepare: Preparation) -> Stock:
     """
     parts, images = divided_images(source)
     if source.protocol.tuning == "full":
-        return Stock(parts, images, (), [])
+        return DividedInputs(parts, images, (), [])
     notes = []
     if source.setup.random_backbone:
         if not source.setup.statistics:
@@ -143,7 +143,7 @@ def take_stock(source: Source, network: Network, prepare: Preparation) -> Stock:
     inputs, *views = (head_inputs(source, network, images, prepare, view) for view in range(count))
     copies = f"of each image and {count - 1} augmented copies" if views else "of each image, without augmentation"
     notes.append(f"head trained on the frozen backbone's stored maps {copies}")
-    return Stock(parts, inputs, tuple(views), notes)
+    return DividedInputs(parts, inputs, tuple(views), notes)
 
 
 def divided_images(source: Source) -> tuple[Split, NDArray[Any]]:
@@ -154,11 +154,11 @@ def divided_images(source: Source) -> tuple[Split, NDArray[Any]]:
     return parts, cached_images(source.table, source.setup.image_size)
 
 
-def fitting_parts(source: Source, stock: Stock) -> FitData:
+def fitting_parts(source: Source, divided: DividedInputs) -> FitData:
     """The parts that a fit may see."""
-    train = part(source.table, stock.inputs, stock.split.train, stock.views)
+    train = part(source.table, divided.inputs, divided.split.train, divided.views)
     # Validation itself never sees the views; they are there for a refit, which learns from these images too.
-    val = part(source.table, stock.inputs, stock.split.val, stock.views)
+    val = part(source.table, divided.inputs, divided.split.val, divided.views)
     return FitData(train, val)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from bench.core.config import Protocol, Runtime
-from bench.harness.networks import model_cost, model_timing, pick_device
 from models.backbones.registry import BACKBONES, effective_size
 from models.literature.system import Publication
 from models.registry import MODELS
@@ -35,6 +34,8 @@ def models_table() -> list[dict[str, Any]]:
 
 def model_card(name: str, classes: int) -> dict[str, Any]:
     """One model at 224 pixels, or at its smallest input when that is larger."""
+    from bench.harness.networks import model_cost
+
     spec = MODELS.get(name)
     size, note = effective_size(BACKBONES.get(spec.backbone), 224)
     about = {"name": spec.name, "paper": spec.paper_name, "summary": spec.summary, "family": spec.family}
@@ -74,6 +75,8 @@ def profile_rows(
     patterns: str, classes: int, protocol: Protocol, runtime: Runtime, timing: bool
 ) -> list[dict[str, Any]]:
     """A row a model: operations, and times where asked for."""
+    from bench.harness.networks import model_cost, model_timing, pick_device
+
     device = pick_device(runtime)
     rows = []
     for name in MODELS.match(patterns):

@@ -108,7 +108,7 @@ def _agree(cell: StoredCell, found: Predictions) -> None:
 
 
 def read_history(cell: StoredCell) -> list[dict[str, Any]]:
-    """A row an epoch or round; none for clients that train alone, whose rows are clients, no course of one fit.
+    """A row an epoch or round; none for clients that train alone, whose rows are clients, not steps of one fit.
 
     Raises:
         UserError: naming the file and what is wrong with it.

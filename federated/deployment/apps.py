@@ -30,10 +30,10 @@ from federated.deployment.task import Task
 from federated.server import checkpoint
 from federated.server.aggregate import Aggregator, Model
 from federated.server.checkpoint import Progress
-from federated.server.client_manager import Roster
+from federated.server.client_manager import ClientManager
 from federated.server.losses import history_notes
 from federated.server.rounds import Hooks, Rounds
-from federated.settings import central_privacy, course_of, privacy_record, work_of
+from federated.settings import central_privacy, privacy_record, round_settings_of, work_of
 from federated.transport.packing import Packing, pack, unpack
 from models.group_norm import to_group_norm
 from models.network import Network
@@ -117,16 +117,16 @@ def _start(folder: Path, packing: Packing, task: Task) -> Progress:
 def _rounds(grid: Grid, task: Task, packing: Packing, settings: Mapping[str, Any]) -> Rounds:
     federation = task.protocol.federated
     chosen = recipe(task.regime, federation)
-    roster = Roster(task.sites, packing.resident_digest(), network=True)
-    roster.gather(grid, float(settings["gather-timeout"]), int(settings["minimum-sites"]) or None)
-    total, largest = roster.total_examples(), roster.largest()
+    manager = ClientManager(task.sites, packing.resident_digest(), network=True)
+    manager.gather(grid, float(settings["gather-timeout"]), int(settings["minimum-sites"]) or None)
+    total, largest = manager.total_examples(), manager.largest()
     central = central_privacy(federation, total, largest)
     aggregator = Aggregator(chosen, chosen.strategy(federation), total, central)
     timeout = float(settings["round-timeout"])
-    course = course_of(task.protocol, parallel=True, timeout=timeout, system_noise=True)
-    if course.secret_draw:
+    round_settings = round_settings_of(task.protocol, parallel=True, timeout=timeout, system_noise=True)
+    if round_settings.secret_draw:
         logging.getLogger("flwr").setLevel(logging.WARNING)  # Flower's strategies log how many they asked
-    return Rounds(grid, roster, aggregator, work_of(federation, chosen, task.cell.fit_seed), course)
+    return Rounds(grid, manager, aggregator, work_of(federation, chosen, task.cell.fit_seed), round_settings)
 
 
 def _packed(task: Task, network: Network) -> tuple[torch.nn.Module, Packing]:

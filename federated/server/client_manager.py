@@ -29,7 +29,7 @@ class Member:
     n_val: int
 
 
-class Roster:
+class ClientManager:
     """The members by partition.
 
     Args:

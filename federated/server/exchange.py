@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from federated.server.client_manager import Roster
+from federated.server.client_manager import ClientManager
 from federated.server.losses import Loss, losses
 from federated.transport import wire
 
@@ -23,8 +23,8 @@ class Exchange:
         lost: the replies that did not come.
     """
 
-    def __init__(self, grid: Grid, roster: Roster, timeout: float) -> None:
-        self._grid, self._roster, self._timeout = grid, roster, timeout
+    def __init__(self, grid: Grid, manager: ClientManager, timeout: float) -> None:
+        self._grid, self._manager, self._timeout = grid, manager, timeout
         self.up, self.down, self.wall = 0, 0, 0.0
         self.compute: list[float] = []
         self.lost: list[Loss] = []
@@ -41,7 +41,7 @@ class Exchange:
         replies = list(self._grid.send_and_receive(sent, timeout=seconds)) if sent else []
         self.wall += time.perf_counter() - started
         self.up += sum(wire.message_bytes(reply) for reply in replies)
-        self.lost += losses(sent, replies, self._roster.partition, self._roster.network, seconds)
+        self.lost += losses(sent, replies, self._manager.partition, self._manager.network, seconds)
         return replies
 
     def ask(self, messages: Iterable[Message]) -> list[Message]:
@@ -49,4 +49,4 @@ class Exchange:
         answers = [reply for reply in self.send_and_receive(messages) if reply.has_content()]
         metrics = [wire.metrics_of(answer.content) for answer in answers]
         self.compute += [m["seconds"] for m in metrics if "seconds" in m]
-        return sorted(answers, key=lambda answer: self._roster.partition(answer.metadata.src_node_id))
+        return sorted(answers, key=lambda answer: self._manager.partition(answer.metadata.src_node_id))

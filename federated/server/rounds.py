@@ -18,7 +18,7 @@ from federated.client.client import work_to_json
 from federated.client.training import Work
 from federated.server.aggregate import Aggregator, Model, Update
 from federated.server.checkpoint import Progress
-from federated.server.client_manager import Roster
+from federated.server.client_manager import ClientManager
 from federated.server.columns import distance, quality_columns, training_columns, without_the_draw
 from federated.server.exchange import Exchange
 from federated.server.losses import Loss, refuse_without_update, written
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Course:
+class RoundSettings:
     """How long and with whom.
 
     Attributes:
@@ -84,9 +84,11 @@ class Rounds:
         work: what a client is asked, but for the round's number.
     """
 
-    def __init__(self, grid: Grid, roster: Roster, aggregator: Aggregator, work: Work, course: Course) -> None:
-        self._grid, self._roster, self._aggregator = grid, roster, aggregator
-        self._work, self._course = work, course
+    def __init__(
+        self, grid: Grid, manager: ClientManager, aggregator: Aggregator, work: Work, settings: RoundSettings
+    ) -> None:
+        self._grid, self._manager, self._aggregator = grid, manager, aggregator
+        self._work, self._settings = work, settings
 
     def run(self, progress: Progress, hooks: Hooks) -> Progress:
         """Go on from `progress` to the end.
@@ -114,7 +116,7 @@ class Rounds:
             UserError: when none came.
         """
         exchange = self._exchange()
-        replies = self._ask(PERSONAL, self._roster.available(), self._round_content(progress.best_round), exchange)
+        replies = self._ask(PERSONAL, self._manager.available(), self._round_content(progress.best_round), exchange)
         pairs = [(wire.arrays_of(m.content)["personal"], wire.metrics_of(m.content)["num-examples"]) for m in replies]
         pairs = [(vector, weight) for vector, weight in pairs if len(vector)]
         if not pairs:
@@ -125,19 +127,19 @@ class Rounds:
 
     def _over(self, progress: Progress) -> bool:
         waited = progress.round - progress.best_round
-        impatient = progress.best_round > 0 and waited >= self._course.patience
-        return progress.round >= self._course.rounds or impatient
+        impatient = progress.best_round > 0 and waited >= self._settings.patience
+        return progress.round >= self._settings.rounds or impatient
 
     def _round(self, progress: Progress) -> Progress:
         started, exchange, number = time.perf_counter(), self._exchange(), progress.round + 1
-        self._roster.refresh(self._grid)
+        self._manager.refresh(self._grid)
         asked, absent = self._sample(number)
         exchange.lost += [Loss(partition, MessageType.TRAIN, "the site is not connected") for partition in absent]
         work = replace(self._work, round=number, best_round=progress.best_round)
         updates, replies = self._train(work, asked, progress.model, exchange)
-        model, skipped = progress.model, not (updates or self._course.poisson)
+        model, skipped = progress.model, not (updates or self._settings.poisson)
         if not skipped:
-            noise = np.random.default_rng(None if self._course.system_noise else self._seed("central-noise", number))
+            noise = np.random.default_rng(None if self._settings.system_noise else self._seed("central-noise", number))
             model = self._aggregator.step(number, updates, model, noise)
         quality = quality_columns([]) if skipped else self._evaluate(number, model, exchange)
         row = {"round": number, **training_columns(replies), **quality}
@@ -151,16 +153,16 @@ class Rounds:
         }
         row |= {"update_norm": distance(model.weights, progress.model.weights)}
         row |= self._cost_columns(exchange, started)
-        row = without_the_draw(row) if self._course.secret_draw else row
-        return progress.advanced(model, row, self._aggregator.memory(), self._roster.has_judges())
+        row = without_the_draw(row) if self._settings.secret_draw else row
+        return progress.advanced(model, row, self._aggregator.memory(), self._manager.has_judges())
 
     def _train(
         self, work: Work, asked: list[int], model: Model, exchange: Exchange
     ) -> tuple[list[Update], list[dict[str, float]]]:
-        if self._course.secure_range is not None:
+        if self._settings.secure_range is not None:
             return self._train_secretly(work, asked, model, exchange)
         config = ConfigRecord({"work": work_to_json(work)})
-        chosen = cast(Grid, _Chosen(self._roster.nodes(asked)))
+        chosen = cast(Grid, _Chosen(self._manager.nodes(asked)))
         self._aggregator.seen(model)
         messages = self._aggregator.messages(work.round, model, config, chosen) if asked else []
         updates, metrics = [], []
@@ -168,7 +170,7 @@ class Rounds:
             try:
                 updates.append(self._aggregator.decode(message, model))
             except (ValueError, KeyError) as error:  # numbers that are none must not take the round with them
-                partition = self._roster.partition(message.metadata.src_node_id)
+                partition = self._manager.partition(message.metadata.src_node_id)
                 exchange.lost.append(Loss(partition, MessageType.TRAIN, f"left out, {error}"))
                 continue
             metrics.append(wire.metrics_of(message.content))
@@ -177,12 +179,12 @@ class Rounds:
     def _train_secretly(
         self, work: Work, asked: list[int], model: Model, exchange: Exchange
     ) -> tuple[list[Update], list[dict[str, float]]]:
-        assert self._course.secure_range is not None
+        assert self._settings.secure_range is not None
         grid = cast(Grid, exchange)
         work = replace(work, proximal_mu=getattr(self._aggregator.strategy, "proximal_mu", 0.0))
-        largest = float(self._roster.largest())
-        secure = SecureRound(grid, work, largest, self._course.secure_range, self._course.timeout)
-        updates, metrics = secure.run(self._roster.nodes(asked), model)
+        largest = float(self._manager.largest())
+        secure = SecureRound(grid, work, largest, self._settings.secure_range, self._settings.timeout)
+        updates, metrics = secure.run(self._manager.nodes(asked), model)
         self._aggregator.seen(model)
         exchange.compute += [m["seconds"] for m in metrics]
         if not updates:
@@ -195,27 +197,27 @@ class Rounds:
         content = self._round_content(number)
         arrays = self._aggregator.arrays(model)
         content[wire.ARRAYS] = ArrayRecord({name: arrays[name] for name in ("weights", "buffers")})
-        answers = self._ask(MessageType.EVALUATE, self._roster.with_validation(), content, exchange)
+        answers = self._ask(MessageType.EVALUATE, self._manager.with_validation(), content, exchange)
         return quality_columns([wire.metrics_of(message.content) for message in answers])
 
     def _ask(self, kind: str, partitions: list[int], content: RecordDict, exchange: Exchange) -> list[Message]:
-        return exchange.ask(Message(content, node, kind) for node in self._roster.nodes(partitions))
+        return exchange.ask(Message(content, node, kind) for node in self._manager.nodes(partitions))
 
     def _exchange(self) -> Exchange:
-        return Exchange(self._grid, self._roster, self._course.timeout)
+        return Exchange(self._grid, self._manager, self._settings.timeout)
 
     def _sample(self, number: int) -> tuple[list[int], list[int]]:
         """The partitions asked this round and those drawn that are not connected.
 
         The draw is on sorted partitions, since node ids differ from run to run.
         """
-        everyone, share = self._roster.expected, self._course.participation
-        random = np.random.default_rng(None if self._course.secret_draw else self._seed("sample", number))
-        if self._course.poisson:
+        everyone, share = self._manager.expected, self._settings.participation
+        random = np.random.default_rng(None if self._settings.secret_draw else self._seed("sample", number))
+        if self._settings.poisson:
             drawn = np.flatnonzero(random.random(everyone) < share)
         else:
-            drawn = random.choice(everyone, int(self._course.asked(everyone)), replace=False)
-        available, chosen = set(self._roster.available()), {int(partition) for partition in drawn}
+            drawn = random.choice(everyone, int(self._settings.asked(everyone)), replace=False)
+        available, chosen = set(self._manager.available()), {int(partition) for partition in drawn}
         return sorted(chosen & available), sorted(chosen - available)
 
     def _seed(self, purpose: str, number: int) -> int:
@@ -225,7 +227,7 @@ class Rounds:
         return RecordDict({wire.CONFIG: ConfigRecord({"server-round": number})})
 
     def _cost_columns(self, exchange: Exchange, started: float) -> Row:
-        computing = max(exchange.compute, default=0.0) if self._course.parallel else sum(exchange.compute)
+        computing = max(exchange.compute, default=0.0) if self._settings.parallel else sum(exchange.compute)
         return {
             "up_mb": exchange.up / 1e6,
             "down_mb": exchange.down / 1e6,

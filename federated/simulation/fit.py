@@ -24,10 +24,10 @@ from federated.data.shares import PartData, Shares, in_pieces, share_out, write_
 from federated.server import checkpoint
 from federated.server.aggregate import Aggregator, Model
 from federated.server.checkpoint import Progress
-from federated.server.client_manager import Roster
+from federated.server.client_manager import ClientManager
 from federated.server.losses import DroppedOut, history_notes
 from federated.server.rounds import Hooks, Rounds, Row, Stopped
-from federated.settings import central_privacy, course_of, privacy_statement, spent, work_of
+from federated.settings import central_privacy, privacy_statement, round_settings_of, spent, work_of
 from federated.simulation.inprocess import InProcessGrid
 from federated.simulation.passes import passes_of, twin_protocol
 from federated.transport.packing import Packing, pack, unpack
@@ -107,13 +107,13 @@ class Simulation:
 
     def rounds(self, grid: Grid, parallel: bool = False) -> Rounds:
         """The server's loop on a grid whose clients are there."""
-        roster = Roster(self.clients, self.packing.resident_digest())
-        roster.gather(grid)
-        central = central_privacy(self.federation, roster.total_examples(), roster.largest())
+        manager = ClientManager(self.clients, self.packing.resident_digest())
+        manager.gather(grid)
+        central = central_privacy(self.federation, manager.total_examples(), manager.largest())
         strategy = self.recipe.strategy(self.federation)
-        aggregator = Aggregator(self.recipe, strategy, roster.total_examples(), central)
+        aggregator = Aggregator(self.recipe, strategy, manager.total_examples(), central)
         work = work_of(self.federation, self.recipe, self.context.fit_seed)
-        return Rounds(grid, roster, aggregator, work, course_of(self.context.protocol, parallel=parallel))
+        return Rounds(grid, manager, aggregator, work, round_settings_of(self.context.protocol, parallel=parallel))
 
 
 def fit(context: FitContext) -> FitOutcome:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.core.config import Federation, Protocol
 from federated.data.shares import Shares, share_out
-from federated.settings import course_of
+from federated.settings import round_settings_of
 from models.recipes.gradient import FitContext
 
 
@@ -46,14 +46,14 @@ def passes_of(context: FitContext) -> Passes:
     """
     federation, train = context.protocol.federated, context.data.train
     shares = share_out(train, context.data.val, federation, context.num_classes, context.data_seed)
-    course = course_of(context.protocol)
+    settings = round_settings_of(context.protocol)
     clients = len(shares.names)
-    used = course.asked(clients) / clients * (1 - federation.dropout_rate)
+    used = settings.asked(clients) / clients * (1 - federation.dropout_rate)
     a_round = used * _images_a_round(shares, federation, context.protocol.batch_size)
     size = min(context.protocol.batch_size, len(train))
     a_pass = len(train) // size * size
-    epochs, patience = (max(1, round(rounds * a_round / a_pass)) for rounds in (course.rounds, course.patience))
-    return Passes(course.rounds * a_round, epochs * a_pass, epochs, patience)
+    epochs, patience = (max(1, round(rounds * a_round / a_pass)) for rounds in (settings.rounds, settings.patience))
+    return Passes(settings.rounds * a_round, epochs * a_pass, epochs, patience)
 
 
 def expected_steps(planned: int, straggler_rate: float) -> float:

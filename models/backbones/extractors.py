@@ -12,19 +12,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-# What torchvision's classification models call the parts behind the feature map, and the auxiliary classifiers.
-CLASSIFIER_PARTS = (
-    "classifier",
-    "fc",
-    "head",
-    "heads",
-    "avgpool",
-    "dropout",
-    "flatten",
-    "aux1",
-    "aux2",
-    "AuxLogits",
-)
+from models.backbones.registry import CLASSIFIER_PARTS
 
 
 def torchvision_model(name: str, **options: Any) -> nn.Module:

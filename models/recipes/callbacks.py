@@ -133,7 +133,7 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
 
-class Keeper(Checkpoint):
+class BestCheckpoint(Checkpoint):
     """Writes the best weights and then the state to resume from; Lightning runs checkpoints after other callbacks.
 
     A kill between the two writes does no harm: the repeated epoch writes the same best weights again.

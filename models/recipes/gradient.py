@@ -25,7 +25,7 @@ from models.network import Network
 from models.predictor import Card, NetworkPredictor, Predictor
 from models.recipes import ddp
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
-from models.recipes.callbacks import BEST, LAST, History, Interrupted, Keeper, OnEvent, Schedule
+from models.recipes.callbacks import BEST, LAST, BestCheckpoint, History, Interrupted, OnEvent, Schedule
 from models.recipes.classifier import Classifier
 from models.recipes.refit import refit
 from models.registry import ModelSpec
@@ -140,10 +140,10 @@ def fit(context: FitContext) -> FitOutcome:
     """
     quiet()
     start = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
-    keeper = Keeper(context.folder)
-    chosen = [Schedule(context.protocol), _early_stopping(context.protocol), keeper]
+    best = BestCheckpoint(context.folder)
+    chosen = [Schedule(context.protocol), _early_stopping(context.protocol), best]
     history = _train(context, chosen)
-    columns = {"best_epoch": float(keeper.best_epoch), "epochs_run": float(len(history.rows))}
+    columns = {"best_epoch": float(best.best_epoch), "epochs_run": float(len(history.rows))}
     size = context.batch_size if context.devices == 1 else ddp.batch_size(context)
     in_pieces = pieces_notes(size, context.pieces, has_batch_norm(context.module))
     outcome = FitOutcome(history.rows, context.predictor(), columns, [*ddp.notes(context), *in_pieces])

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from bench.core.atomic import write_bytes
-from models.recipes.callbacks import BEST, Keeper
+from models.recipes.callbacks import BEST, BestCheckpoint
 
 if TYPE_CHECKING:
     from models.recipes.gradient import FitContext, FitOutcome
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FOLDER = "refit"
 
 
-class Replay(Callback):
+class FixedLearningRates(Callback):
     """Gives each epoch the learning rate that it had in the first fit."""
 
     def __init__(self, rates: list[float]) -> None:
@@ -31,7 +31,7 @@ class Replay(Callback):
             group["lr"] = self._rates[trainer.current_epoch]
 
 
-class LastKeeper(Keeper):
+class LastCheckpoint(BestCheckpoint):
     """Keeps the last epoch: nothing is left to choose by."""
 
     def is_better(self, accuracy: float) -> bool:
@@ -64,7 +64,7 @@ def refit(
         folder=context.folder / FOLDER,
     )
     context.module.load_state_dict(start)
-    train(again, [Replay([row["learning_rate"] for row in first.history]), LastKeeper(again.folder)])
+    train(again, [FixedLearningRates([row["learning_rate"] for row in first.history]), LastCheckpoint(again.folder)])
     write_bytes(context.folder / BEST, (again.folder / BEST).read_bytes())
     note = f"refitted on training and validation images ({len(whole)}) for the {epochs} epochs chosen on validation"
     return replace(first, columns={**first.columns, "refit_epochs": float(epochs)}, notes=[*first.notes, note])

@@ -11,16 +11,16 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from bench.core.errors import UserError
-from models.backbones.probe import build_without_memory
 from models.backbones.registry import Backbone
-from models.network import Normalization
+from models.normalization import Normalization
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -101,6 +101,8 @@ def _checksum(path: Path, stamp: tuple[int, int]) -> str:  # noqa: ARG001 - the 
 
 @functools.lru_cache(maxsize=64)
 def _describe(path: Path, stamp: tuple[int, int]) -> WeightFile:
+    import torch
+
     tensors, metadata = read(path)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -134,11 +136,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    import torch
+
     loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ValueError("it holds something else than tensors by name")
     return {str(name): tensor for name, tensor in loaded.items()}
 
@@ -199,6 +203,8 @@ def _difference(given: Shapes, expected: Shapes) -> str:
 
 @functools.cache
 def _expected(backbone: Backbone) -> Shapes:
+    from models.backbones.probe import build_without_memory
+
     state = build_without_memory(backbone.build).state_dict()
     return {name.removeprefix(backbone.key_prefix): tuple(tensor.shape) for name, tensor in state.items()}
 

@@ -11,26 +11,25 @@ import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torchvision
-
+from bench.core.download import RemoteFile, download
 from bench.core.errors import UserError
+from bench.core.paths import torch_hub
 from models.backbones.registry import BACKBONES, Backbone, Published
-from models.heads.published import PublishedHead, PublishedHeadConfig
-from models.network import IMAGENET, UNIT, Network, Normalization
+from models.heads.config import PublishedHeadConfig
+from models.normalization import HALF, IMAGENET, UNIT, Normalization
 from models.registry import ModelSpec
 from models.weights.files import Shapes, WeightFile, checksum, classifier_misfit, describe, for_backbone, misfit, read
+
+if TYPE_CHECKING:
+    from models.network import Network
 
 __all__ = ["Normalization", "ResolvedWeights", "WeightsError", "load", "normalization", "resolve", "resolve_all"]
 
 _TIMEOUT_SECONDS = 5.0
 _NAMED_MODELS = 4
 _WAYS_OUT = "use --weights none, or --weights FILE with a .safetensors or .pth file"
-# Trained on pixels scaled to [-1, 1]; torchvision's own models turn ImageNet's normalization back into that by
-# `transform_input`, which the feature extractors here leave out.
-_HALF = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _TRAINED_ON_HALF = ("GoogLeNet_Weights.IMAGENET1K_V1", "Inception_V3_Weights.IMAGENET1K_V1")
 
 
@@ -131,6 +130,8 @@ def load(network: Network, resolved: ResolvedWeights) -> None:
     Raises:
         UserError: the download fails, or the file changed since it was resolved.
     """
+    from models.heads.published import PublishedHead
+
     network.set_normalization(resolved.normalization)
     if not resolved.pretrained:
         return
@@ -176,9 +177,11 @@ def published_weights(backbone: Backbone) -> Published | None:
     """The ImageNet weights that a backbone's authors publish, or None."""
     if not isinstance(backbone.weights, str):
         return backbone.weights
+    import torchvision
+
     entry = torchvision.models.get_weight(backbone.weights)
     if backbone.weights in _TRAINED_ON_HALF:
-        return Published(entry.url, _HALF)
+        return Published(entry.url, HALF)
     preset = entry.transforms()
     return Published(entry.url, Normalization(tuple(preset.mean), tuple(preset.std)))
 
@@ -247,7 +250,7 @@ def _local_copy(published: Published) -> Path:
 
 def hub_copy(name: str) -> Path:
     """Where torchvision keeps a published file on this machine."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / name
+    return torch_hub() / "checkpoints" / name
 
 
 def _check_copy(path: Path) -> None:
@@ -291,11 +294,10 @@ def _address_problem(url: str) -> str:
 
 def _download(url: str, path: Path) -> None:
     """Download to the place where torchvision keeps its weights; a file that is not whole never gets the name."""
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path), _expected_checksum(path) or None, progress=False)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise UserError(f"cannot download {url}: {error}; {_WAYS_OUT}") from error
+    digits = _expected_checksum(path)
+    download(RemoteFile(url, _WAYS_OUT, f"sha256:{digits}" if digits else ""), path)
     try:
         describe(path)
     except UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -17,6 +18,7 @@ from reports.compare.datasets import across_entry
 from reports.compare.federated import gap_table
 from reports.compare.ranking import Ranking, probability, with_interval
 from reports.content import Drawing
+from reports.html.answers import answer_sections
 from reports.html.cards import dataset_cards, environment_fields, machine_notes, protocol_fields
 from reports.html.partition import partitions
 from reports.html.payload import class_recalls, payload, rounded
@@ -31,6 +33,7 @@ def page(drawing: Drawing) -> str:
     data = payload(source, drawing.rows, drawing.rankings)
     data["ablations"] = [ablation_entry(found) for found in drawing.ablations]
     searched = sweep_views(source)
+    answers = answer_sections(source, drawing.rows)
     link_twins(data["rows"], drawing)
     data["across"] = [across_entry(name, found) for name, found in drawing.across]
     return render(
@@ -38,7 +41,7 @@ def page(drawing: Drawing) -> str:
         name=source.name,
         lead=lead(source),
         command=source.plan.get("command", ""),
-        sections=sections(drawing, bool(searched)),
+        sections=sections(drawing, bool(searched), [(entry["anchor"], entry["title"]) for entry in answers]),
         tiles=tiles(source),
         failures=failures(source),
         total=len(source.cells),
@@ -51,6 +54,7 @@ def page(drawing: Drawing) -> str:
         federated=gap_table(drawing.gaps),
         partitions=partitions([gap.row for gap in drawing.gaps]),
         sweeps=searched,
+        answers=answers,
         paper=drawing.paper,
         datasets=dataset_cards(source),
         environment=environment_fields(source.environment),
@@ -134,7 +138,9 @@ def _unit_notes(method: str, groups: int) -> list[str]:
     return notes
 
 
-def sections(drawing: Drawing, searched: bool = False) -> list[tuple[str, str]]:
+def sections(
+    drawing: Drawing, searched: bool = False, answers: Sequence[tuple[str, str]] = ()
+) -> list[tuple[str, str]]:
     """The page's sections, as they exist for this run."""
     found = [("summary", "Summary"), ("board-section", "Leaderboard"), ("pareto", "Quality and cost")]
     found += [("learning", "Learning"), ("classes", "By class"), ("closeup", "Close up")]
@@ -142,7 +148,7 @@ def sections(drawing: Drawing, searched: bool = False) -> list[tuple[str, str]]:
     found += [("across", "Across datasets")] if drawing.across else []
     found += [("federated", "Federated")] if drawing.gaps else []
     found += [("sweeps", "Sweeps")] if searched else []
-    return [*found, ("paper", "Paper"), ("data", "Data"), ("environment", "Environment")]
+    return [*found, *answers, ("paper", "Paper"), ("data", "Data"), ("environment", "Environment")]
 
 
 def tiles(source: Source) -> list[dict[str, Any]]:

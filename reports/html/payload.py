@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from bench.measure.quality import rarest_class
 from bench.store.run import StoredCell
 from reports.compare.ranking import Ranking
 from reports.figures.curves import by_site, confusion, reliability, roc_and_pr
+from reports.html.answers import answered_columns
 from reports.load.source import Source
 from reports.tables.grid import Row
 
@@ -28,16 +30,25 @@ def payload(source: Source, rows: Sequence[Row], rankings: Sequence[Ranking]) ->
     """The page's data: columns, rows (one a model and condition) and cells (one a seed and fold)."""
     cells: list[dict[str, Any]] = []
     entries: list[dict[str, Any]] = []
+    answered = answered_columns(source)
     marked = {(ranking.condition, model) for ranking in rankings for model in ranking.marked}
     for number, row in enumerate(rows):
         first = len(cells)
         cells += [cell_entry(source, cell, number) for cell in row.cells]
         entries.append(row_entry(source, row, list(range(first, len(cells))), (row.condition, row.model) in marked))
     return {
-        "columns": [column_entry(column(name)) for name in shown(rows)],
+        "columns": [column_entry(_described(name, answered)) for name in shown(rows)],
         "rows": entries,
         "cells": cells,
     }
+
+
+def _described(name: str, answered: Mapping[str, str]) -> Column:
+    """A column; one that an analysis brings says so."""
+    about = column(name)
+    return (
+        replace(about, family="analyses", about=f"From the analysis {answered[name]}.") if name in answered else about
+    )
 
 
 def shown(rows: Sequence[Row]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UserError
+from bench.store.answers import StoredAnswer
 from bench.store.predictions import Predictions, read_history, read_predictions
 from bench.store.run import (
     CELL,
@@ -23,6 +24,7 @@ from bench.store.run import (
     StoredCell,
     read_json,
 )
+from reports.load.answers import read_answers, with_columns
 
 _WEIGHTS, _EARLIER_WEIGHTS = "weights.safetensors", "best.safetensors"
 
@@ -34,6 +36,7 @@ class Source:
     Attributes:
         cells: in the plan's order; a cell whose result makes no sense has status "corrupt".
         problems: one sentence a file that could not be read, naming it.
+        answers: of analyses, by the cell's key; their figures are among the cells' own too.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class Source:
     environment: dict[str, Any]
     plan: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    answers: dict[str, list[StoredAnswer]] = field(default_factory=dict)
     _predictions: dict[str, Predictions | None] = field(default_factory=dict)
     _histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -96,12 +100,14 @@ def load(path: Path) -> Source:
     plan = _read_plan(path, problems)
     environment = _read_optional(path / ENVIRONMENT, problems)
     run = Run(path)
-    cells = []
+    cells, answers = [], {}
     for entry in plan["cells"]:
         cell = _sound(run.cell(entry["key"], entry["cell"]))
         problems += _file_problems(cell)
-        cells.append(cell)
-    return Source(path, cells, environment, plan, problems)
+        if cell.result is not None:
+            answers[cell.key] = read_answers(cell, problems)
+        cells.append(with_columns(cell, answers.get(cell.key, [])))
+    return Source(path, cells, environment, plan, problems, answers)
 
 
 def _read_plan(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from bench.core.config import Federation, Protocol, load_protocol
 from bench.core.identity import without_defaults
 from bench.data import registry as datasets
 from bench.harness.plan import plan_cell
-from models.heads.dense import HeadConfig
+from models.heads.config import HeadConfig
 from models.registry import MODELS, ModelSpec
 from models.weights.initial import resolve
 

@@ -19,7 +19,7 @@ from bench.executors.run import execute
 from bench.harness.finished import FinishedCell
 from bench.store.run import Run
 from models.backbones.registry import BACKBONES, Backbone
-from models.heads.dense import LinearHeadConfig
+from models.heads.config import LinearHeadConfig
 from models.recipes.blockwise import blocks_of
 from models.recipes.features import _voted
 from models.registry import MODELS, ModelSpec

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones.registry import BACKBONES, Backbone, Published
-from models.heads.dense import LinearHeadConfig
+from models.heads.config import LinearHeadConfig
 from models.registry import ModelSpec
 from models.weights import initial as weights
 

@@ -13,7 +13,7 @@ from bench.core.errors import UnknownName, UserError
 from bench.core.identity import canonical
 from bench.core.registry import Registry
 from models.backbones.registry import BACKBONES, Backbone
-from models.heads.dense import HeadConfig, HeadSpec
+from models.heads.config import HeadConfig, HeadSpec
 from models.registry import HEADS, MODELS, ModelSpec
 
 

@@ -18,11 +18,12 @@ from bench.analyses.corruptions.settings import RobustnessSettings
 from bench.analyses.corruptions.sheet import contact_sheet
 from bench.analyses.registry import Answer, Estimate
 from bench.analyses.support.attacks import Norm, pgd
-from bench.analyses.support.averages import Resampling, batches, columns_of, estimate, picked
+from bench.analyses.support.averages import batches, columns_of, mean, picked, plain
+from bench.analyses.support.intervals import ResampledSettings, estimates, proportion, unit_notes
 from bench.analyses.support.pixel_space import PixelSpace, pixel_space
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
-from bench.measure.quality import quality, resampled_by
+from bench.measure.quality import intervals, quality
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -47,14 +48,14 @@ class Subject:
     """Some test images of a finished cell, and what answers on them.
 
     Attributes:
-        images: uint8 [N, H, W, 3]; ids [N]; labels [N].
+        images: uint8 [N, H, W, 3]; ids, groups [N]; labels [N].
     """
 
     cell: Any
     images: NDArray[np.uint8]
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
-    drawn: Resampling
+    groups: NDArray[np.str_]
     settings: RobustnessSettings
 
     @classmethod
@@ -62,8 +63,8 @@ class Subject:
         """The images that the settings draw."""
         stored = cell.predictions("test")
         rows = picked(len(stored.labels), settings.images, settings.seed)
-        drawn = Resampling.of(stored.groups[rows], settings.resamples, settings.seed)
-        return cls(cell, cell.images("test")[rows], stored.ids[rows], stored.labels[rows], drawn, settings)
+        known = (stored.ids[rows], stored.labels[rows], stored.groups[rows])
+        return cls(cell, cell.images("test")[rows], *known, settings)
 
     def probabilities(self, images: NDArray[np.uint8]) -> Floats:
         """The predictor's answer on images [N, k]."""
@@ -79,13 +80,14 @@ class Subject:
         ])  # fmt: skip
 
     def figures(self, probabilities: Floats) -> Row:
-        """The shown figures with their bounds."""
+        """The shown figures with their bounds, by the same jackknife as a cell's own."""
         classes = self.cell.classes
         values = quality(self.labels, probabilities, classes)
-        samples = resampled_by(self.labels, probabilities, classes, self.drawn.codes, self.drawn.counts)
+        bounds = intervals(self.labels, probabilities, self.groups, classes)
         row: Row = {}
         for name in SHOWN:
-            row |= columns_of(name, estimate(values[name], samples[name]))
+            low, high = bounds[name]
+            row |= columns_of(name, Estimate(plain(values[name]), plain(low), plain(high)))
         return row
 
 
@@ -110,15 +112,15 @@ def robustness(cell: Any, settings: RobustnessSettings, folder: Path) -> Answer:
             found = subject.probabilities(subject.corrupted(name, function, severity))
             wrong[number, severity - 1] = found.argmax(1) != subject.labels
             rows.append({"corruption": name, "severity": severity, **subject.figures(found)})
-    errors = Errors(tuple(functions), wrong.mean(1), (clean.argmax(1) != subject.labels).astype(float), subject.drawn)
+    missed = (clean.argmax(1) != subject.labels).astype(float)
+    errors = Errors(tuple(functions), wrong.mean(1), missed, subject.groups, settings)
     attacks, notes = attacked(subject)
     columns = errors.columns(settings.baseline) | worst(attacks)
     tables = {"corruptions": rows, "errors": errors.rows(settings.baseline), "attacks": attacks}
     of_all = f"measured on {len(subject.labels)} of {len(cell.predictions('test').labels)} test images"
     sheet = contact_sheet(subject.images[0], functions, settings.seed, folder / "corruptions.png")
-    return Answer(
-        columns, tables, {"one image under every corruption": sheet}, [of_all, *notes, *subject.drawn.notes()]
-    )
+    notes = [of_all, *notes, *unit_notes(subject.groups)]
+    return Answer(columns, tables, {"one image under every corruption": sheet}, notes)
 
 
 def check_baseline(baseline: Mapping[str, float], functions: Mapping[str, Corruption]) -> None:
@@ -144,41 +146,51 @@ class Errors:
         names: of the C corruptions.
         corrupted: the share of severities at which each image is classified wrongly [C, N].
         clean: whether it is without corruption [N].
+        groups: the patient or lesion of each image [N].
     """
 
     names: tuple[str, ...]
     corrupted: Floats
     clean: Floats
-    drawn: Resampling
+    groups: NDArray[np.str_]
+    settings: ResampledSettings
 
     def columns(self, baseline: Mapping[str, float]) -> dict[str, Estimate]:
         """The columns of the whole set; a ratio to an error of 0 is None."""
-        weights = np.vstack([np.ones(len(self.clean)), self.drawn.weights])
+
+        def figures(weights: Floats) -> dict[str, Floats]:
+            return {f"robustness_{name}": values for name, values in self._under(weights, baseline).items()}
+
+        return estimates(figures, self.groups, self.settings)
+
+    def _under(self, weights: Floats, baseline: Mapping[str, float]) -> dict[str, Floats]:
+        """Every figure of the whole set under image weights [B, N]."""
         totals = weights.sum(1, keepdims=True)
         errors, clean = weights @ self.corrupted.T / totals, weights @ self.clean / totals[:, 0]
         accuracy = 1 - errors.mean(1)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = {
-                "robustness_accuracy": accuracy,
-                "robustness_drop": 1 - clean - accuracy,
-                "robustness_relative_drop": 1 - accuracy / (1 - clean),
-                "robustness_mce": _ratios(errors, clean, self.names, baseline).mean(1),
+                "accuracy": accuracy,
+                "drop": 1 - clean - accuracy,
+                "relative_drop": 1 - accuracy / (1 - clean),
+                "mce": _ratios(errors, clean, self.names, baseline).mean(1),
             }
             if baseline:
                 rises = np.array([baseline[name] - baseline["clean"] for name in self.names])
-                found["robustness_relative_mce"] = ((errors - clean[:, None]) / rises).mean(1)
-        return {name: estimate(values[0], values[1:]) for name, values in found.items()}
+                found["relative_mce"] = ((errors - clean[:, None]) / rises).mean(1)
+        return found
 
     def rows(self, baseline: Mapping[str, float]) -> list[Row]:
         """A row a corruption: its mean error over severities, and its ratio to the baseline's."""
-        rows: list[Row] = [{"corruption": "clean", **columns_of("error", self.drawn.mean(self.clean)), "ce": None}]
+        own = mean(self.clean, self.groups, self.settings)
+        rows: list[Row] = [{"corruption": "clean", **columns_of("error", own), "ce": None}]
         clean = self.clean.mean(keepdims=True)
         for number, name in enumerate(self.names):
             error = self.corrupted[number].mean(keepdims=True)[None]
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = float(_ratios(error, clean, (name,), baseline)[0, 0])
-            found = self.drawn.mean(self.corrupted[number])
-            rows.append({"corruption": name, **columns_of("error", found), "ce": estimate(ratio, [ratio]).value})
+            found = mean(self.corrupted[number], self.groups, self.settings)
+            rows.append({"corruption": name, **columns_of("error", found), "ce": plain(ratio)})
         return rows
 
 
@@ -199,15 +211,14 @@ def attacked(subject: Subject) -> tuple[list[Row], list[str]]:
     settings = subject.settings
     count = min(settings.attack_images, len(subject.labels))
     space = pixel_space(network, subject.cell.prepare, subject.images.shape[1])
-    groups = subject.drawn.codes[:count].astype(str)
-    drawn = Resampling.of(groups, settings.resamples, settings.seed)
     radii: list[tuple[Norm, float]] = [("l2", each) for each in settings.l2] + [
         ("linf", each) for each in settings.linf
     ]
     rows = []
     for norm, radius in radii:
         right = _right_under(space, subject, count, norm, radius)
-        rows.append({"norm": norm, "radius": radius, "images": count, **columns_of("accuracy", drawn.mean(right))})
+        found = proportion(right, subject.groups[:count])
+        rows.append({"norm": norm, "radius": radius, "images": count, **columns_of("accuracy", found)})
     return rows, [f"attacked with {settings.attack_steps} steps on {count} images: an upper bound of the true accuracy"]
 
 

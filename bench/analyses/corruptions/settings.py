@@ -6,16 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.analyses.registry import AnalysisSpec, Settings
+from bench.analyses.registry import AnalysisSpec
+from bench.analyses.support.intervals import ResampledSettings
 
 
-class RobustnessSettings(Settings):
-    """Settings of `robustness`."""
+class RobustnessSettings(ResampledSettings):
+    """Settings of `robustness`; the seed also draws the images, the corruptions and the attacks' starts."""
 
     modality: Literal["kind", "mri", "dermoscopy"] = Field("kind", description="which corruptions; kind: the dataset's")
     images: int = Field(300, ge=1, description="test images, drawn by the seed")
-    seed: int = Field(0, ge=0, description="of the images, the corruptions and the attacks' starts")
-    resamples: int = Field(500, ge=10, description="of the clustered bootstrap")
     batch: int = Field(32, ge=1, description="images in one pass")
     baseline: dict[str, float] = Field(
         default_factory=dict,

@@ -17,7 +17,8 @@ from bench.analyses.geometry.curvature import input_hessian_product
 from bench.analyses.geometry.jacobian import angle, fisher, jacobian, pullback, squared_norm, top_singular_values
 from bench.analyses.geometry.settings import GeometrySettings
 from bench.analyses.registry import Answer, Estimate
-from bench.analyses.support.averages import Resampling, batches, picked, plain
+from bench.analyses.support.averages import batches, mean, picked, plain
+from bench.analyses.support.intervals import unit_notes
 from bench.analyses.support.pixel_space import PixelSpace, pixel_space
 from bench.core.errors import UserError
 
@@ -70,9 +71,8 @@ def geometry(cell: Any, settings: GeometrySettings, folder: Path) -> Answer:
         raise UserError("geometry asks for the network's derivatives, and this cell's predictor has no network")
     images = cell.images("test")
     chosen = _chosen(cell, pixel_space(network, cell.prepare, images.shape[1]), images, settings)
-    drawn = Resampling.of(chosen.groups, settings.resamples, settings.seed)
     rows = image_rows(chosen, settings)
-    columns = {f"geometry_{name}": drawn.mean(_field(rows, of)) for name, of in MEANS.items()}
+    columns = {f"geometry_{name}": mean(_field(rows, of), chosen.groups, settings) for name, of in MEANS.items()}
     tables: dict[str, list[Row]] = {"images": rows}
     tables["paths"] = sections.paths(chosen.space, chosen.pixels, chosen.ids, chosen.labels, settings)
     tables["dimension"], tables["overlap"] = sections.dimensions(chosen.space, cell, images, settings)
@@ -82,7 +82,7 @@ def geometry(cell: Any, settings: GeometrySettings, folder: Path) -> Answer:
         tables["curvature"], path = sections.curvatures(chosen.space, cell, images, settings, folder)
         files["spectral densities of the loss's Hessian"] = path
         columns |= sections.curvature_columns(tables["curvature"])
-    return Answer(columns, tables, files, [*_notes(rows, columns, cell), *drawn.notes()])
+    return Answer(columns, tables, files, [*_notes(rows, columns, cell), *unit_notes(chosen.groups)])
 
 
 def _chosen(cell: Any, space: PixelSpace, images: NDArray[np.uint8], settings: GeometrySettings) -> Chosen:

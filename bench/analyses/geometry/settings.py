@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench.analyses.registry import AnalysisSpec, Settings
+from bench.analyses.registry import AnalysisSpec
+from bench.analyses.support.intervals import ResampledSettings
 
 
-class GeometrySettings(Settings):
-    """Settings of `geometry`."""
+class GeometrySettings(ResampledSettings):
+    """Settings of `geometry`; the seed is of everything that is drawn."""
 
     images: int = Field(24, ge=2, description="test images whose Jacobians are taken")
-    seed: int = Field(0, ge=0, description="of everything that is drawn")
-    resamples: int = Field(1000, ge=10, description="of the clustered bootstrap")
     top: int = Field(10, ge=1, description="singular values at the feature layer")
     probes: int = Field(32, ge=2, description="of Hutchinson's estimator")
     attack_steps: int = Field(20, ge=1, description="of the attack that the boundary's distance is held against")

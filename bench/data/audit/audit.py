@@ -12,9 +12,9 @@ from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
 from bench.data.audit.class_names import compare_labels, correspondence
-from bench.data.audit.duplicates import Looks, Match, looks, same_pictures
-from bench.data.audit.groups import merged, with_joined_groups
-from bench.data.audit.store import CLEAN, audit_path, groups_in_two_parts, note_table, store_audit
+from bench.data.audit.duplicates import Match, Signatures, same_pictures, signatures
+from bench.data.audit.groups import groups_in_two_parts, merged
+from bench.data.audit.store import CLEAN, audit_path, note_table, store_audit, with_joined_groups
 from bench.data.registry import load
 from bench.data.splits import KINDS, Split, expand, split
 from bench.data.table import Table
@@ -43,7 +43,7 @@ def audit_dataset(
     """
     table = load(name, Protocol(), joined=False)
     kinds = _kinds(table, kind)
-    seen = looks(table, progress)
+    seen = signatures(table, progress)
     audit = examine(table, seen)
     # Cells may have been run before: on groups that nothing or only equal files had joined.
     before = [table, with_joined_groups(table)]
@@ -55,7 +55,7 @@ def audit_dataset(
     return audit
 
 
-def examine(table: Table, seen: Looks) -> dict[str, Any]:
+def examine(table: Table, seen: Signatures) -> dict[str, Any]:
     """What the pictures themselves say, whatever the split."""
     matches = same_pictures(seen)
     pairs = [_pair(table, table, match) for match in matches]
@@ -154,8 +154,8 @@ def _test_images_seen(table: Table, made: Split) -> int:
     return int(np.isin(table.groups[made.test], table.groups[fitted]).sum())
 
 
-def _across(table: Table, seen: Looks, other: Table) -> dict[str, Any]:
-    matches = same_pictures(seen, looks(other))
+def _across(table: Table, seen: Signatures, other: Table) -> dict[str, Any]:
+    matches = same_pictures(seen, signatures(other))
     classes, kinds = (table.classes, other.classes), (table.kind, other.kind)
     pairs = [_pair(table, other, match) for match in matches]
     for pair in pairs:

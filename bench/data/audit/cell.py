@@ -14,8 +14,8 @@ import numpy as np
 from bench.core.cellspec import data_seed
 from bench.core.errors import UserError
 from bench.core.identity import digest
-from bench.data.audit.groups import merged
-from bench.data.audit.store import CLEAN, NOT_AUDITED, audit_file, audits, groups_in_two_parts, read_audit, table_file
+from bench.data.audit.groups import groups_in_two_parts, merged
+from bench.data.audit.store import CLEAN, NOT_AUDITED, audit_file, audits, read_audit, table_file
 from bench.data.splits import split
 from bench.data.table import Pixels, Table, text_column
 

@@ -40,7 +40,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Looks:
+class Signatures:
     """What the comparison needs of N images.
 
     Attributes:
@@ -77,23 +77,25 @@ class Match:
     residual: float
 
 
-def looks(table: Table, progress: Callable[[int, int], None] | None = None, workers: int | None = None) -> Looks:
+def signatures(
+    table: Table, progress: Callable[[int, int], None] | None = None, workers: int | None = None
+) -> Signatures:
     """Decode every image of a table once and keep what the comparison needs."""
     blocks = [range(start, min(start + _BLOCK // 8, len(table))) for start in range(0, len(table), _BLOCK // 8)]
-    parts: list[Looks] = []
-    found = in_threads(lambda rows: _looks_of(table, rows), blocks, workers or os.cpu_count() or 1)
+    parts: list[Signatures] = []
+    found = in_threads(lambda rows: _signatures_of(table, rows), blocks, workers or os.cpu_count() or 1)
     for block, part in zip(blocks, found, strict=True):
         parts.append(part)
         if progress:
             progress(block.stop, len(table))
     columns = ("pixels", "hashes", "details", "coarse", "sides")
-    return Looks(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
+    return Signatures(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
 
 
-def _looks_of(table: Table, rows: range) -> Looks:
+def _signatures_of(table: Table, rows: range) -> Signatures:
     images = [table.images.read(row) for row in rows]
     small = np.stack([gray(resized(image, SIDE)) for image in images])
-    return Looks(
+    return Signatures(
         np.array([_pixel_digest(image) for image in images]),
         perceptual_hash(small),
         details(small, SMOOTH).astype(np.float16),
@@ -144,7 +146,7 @@ def _unit(vectors: Floats) -> Floats:
     return np.where(norm > 0.5 * HASH_SIDE, vectors / np.maximum(norm, 1e-6), 0).astype(np.float32)
 
 
-def same_pictures(left: Looks, right: Looks | None = None) -> list[Match]:
+def same_pictures(left: Signatures, right: Signatures | None = None) -> list[Match]:
     """The pairs that show the same picture, within one set or between two.
 
     Within a set of equal pictures each one is paired with the first; near pairs are all listed.
@@ -160,7 +162,7 @@ def same_pictures(left: Looks, right: Looks | None = None) -> list[Match]:
     return _equal_pixels(left, right) + list(best.values())
 
 
-def _equal_pixels(left: Looks, right: Looks | None) -> list[Match]:
+def _equal_pixels(left: Signatures, right: Signatures | None) -> list[Match]:
     first: dict[str, int] = {}
     for row, digest in enumerate(left.pixels):
         first.setdefault(str(digest), row)
@@ -169,7 +171,7 @@ def _equal_pixels(left: Looks, right: Looks | None) -> list[Match]:
     return [Match(a, b, "exact", 0, 1.0, 0.0) for a, b in pairs if right is not None or a != b]
 
 
-def _near(left: Looks, right: Looks, within: bool) -> Iterator[Match]:
+def _near(left: Signatures, right: Signatures, within: bool) -> Iterator[Match]:
     for orientation in range(8):
         turned = right.hashes[:, _order(HASH_SIDE, orientation)]
         for start in range(0, len(left.hashes), _BLOCK):
@@ -183,7 +185,7 @@ def _near(left: Looks, right: Looks, within: bool) -> Iterator[Match]:
 
 
 def _verified(
-    left: Looks, right: Looks, rows: NDArray[np.int64], columns: NDArray[np.int64], orientation: int
+    left: Signatures, right: Signatures, rows: NDArray[np.int64], columns: NDArray[np.int64], orientation: int
 ) -> Iterator[Match]:
     order, coarse_order = _order(SIDE, orientation), _order(COARSE_SIDE, orientation)
     for start in range(0, len(rows), _BLOCK):

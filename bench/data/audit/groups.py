@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.splits import Split
 from bench.data.table import Table, text_column
-
-
-def with_joined_groups(table: Table) -> Table:
-    """Join the groups of byte-identical files, and of the pairs that a stored audit of these pictures found.
-
-    Returns:
-        the same table when there is nothing to join; else one whose joined groups bear their first name.
-    """
-    from bench.data.audit.store import stored_pairs
-
-    if table.synthetic:
-        return table
-    pairs = [*identical_pairs(table.checksums), *stored_pairs(table)]
-    groups = merged(table.groups, pairs)
-    joined = len(np.unique(table.groups)) - len(np.unique(groups))
-    if not joined:
-        return table
-    note = f"{joined} groups joined with another one, because the same picture is in both"
-    return replace(table, groups=groups, notes=(*table.notes, note))
 
 
 def identical_pairs(checksums: Sequence[str] | NDArray[np.str_]) -> list[tuple[int, int]]:
@@ -52,3 +33,10 @@ def merged(groups: NDArray[np.str_], pairs: Iterable[tuple[int, int]]) -> NDArra
         low, high = sorted((find(int(member[left])), find(int(member[right]))))
         leader[high] = low
     return text_column(names[find(int(group))] for group in member)
+
+
+def groups_in_two_parts(table: Table, split: Split) -> int:
+    """How many groups have images in more than one part."""
+    parts = [set(table.groups[rows].tolist()) for rows in split.parts().values()]
+    members = np.array([name for part in parts for name in part], dtype=np.str_)
+    return int((np.unique(members, return_counts=True)[1] > 1).sum()) if len(members) else 0

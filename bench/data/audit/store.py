@@ -1,8 +1,9 @@
-"""Audits that were made, kept by the pictures that they looked at, and the verdict of a split."""
+"""Audits that were made, kept by the pictures that they compared; the groups that they join, and a split's verdict."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from bench.core.atomic import write_json
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.paths import home
+from bench.data.audit.groups import groups_in_two_parts, identical_pairs, merged
 from bench.data.splits import Split
 from bench.data.table import Table
 
@@ -85,6 +87,23 @@ def stored_pairs(table: Table) -> list[tuple[int, int]]:
     return [(row[pair["left"]], row[pair["right"]]) for pair in audit["pairs"]]
 
 
+def with_joined_groups(table: Table) -> Table:
+    """Join the groups of byte-identical files, and of the pairs that a stored audit of these pictures found.
+
+    Returns:
+        the same table when there is nothing to join; else one whose joined groups bear their first name.
+    """
+    if table.synthetic:
+        return table
+    pairs = [*identical_pairs(table.checksums), *stored_pairs(table)]
+    groups = merged(table.groups, pairs)
+    joined = len(np.unique(table.groups)) - len(np.unique(groups))
+    if not joined:
+        return table
+    note = f"{joined} groups joined with another one, because the same picture is in both"
+    return replace(table, groups=groups, notes=(*table.notes, note))
+
+
 def audit_verdict(table: Table, split: Split) -> str:
     """What a result row says of leakage.
 
@@ -92,17 +111,8 @@ def audit_verdict(table: Table, split: Split) -> str:
         "leaks: n" when n groups stand in two parts or more (after joining groups that share a picture), "clean" when
         none does and near duplicates were looked for, "not audited" when only equal files and groups were looked at.
     """
-    from bench.data.audit.groups import with_joined_groups
-
     leaking = groups_in_two_parts(with_joined_groups(table), split)
     if leaking:
         return f"leaks: {leaking}"
     # What is drawn by code has no file that could stand in it twice.
     return CLEAN if table.synthetic or stored_audit(table) is not None else NOT_AUDITED
-
-
-def groups_in_two_parts(table: Table, split: Split) -> int:
-    """How many groups have images in more than one part."""
-    parts = [set(table.groups[rows].tolist()) for rows in split.parts().values()]
-    members = np.array([name for part in parts for name in part], dtype=np.str_)
-    return int((np.unique(members, return_counts=True)[1] > 1).sum()) if len(members) else 0

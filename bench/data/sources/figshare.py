@@ -148,11 +148,24 @@ def _copy(root: Path) -> Table:
     found = locate_images(root, [row["image"] for row in manifest.rows])
     folds = official_parts(manifest.path, [row["fold"] for row in manifest.rows])
     rows = [
-        Row(row["image"], found[row["image"]], row["label"], group=f"fold-{fold}", official=fold)
+        Row(
+            row["image"],
+            found[row["image"]],
+            row["label"],
+            group=f"fold-{fold}",
+            official=fold,
+            mask=_mask(root, row["image"]),
+        )
         for row, fold in zip(manifest.rows, folds, strict=True)
     ]
     note = "a copy without patient ids: the author's folds, which keep patients whole, stand in as groups"
     return assemble(NAME, rows, root, classes=CLASSES, kind="brain", expected=COMPLETE, notes=(note,))
+
+
+def _mask(root: Path, image: str) -> Path | None:
+    """The tumour's filled outline beside a copy: masks/N.png."""
+    path = root / "masks" / f"{Path(image).stem}.png"
+    return path if path.is_file() else None
 
 
 def _zip(number: int, first: int, last: int, md5: str, size: int) -> Download:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.core.config import Protocol
 from bench.core.errors import UserError
-from bench.data.sources.manifest import Manifest, locate_images, read_csv
+from bench.data.sources.manifest import Manifest, locate_images, official_parts, read_csv
 from bench.data.sources.rows import Row, assemble
 from bench.data.table import Table
 
@@ -21,6 +21,8 @@ ISIC19_CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 ISIC19_COMPLETE = 25331
 MELANOMA_CLASSES = ("benign", "melanoma")
 BALANCE_SEED = 0
+ISIC17_CLASSES = ("MEL", "NV", "BKL")
+_HAM_METADATA = {"age": "age", "sex": "sex", "anatomy": "localization"}
 _PARTS = {"Training": "train", "Validation": "val", "Test": "test"}
 
 
@@ -91,7 +93,7 @@ def _draw(lesion: str) -> bytes:
 
 
 def _as_melanoma(rows: Sequence[Row]) -> list[Row]:
-    return [Row(row.id, row.path, "melanoma" if row.label == "mel" else "benign", row.group, row.site) for row in rows]
+    return [replace(row, label="melanoma" if row.label == "mel" else "benign") for row in rows]
 
 
 def _ham_rows(name: str, root: Path) -> list[Row]:
@@ -102,9 +104,42 @@ def _ham_rows(name: str, root: Path) -> list[Row]:
         raise UserError(f"dataset {name!r}: {manifest.path} names the unknown diagnosis {sorted(odd)[0]!r}")
     found = locate_images(root, [row["image_id"] for row in manifest.rows])
     return [
-        Row(row["image_id"], found[row["image_id"]], row["dx"], row["lesion_id"], row.get("dataset", ""))
+        Row(
+            row["image_id"],
+            found[row["image_id"]],
+            row["dx"],
+            row["lesion_id"],
+            row.get("dataset", ""),
+            metadata={name: row[column] for name, column in _HAM_METADATA.items() if column in row},
+        )
         for row in manifest.rows
     ]
+
+
+def read_isic2017(path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a reader's signature
+    """ISIC 2017, Task 3, as an `index.csv`: image, label, part, lesion_id, age, sex, anatomy, mask.
+
+    Any folder with an index of this form can be read under another name by `bench data add`; what it adds here are
+    characteristics and masks. An image without a lesion id is a group of its own.
+    """
+    name = "isic2017"
+    manifest = _needed(_file(name, path, ("index.csv",)), ("image", "label", "part", "lesion_id"))
+    found = locate_images(path, [row["image"] for row in manifest.rows])
+    rows = [
+        Row(
+            Path(row["image"]).stem,
+            found[row["image"]],
+            row["label"],
+            row["lesion_id"],
+            official=part,
+            mask=path / row["mask"] if row.get("mask") else None,
+            metadata={column: row[column] for column in ("age", "sex", "anatomy") if column in row},
+        )
+        for row, part in zip(
+            manifest.rows, official_parts(manifest.path, [row["part"] for row in manifest.rows]), strict=True
+        )
+    ]
+    return assemble(name, rows, path, classes=ISIC17_CLASSES, kind="skin", paper_name="")
 
 
 def read_isic2018(path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a reader's signature

@@ -9,6 +9,7 @@ from bench.data.sources.isic import (
     read_ham10000_balanced,
     read_ham10000_mel,
     read_ham10000_oversampled,
+    read_isic2017,
     read_isic2018,
     read_isic2019,
 )
@@ -59,6 +60,20 @@ def _task3(part: str) -> tuple[Download, Download]:
     )
 
 
+_ISIC2017 = DatasetSpec(
+    "isic2017",
+    title="ISIC 2017, Task 3",
+    summary="dermatoscopic images of 3 diagnoses with the lesions' outlines",
+    reader=read_isic2017,
+    licence="CC0 1.0",
+    citation="N. Codella et al., Skin lesion analysis toward melanoma detection: a challenge at ISBI 2017, "
+    "arXiv:1710.05006",
+    address="https://challenge.isic-archive.com/data/#2017",
+    hint="`bench data add isic2017 FOLDER` with an index.csv: image, label, part, lesion_id, age, sex, anatomy, mask",
+    kind="skin",
+    reading="in none of the paper's rows: another site than HAM10000, for external validation",
+    groups="lesion where an id is known; an image without one is its own group",
+)
 _GROUPINGS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 _ISIC2018 = DatasetSpec(
     "isic2018",
@@ -119,6 +134,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         ),
         caution="melanomas repeated before the split",
     ),
+    _ISIC2017,
     _ISIC2018,
     _ISIC2019,
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.core.errors import UserError
 from bench.data.images.files import listed, usable
@@ -20,6 +21,8 @@ class Row:
     Attributes:
         path: None where the distribution names an image whose file is not there.
         group: "" where unknown: the image is then a group of its own.
+        mask: the file of the lesion's filled outline, where there is one.
+        metadata: what else is known, by name ("age", "sex", "anatomy").
     """
 
     id: str
@@ -28,6 +31,8 @@ class Row:
     group: str = ""
     site: str = ""
     official: str = ""
+    mask: Path | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(
@@ -78,7 +83,14 @@ def assemble(
         expected=expected if expected is not None else len(kept),
         notes=(*notes, *repeats, *_missing(kept), *unusable),
         paper_name=paper_name,
+        metadata=_metadata(chosen),
+        masks=text_column(row.mask or "" for row in chosen) if any(row.mask for row in chosen) else None,
     )
+
+
+def _metadata(rows: Sequence[Row]) -> dict[str, NDArray[np.str_]]:
+    names = dict.fromkeys(name for row in rows for name in row.metadata)
+    return {name: text_column(row.metadata.get(name, "") for row in rows) for name in names}
 
 
 def _without_repeats(name: str, rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:

@@ -17,13 +17,15 @@ from typing import Any
 
 from bench.core.config import Runtime
 from bench.core.errors import UserError
-from bench.executors.artifacts import Missing, goods_of, send_images, send_weights
-from bench.executors.driver import Desk, failure_of
-from bench.executors.pool import Brought, Lost, News, Told
-from bench.executors.ray.resources import GIB, Ask, ask_of, most_on_one_machine
+from bench.data.table import Table
+from bench.executors.artifacts import Missing, metadata_of, send_images, send_weights
+from bench.executors.driver import Driver
+from bench.executors.pool import WorkerEvent, WorkerLost, WorkerMessage, WorkerResult
+from bench.executors.ray.resources import GIB, Resources, most_on_one_machine, resources_for
 from bench.executors.ray.task import Mailbox, work
-from bench.executors.transfer import BEGUN, Delivery, pack, unfinished
+from bench.executors.transfer import BEGUN, TaskResult, pack, unfinished
 from bench.harness.plan import PlannedCell
+from bench.store.failures import failure_of
 from bench.store.run import is_done
 
 _LOOK_SECONDS = 1.0
@@ -46,20 +48,21 @@ class Cluster:
 
     Attributes:
         gpu: whether cells run on GPUs.
-        asks: what each cell that is left asks for, by key.
+        requested: what each cell that is left asks for, by key.
     """
 
-    def __init__(self, desk: Desk, ours: bool) -> None:
+    def __init__(self, driver: Driver, ours: bool) -> None:
         import ray
 
-        self._desk = desk
+        self._driver = driver
         self._ours = ours
         self._machines: list[dict[str, float]] = []
         self._looked = 0.0
         self._look()
-        self.gpu = _wants_gpu(desk.runtime, self._machines)
-        self._runtime = _runtime_of(desk.runtime, self.gpu)
-        self.asks = {cell.key: self._ask(cell) for cell in desk.plan.cells if not is_done(desk.run.folder(cell.key))}
+        self.gpu = _wants_gpu(driver.runtime, self._machines)
+        self._runtime = _runtime_of(driver.runtime, self.gpu)
+        pending = [cell for cell in driver.plan.cells if not is_done(driver.run.folder(cell.key))]
+        self.requested = {cell.key: self._resources(cell) for cell in pending}
         self._refuse_what_fits_nowhere()
         self._numbers = itertools.count()
         self._attempts: dict[int, _Attempt] = {}
@@ -69,7 +72,7 @@ class Cluster:
         self._output: Any = sys.stdout
 
     @classmethod
-    def join(cls, desk: Desk) -> Cluster:
+    def join(cls, driver: Driver) -> Cluster:
         """Connect to the cluster of `--address`, of RAY_ADDRESS, or to a new one of this machine alone.
 
         Raises:
@@ -77,9 +80,9 @@ class Cluster:
         """
         if importlib.util.find_spec("ray") is None:
             raise UserError("--executor ray needs its extra: pip install 'deepmedix-bench[ray]'")
-        ours = _connect(desk.runtime.address)
+        ours = _connect(driver.runtime.address)
         try:
-            return cls(desk, ours)
+            return cls(driver, ours)
         except UserError:
             _disconnect(ours)
             raise
@@ -99,35 +102,35 @@ class Cluster:
     def has_room(self) -> bool:
         """Whether a machine has resources left for one more cell, or will soon: one waits in line."""
         self._look()
-        if not self.asks:
+        if not self.requested:
             return True
-        smallest = min(self.asks.values(), key=lambda ask: (ask.gpus, ask.cpus, ask.memory))
+        smallest = min(self.requested.values(), key=lambda wanted: (wanted.gpus, wanted.cpus, wanted.memory))
         return len(self._attempts) <= sum(smallest.fits(machine) for machine in self._machines)
 
     def submit(self, cell: PlannedCell) -> None:
         """Hand a cell to Ray, which finds a machine for it."""
-        ask = self.asks[cell.key]
-        beside = max(1, most_on_one_machine(ask, self._machines))
-        shipment = pack(cell, self._runtime, beside, unfinished(self._desk.run.folder(cell.key)))
+        wanted = self.requested[cell.key]
+        beside = max(1, most_on_one_machine(wanted, self._machines))
+        task = pack(cell, self._runtime, beside, unfinished(self._driver.run.folder(cell.key)))
         number = next(self._numbers)
         # Losses are counted and told here, so Ray itself tries nothing again.
-        options = {"num_cpus": ask.cpus, "num_gpus": ask.gpus, "memory": ask.memory, "max_retries": 0}
+        options = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "memory": wanted.memory, "max_retries": 0}
         pixels, weights = self._sent.get(_images(cell)), self._sent.get(_weights(cell))
         reference = self._work.options(name=cell.spec.name, **options).remote(
-            shipment, self._goods(cell), [pixels] if pixels else [], [weights] if weights else [], self._mailbox, number
+            task, self._metadata(cell), [pixels] if pixels else [], [weights] if weights else [], self._mailbox, number
         )
         self._attempts[number] = _Attempt(number, cell, reference)
 
-    def supply(self, cell: PlannedCell, missing: tuple[Missing, ...]) -> None:
+    def provide(self, cell: PlannedCell, missing: tuple[Missing, ...]) -> None:
         """Put what a worker lacks into the object store, once; every later cell carries the reference along."""
         import ray
 
         if "images" in missing and _images(cell) not in self._sent:
-            self._sent[_images(cell)] = ray.put(send_images(self._desk.plan.tables[cell.spec.dataset], cell.image_size))
+            self._sent[_images(cell)] = ray.put(send_images(self._table(cell), cell.image_size))
         if "weights" in missing and _weights(cell) not in self._sent:
             self._sent[_weights(cell)] = ray.put(send_weights(cell))
 
-    def hear(self, timeout: float) -> list[News]:
+    def poll(self, timeout: float) -> list[WorkerMessage]:
         """What the workers left in the mailbox, then what ended."""
         import ray
 
@@ -135,9 +138,9 @@ class Cluster:
         ray.wait(list(pending), num_returns=1, timeout=timeout)
         ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
         told = [self._told(number, event) for number, event in ray.get(self._mailbox.collect.remote())]
-        return [*(news for news in told if news), *(self._fetch(pending[reference]) for reference in ready)]
+        return [*(message for message in told if message), *(self._fetch(pending[reference]) for reference in ready)]
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Tell the running cells through the mailbox, and take back those that still wait for a machine."""
         import ray
 
@@ -146,44 +149,47 @@ class Cluster:
             if not attempt.begun:
                 ray.cancel(attempt.reference)
 
-    def _told(self, number: int, event: dict[str, Any]) -> News | None:
+    def _told(self, number: int, event: dict[str, Any]) -> WorkerMessage | None:
         attempt = self._attempts.get(number)
         if attempt is None:
             return None
         attempt.begun = attempt.begun or event == BEGUN
-        return Told(attempt.cell.key, event)
+        return WorkerEvent(attempt.cell.key, event)
 
-    def _fetch(self, attempt: _Attempt) -> News:
+    def _fetch(self, attempt: _Attempt) -> WorkerMessage:
         import ray
         from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, TaskCancelledError
 
         del self._attempts[attempt.number]
         key = attempt.cell.key
         try:
-            return Brought(key, ray.get(attempt.reference))
+            return WorkerResult(key, ray.get(attempt.reference))
         except TaskCancelledError:
-            return Brought(key, Delivery("interrupted"))
+            return WorkerResult(key, TaskResult("interrupted"))
         except RayTaskError as error:
             failure = failure_of(key, attempt.cell.spec.as_dict(), error.cause or error)
-            return Brought(key, Delivery("failed", failure={**failure, "traceback": str(error)}))
+            return WorkerResult(key, TaskResult("failed", failure={**failure, "traceback": str(error)}))
         except OutOfMemoryError:
-            self.asks[key] = self.asks[key].with_more_memory()
-            return Lost(key, f"out of memory on its machine; it asks for {self.asks[key]} now")
+            self.requested[key] = self.requested[key].with_more_memory()
+            return WorkerLost(key, f"out of memory on its machine; it asks for {self.requested[key]} now")
         except RayError as error:
             said = str(error).strip().splitlines()[0].split(". ")[0]
-            return Lost(key, f"{type(error).__name__}: {said}")
+            return WorkerLost(key, f"{type(error).__name__}: {said}")
 
-    def _goods(self, cell: PlannedCell) -> Any:
+    def _metadata(self, cell: PlannedCell) -> Any:
         """The reference to the dataset's facts, put into the object store once."""
         import ray
 
-        key = ("goods", (cell.spec.dataset, cell.image_size))
+        key = ("metadata", (cell.spec.dataset, cell.image_size))
         if key not in self._sent:
-            self._sent[key] = ray.put(goods_of(self._desk.plan.tables[cell.spec.dataset], cell.image_size))
+            self._sent[key] = ray.put(metadata_of(self._table(cell), cell.image_size))
         return self._sent[key]
 
-    def _ask(self, cell: PlannedCell) -> Ask:
-        return ask_of(cell, len(self._desk.plan.tables[cell.spec.dataset].classes), self._desk.runtime, self.gpu)
+    def _resources(self, cell: PlannedCell) -> Resources:
+        return resources_for(cell, len(self._table(cell).classes), self._driver.runtime, self.gpu)
+
+    def _table(self, cell: PlannedCell) -> Table:
+        return self._driver.plan.tables[cell.spec.dataset]
 
     def _look(self) -> None:
         """See which machines there are; they come and go."""
@@ -194,14 +200,14 @@ class Cluster:
             self._looked = time.monotonic()
 
     def _refuse_what_fits_nowhere(self) -> None:
-        for cell in self._desk.plan.cells:
-            ask = self.asks.get(cell.key)
-            if ask is not None and not most_on_one_machine(ask, self._machines):
+        for cell in self._driver.plan.cells:
+            wanted = self.requested.get(cell.key)
+            if wanted is not None and not most_on_one_machine(wanted, self._machines):
                 raise UserError(
-                    f"{cell.spec.name} asks for {ask}, and no machine of the Ray cluster has that "
+                    f"{cell.spec.name} asks for {wanted}, and no machine of the Ray cluster has that "
                     f"({_described(self._machines)}); use a larger machine, or a smaller batch, --threads or --devices"
                 )
-        if not self.gpu and any(cell.spec.protocol.precision != "32" for cell in self._desk.plan.cells):
+        if not self.gpu and any(cell.spec.protocol.precision != "32" for cell in self._driver.plan.cells):
             raise UserError("16-bit precision runs on GPUs only, and the Ray cluster has none; use --set precision=32")
 
 

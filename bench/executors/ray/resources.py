@@ -1,4 +1,4 @@
-"""What a cell asks of a machine, and how many such cells the machines of a cluster hold."""
+"""What a cell needs of a machine, and how many such cells the machines of a cluster hold."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BYTES = 4
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Resources of one cell.
+class Resources:
+    """What one cell asks of a machine.
 
     Attributes:
         cpus: cores; torch gets as many threads.
@@ -39,8 +39,8 @@ class Ask:
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
         return f"{self.cpus} CPU{gpus} and {self.memory / GIB:.1f} GiB"
 
-    def with_more_memory(self) -> Ask:
-        """The ask of a cell that ran out of memory."""
+    def with_more_memory(self) -> Resources:
+        """What a cell that ran out of memory asks for next."""
         return replace(self, memory=2 * self.memory)
 
     def fits(self, resources: Mapping[str, float]) -> int:
@@ -51,7 +51,7 @@ class Ask:
         return int(min(bounds) + 1e-9)
 
 
-def ask_of(cell: PlannedCell, classes: int, runtime: Runtime, gpu: bool) -> Ask:
+def resources_for(cell: PlannedCell, classes: int, runtime: Runtime, gpu: bool) -> Resources:
     """What a cell asks for: a core (or `threads`), its share of a GPU, and an estimate of its memory."""
     cost = model_cost(cell.model, classes, cell.image_size)
     protocol = cell.spec.protocol
@@ -60,10 +60,10 @@ def ask_of(cell: PlannedCell, classes: int, runtime: Runtime, gpu: bool) -> Ask:
     memory = int(_BASE_BYTES + _BYTES * 1e6 * tensors)
     cpus = max(1, runtime.threads)
     if not gpu:
-        return Ask(cpus * runtime.devices, 0.0, memory * runtime.devices)
-    return Ask(cpus, float(runtime.devices) if runtime.devices > 1 else 1 / runtime.per_gpu, memory)
+        return Resources(cpus * runtime.devices, 0.0, memory * runtime.devices)
+    return Resources(cpus, float(runtime.devices) if runtime.devices > 1 else 1 / runtime.per_gpu, memory)
 
 
-def most_on_one_machine(ask: Ask, machines: Iterable[Mapping[str, float]]) -> int:
+def most_on_one_machine(wanted: Resources, machines: Iterable[Mapping[str, float]]) -> int:
     """The largest number of such cells that one machine of a cluster holds."""
-    return max((ask.fits(machine) for machine in machines), default=0)
+    return max((wanted.fits(machine) for machine in machines), default=0)

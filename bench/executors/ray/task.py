@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from bench.executors.artifacts import Goods
-    from bench.executors.transfer import Delivery, Shipment
+    from bench.executors.artifacts import DatasetMetadata
+    from bench.executors.transfer import CellTask, TaskResult
 
 _ASK_SECONDS = 0.5
 
 
 class Mailbox:
-    """An actor beside the driver: workers leave their news here and learn whether they are to stop."""
+    """An actor beside the driver: workers leave their messages here and learn whether they are to stop."""
 
     def __init__(self) -> None:
         self._letters: list[tuple[int, dict[str, Any]]] = []
@@ -76,8 +76,8 @@ class Line:
 
 
 def work(
-    shipment: Shipment, goods: Goods, pixels: list[Any], weights: list[Any], mailbox: Any, number: int
-) -> Delivery:
+    task: CellTask, metadata: DatasetMetadata, pixels: list[Any], weights: list[Any], mailbox: Any, number: int
+) -> TaskResult:
     """Run a cell in a folder of the worker's own and bring all its files.
 
     Args:
@@ -88,17 +88,17 @@ def work(
 
     from bench.data.images.cache import are_cached
     from bench.executors.artifacts import find_weights, receive_images, receive_weights
-    from bench.executors.transfer import carry_out, collect, commit, throttled
+    from bench.executors.transfer import collect, commit, run_task, throttled
 
     line = Line(mailbox, number)
     folder = Path(tempfile.mkdtemp(prefix="bench-cell-"))
     try:
-        if pixels and not are_cached(goods.table, goods.size):
-            receive_images(goods, ray.get(pixels[0]))
-        if weights and find_weights(shipment.weights) is None:
-            receive_weights(shipment.weights, ray.get(weights[0]))
-        commit(folder, shipment.files)
-        delivery = carry_out(shipment, goods, folder, throttled(line.post), line.should_stop)
-        return replace(delivery, files={} if delivery.status in {"failed", "missing"} else collect(folder))
+        if pixels and not are_cached(metadata.table, metadata.size):
+            receive_images(metadata, ray.get(pixels[0]))
+        if weights and find_weights(task.weights) is None:
+            receive_weights(task.weights, ray.get(weights[0]))
+        commit(folder, task.files)
+        result = run_task(task, metadata, folder, throttled(line.post), line.should_stop)
+        return replace(result, files={} if result.status in {"failed", "missing"} else collect(folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

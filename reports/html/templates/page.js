@@ -351,7 +351,7 @@ function start() {
   if (fillFilter("by-variant", "variant", "all").filter(Boolean).length === 0) document.getElementById("variant-label").hidden = true;
   document.getElementById("find").addEventListener("input", (event) => { state.find = event.target.value; drawBoard(); drawPictures(); });
   const families = new Set(data.columns.map((column) => column.family));
-  fillSelect("family", [["key", "the key ones"], ["quality", "quality"], ["calibration", "calibration"], ["cost", "cost and time"], ["federated", "federated"], ["all", "all"]].filter(([name]) => ["key", "all"].includes(name) || families.has(name)), (event) => { state.family = event.target.value; drawBoard(); });
+  fillSelect("family", [["key", "the key ones"], ["quality", "quality"], ["calibration", "calibration"], ["cost", "cost and time"], ["federated", "federated"], ["analyses", "analyses"], ["all", "all"]].filter(([name]) => ["key", "all"].includes(name) || families.has(name)), (event) => { state.family = event.target.value; drawBoard(); });
   const of = (...names) => data.columns.filter((column) => names.includes(column.family)).map((column) => [column.name, column.title]);
   const redrawn = (draw) => () => { redraws = []; drawPictures(); };
   fillSelect("pareto-y", of("quality", "calibration"), redrawn()); fillSelect("pareto-x", of("cost", "time").filter(([name]) => name !== "train_images_per_s"), redrawn());

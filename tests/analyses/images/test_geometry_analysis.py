@@ -16,7 +16,7 @@ from bench.analyses.geometry.settings import SPEC, GeometrySettings
 from bench.analyses.support.pixel_space import pixel_space
 from bench.core.errors import UserError
 
-SETTINGS = GeometrySettings(images=6, resamples=50, pairs=2, points=5, path_steps=10, top=4, probes=64, layers=2,
+SETTINGS = GeometrySettings(images=6, resamples=100, pairs=2, points=5, path_steps=10, top=4, probes=64, layers=2,
                             neighbours=5, curvature_images=20, lanczos_steps=12, dense=200)  # fmt: skip
 
 

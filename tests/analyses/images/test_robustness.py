@@ -8,10 +8,11 @@ from PIL import Image
 
 from bench.analyses.corruptions.robustness import Errors, baseline_of, corruptions_for, robustness
 from bench.analyses.corruptions.settings import SPEC, RobustnessSettings
-from bench.analyses.support.averages import Resampling
 from bench.core.errors import UserError
 
-SETTINGS = RobustnessSettings(images=30, resamples=50, attack_images=12, attack_steps=5, l2=(0.0, 3.0), linf=(0.0, 0.1))
+SETTINGS = RobustnessSettings(
+    images=30, resamples=100, attack_images=12, attack_steps=5, l2=(0.0, 3.0), linf=(0.0, 0.1)
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,8 @@ def test_against_itself_every_corruption_error_is_one(answer, cell, tmp_path):
 
 def errors():
     corrupted = np.array([[0.2, 0.4, 1.0, 0.4], [0.0, 0.0, 1.0, 1.0]])
-    drawn = Resampling.of(["", "", "", ""], 20, 0)
-    return Errors(("a", "b"), corrupted, np.array([0.0, 0.0, 1.0, 0.0]), drawn)
+    groups = np.array(["", "", "", ""])
+    return Errors(("a", "b"), corrupted, np.array([0.0, 0.0, 1.0, 0.0]), groups, SETTINGS)
 
 
 def test_the_ratios_by_hand():

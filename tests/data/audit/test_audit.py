@@ -13,9 +13,9 @@ from bench.cli.app import app
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.data.audit.audit import audit_dataset, write_html
-from bench.data.audit.duplicates import _order, compared, details, looks, same_pictures
-from bench.data.audit.groups import identical_pairs, merged
-from bench.data.audit.store import audit_path, audit_verdict, groups_in_two_parts
+from bench.data.audit.duplicates import _order, compared, details, same_pictures, signatures
+from bench.data.audit.groups import groups_in_two_parts, identical_pairs, merged
+from bench.data.audit.store import audit_path, audit_verdict
 from bench.data.registry import add, load
 from bench.data.splits import Split, split
 
@@ -76,7 +76,7 @@ def test_the_same_picture_is_found_however_it_was_changed(tmp_path: Path, varian
         VARIANTS[variant](textured(row)).save(tmp_path / "b" / f"{row}.png")
     add("both", tmp_path)
     table = load("both", Protocol(), joined=False)
-    found = {(table.ids[match.left][2:], table.ids[match.right][2:]) for match in same_pictures(looks(table))}
+    found = {(table.ids[match.left][2:], table.ids[match.right][2:]) for match in same_pictures(signatures(table))}
     assert found == {(f"{row}.png", f"{row}.png") for row in range(8)}
 
 
@@ -86,7 +86,7 @@ def test_the_next_slice_of_a_patient_is_another_picture(tmp_path: Path):
             (tmp_path / folder).mkdir(exist_ok=True)
             picture.save(tmp_path / folder / f"{row}.png")
     add("slices", tmp_path)
-    assert not same_pictures(looks(load("slices", Protocol(), joined=False)))
+    assert not same_pictures(signatures(load("slices", Protocol(), joined=False)))
 
 
 def test_gray_stored_as_colour_has_equal_pixels(tmp_path: Path):
@@ -95,7 +95,7 @@ def test_gray_stored_as_colour_has_equal_pixels(tmp_path: Path):
         textured(row).save(tmp_path / folder / f"{row}.png")
     textured(0).convert("RGB").save(tmp_path / "b" / "colour.png")
     add("gray", tmp_path)
-    assert [match.kind for match in same_pictures(looks(load("gray", Protocol(), joined=False)))] == ["exact"]
+    assert [match.kind for match in same_pictures(signatures(load("gray", Protocol(), joined=False)))] == ["exact"]
 
 
 def test_flat_images_are_not_each_others_duplicates(tmp_path: Path):
@@ -103,7 +103,7 @@ def test_flat_images_are_not_each_others_duplicates(tmp_path: Path):
         (tmp_path / "ab"[row % 2]).mkdir(exist_ok=True)
         Image.new("L", (64, 64), level).save(tmp_path / "ab"[row % 2] / f"{row}.png")
     add("flat", tmp_path)
-    assert not same_pictures(looks(load("flat", Protocol(), joined=False)))
+    assert not same_pictures(signatures(load("flat", Protocol(), joined=False)))
 
 
 def test_agreement_and_residual_by_hand():
@@ -172,7 +172,7 @@ def test_the_phantoms_are_clean_and_no_picture_stands_in_two_groups(name: str):
     protocol = Protocol(synthetic_images=120, image_size=64)
     table = load(name, protocol)
     assert audit_verdict(table, split(table, "grouped", 0)) == "clean"
-    matches = same_pictures(looks(table))
+    matches = same_pictures(signatures(table))
     assert all(table.groups[match.left] == table.groups[match.right] for match in matches)
 
 
@@ -216,7 +216,7 @@ def test_balance_by_part_and_site(make_table):
     from bench.data.audit.audit import examine, judge
 
     table = make_table([0, 1] * 30, sites=["north", "north", "south"] * 20)
-    audit = examine(table, looks(table))
+    audit = examine(table, signatures(table))
     assert audit["balance"]["sites"] == {"north": {"a": 20, "b": 20}, "south": {"a": 10, "b": 10}}
     judged = judge(table, "image", 0)
     assert judged["balance"]["test"] == {"a": 6, "b": 6}

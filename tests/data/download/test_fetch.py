@@ -15,7 +15,8 @@ import pytest
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.paths import home
-from bench.data.download.fetch import fetch_dataset, fetched_folder
+from bench.data.download.fetch import fetch_dataset
+from bench.data.download.folders import fetched_folder
 from bench.data.registry import DATASETS, load
 from bench.data.sources.folder import read_folder
 from bench.data.spec import DatasetSpec, Download
@@ -187,7 +188,9 @@ def test_a_hostile_archive_writes_nothing(offer, tmp_path: Path):
 def test_a_refusing_server_is_quoted(offer, provider: Provider):
     offer()
     provider.status = 403
-    with pytest.raises(UserError, match="answers 403 Forbidden; try again later, or put the files in place by hand"):
+    with pytest.raises(
+        UserError, match="answers 403 Forbidden; try again later, or bring the files from another machine"
+    ):
         fetch_dataset("offered", True)
 
 
@@ -200,7 +203,8 @@ def test_an_offline_machine_gets_a_clear_word(offer, provider: Provider, monkeyp
     offer()
     monkeypatch.setattr(socket, "create_connection", unreachable)
     with pytest.raises(
-        UserError, match=r"directly \(no https_proxy is set\).*name resolution.*Offline\? Bring the files"
+        UserError,
+        match=r"directly \(no https_proxy is set\).*name resolution.*or bring the files from another machine",
     ):
         fetch_dataset("offered", True)
 

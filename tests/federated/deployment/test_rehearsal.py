@@ -28,7 +28,7 @@ from federated.privacy.mechanism import epsilon
 from federated.server import checkpoint
 from federated.server.checkpoint import Progress
 from federated.server.rounds import Rounds
-from federated.settings import course_of
+from federated.settings import round_settings_of
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.callbacks import BEST, LAST
 
@@ -49,7 +49,7 @@ SETTINGS: dict[str, tuple[str, list[str], tuple[int, ...], int]] = {
 
 @dataclass(frozen=True)
 class Everyone:
-    """A roster whose clients are all there."""
+    """A manager whose clients are all there."""
 
     expected: int
 
@@ -186,8 +186,8 @@ def test_the_draw_is_the_seed_s_in_a_simulation_and_the_system_s_in_a_deployment
     protocol = load_protocol("demo", [*PRIVATE, "federated.privacy=central"])
 
     def samples(system_noise: bool) -> set[tuple[int, ...]]:
-        course = course_of(protocol, system_noise=system_noise)
-        rounds = Rounds(None, Everyone(40), None, Work(0, seed=1), course)  # type: ignore[arg-type]
+        settings = round_settings_of(protocol, system_noise=system_noise)
+        rounds = Rounds(None, Everyone(40), None, Work(0, seed=1), settings)  # type: ignore[arg-type]
         return {tuple(rounds._sample(3)[0]) for _ in range(5)}
 
     assert len(samples(system_noise=False)) == 1

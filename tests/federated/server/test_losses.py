@@ -15,10 +15,10 @@ from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
-from federated.server.client_manager import Roster
+from federated.server.client_manager import ClientManager
 from federated.server.losses import ClientFailed, Loss, history_notes, written
 from federated.server.rounds import Hooks, Rounds
-from federated.settings import course_of, work_of
+from federated.settings import round_settings_of, work_of
 from federated.simulation.fit import Simulation, drive, fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.gradient import FitContext
@@ -135,11 +135,11 @@ class Lossy(InProcessGrid):
 def run_on_network(simulation: Simulation, grid: InProcessGrid, network: bool = True) -> Progress:
     """The rounds as a deployment runs them."""
     context, federation = simulation.context, simulation.federation
-    roster = Roster(simulation.clients, simulation.packing.resident_digest(), network=network)
-    roster.gather(grid)
-    aggregator = Aggregator(simulation.recipe, simulation.recipe.strategy(federation), roster.total_examples(), None)
+    manager = ClientManager(simulation.clients, simulation.packing.resident_digest(), network=network)
+    manager.gather(grid)
+    aggregator = Aggregator(simulation.recipe, simulation.recipe.strategy(federation), manager.total_examples(), None)
     work = work_of(federation, simulation.recipe, context.fit_seed)
-    rounds = Rounds(grid, roster, aggregator, work, course_of(context.protocol, timeout=60))
+    rounds = Rounds(grid, manager, aggregator, work, round_settings_of(context.protocol, timeout=60))
     return rounds.run(simulation.start(), Hooks())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,7 +41,7 @@ def test_a_client_that_raises_in_an_actor_fails_the_fit(
     context = make_context("fedavg", clients=2, rounds=1)
     # What an actor unpickles and cannot use: a partition's features without the last axes of an image.
     train = context.data.train
-    flat = replace(train, inputs=train.inputs[:, :4])
+    flat = replace(train, inputs=np.asarray(train.inputs)[:, :4], rows=np.arange(len(train)))
     broken = replace(context, data=replace(context.data, train=flat))
     with pytest.raises(ClientFailed, match=r"client \d \(train\): .*RuntimeError: mat1 and mat2") as caught:
         fit(broken)

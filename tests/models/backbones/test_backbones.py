@@ -13,8 +13,9 @@ from bench.core.errors import UnknownName, UserError
 from models.backbones import registry as backbones
 from models.backbones.extractors import TransformerTrunk
 from models.backbones.probe import build_without_memory, probe
-from models.backbones.registry import BACKBONES, Backbone, effective_size
+from models.backbones.registry import BACKBONES, Backbone, Published, effective_size
 from models.baselines import BASELINES
+from models.normalization import Normalization
 
 
 @pytest.mark.parametrize("name", list(BASELINES))
@@ -25,8 +26,15 @@ def test_the_listed_facts_hold(name: str) -> None:
         features = trunk(torch.empty(2, 3, size, size, device="meta"))
         assert features.ndim == 4
         assert features.shape[:2] == (2, backbone.channels)
-    if name != "efficientnet_lite0":  # whose weights come from a package
-        assert torchvision.models.get_weight(str(backbone.weights)).name == "IMAGENET1K_V1"
+    if name == "efficientnet_lite0":  # whose weights come from a package
+        return
+    published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    assert isinstance(backbone.weights, Published)
+    assert backbone.weights.url == published.url
+    same = backbone.weights.normalization == Normalization(
+        tuple(published.transforms().mean), tuple(published.transforms().std)
+    )
+    assert same == (name not in ("googlenet", "inception_v3"))
 
 
 def test_inception_takes_75_pixels_and_no_fewer() -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.deepmedix import VARIANTS
-from models.heads.dense import DeepMediXHead, HeadConfig, LinearHeadConfig
+from models.heads.config import HeadConfig, LinearHeadConfig
+from models.heads.dense import DeepMediXHead
 
 ROW_6 = {
     "DeepMediX": 2_329_236,

@@ -17,8 +17,8 @@ from models.backbones.probe import build_without_memory
 from models.backbones.registry import BACKBONES
 from models.baselines import BASELINES, OWN_CLASSIFIER
 from models.calibrate import calibrate
-from models.heads.dense import LinearHeadConfig
-from models.heads.published import PublishedHead, PublishedHeadConfig, published_head
+from models.heads.config import LinearHeadConfig, PublishedHeadConfig
+from models.heads.published import PublishedHead, layers_in_words, published_head
 from models.network import Network
 from models.registry import MODELS
 from models.weights.initial import WeightsError, load, resolve
@@ -37,7 +37,7 @@ def without_memory(name: str, classes: int) -> Network:
 
 
 def published_weights(name: str) -> Any:
-    return torchvision.models.get_weight(str(BACKBONES.get(name).weights))
+    return torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
 
 
 @pytest.mark.parametrize("name", TORCHVISIONS)
@@ -167,3 +167,14 @@ def test_a_card_says_what_is_not_as_published() -> None:
     assert card[departs] == "no"
     assert card["head"] == "as published: avg, Linear 576-1024, Hardswish, Dropout, new last layer"
     assert departs not in model_card("deepmedix", 4)
+
+
+@pytest.mark.parametrize("name", list(OWN_CLASSIFIER))
+def test_the_layers_written_down_for_listings_are_those_of_torchvision(name: str) -> None:
+    assert layers_in_words(name) == OWN_CLASSIFIER[name]
+
+
+def test_an_unlisted_network_tells_its_layers_itself() -> None:
+    assert PublishedHeadConfig("mobilenet_v3_small").summary.startswith("as published: avg, Linear 576-1024")
+    assert PublishedHeadConfig("vgg11").summary.startswith("as published: AdaptiveAvgPool2d, Linear 25088-4096")
+    assert not PublishedHeadConfig("vgg11").averages_first

@@ -25,7 +25,8 @@ from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_source
 from bench.data.loader import Part
-from models.heads.dense import HeadConfig, LinearHead, LinearHeadConfig
+from models.heads.config import HeadConfig, LinearHeadConfig
+from models.heads.dense import LinearHead
 from models.network import Network, Normalization
 from models.recipes import ddp
 from models.recipes.batches import Preparation, TrainBatches

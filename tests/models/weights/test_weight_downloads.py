@@ -68,7 +68,7 @@ def test_torchvisions_own_entries_are_used(server: tuple[str, Path], monkeypatch
     real = torchvision.models.get_weight("SqueezeNet1_1_Weights.IMAGENET1K_V1")
     entry = SimpleNamespace(url=f"{address}/{name}", transforms=real.transforms)
     monkeypatch.setattr(torchvision.models, "get_weight", lambda _: entry)
-    spec = MODELS.get("deepmedix@squeezenet1_1")
+    spec = MODELS.get("deepmedix@torchvision:squeezenet1_1")
     resolved = resolve("imagenet", spec)
     assert resolved.normalization == IMAGENET
     network = spec.build(3)
@@ -108,7 +108,7 @@ def test_a_download_with_the_wrong_checksum_is_not_kept(
     address, folder = server
     torch.save(state, folder / "tiny-00000000.pth")
     spec = register("tiny", Published(f"{address}/tiny-00000000.pth"))
-    with pytest.raises(UserError, match=r"cannot download .*hash"):
+    with pytest.raises(UserError, match=r"00000000.pth gave a file with sha256 .* where 00000000 was expected"):
         load(spec.build(3), resolve("imagenet", spec))
     assert not list(hub.glob("*"))
 
@@ -155,3 +155,18 @@ def test_transform_input_of_torchvision_is_the_half_normalization(name: str) -> 
     pixels = torch.rand(1, 3, 2, 2)
     ours = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))(pixels)
     torch.testing.assert_close(model._transform_input(IMAGENET(pixels)), ours, rtol=1e-5, atol=1e-5)
+
+
+def test_what_an_earlier_download_left_is_not_taken_for_the_file(
+    register: Register, server: tuple[str, Path], state: dict[str, Tensor], hub: Path
+) -> None:
+    address, folder = server
+    name = publish(state, folder, "tiny")
+    spec = register("tiny", Published(f"{address}/{name}"))
+    resolved = resolve("imagenet", spec)
+    hub.mkdir(parents=True)
+    whole = (folder / name).read_bytes()
+    (hub / f"{name}.partial").write_bytes(whole[:100])
+    load(spec.build(3), resolved)
+    assert (hub / name).read_bytes() == whole
+    assert [file.name for file in hub.iterdir()] == [name]

@@ -18,11 +18,11 @@ from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_plugin, load_source
 from bench.data import registry as datasets
 from bench.data.images.cache import images, keep
-from bench.executors import artifacts as supplies
-from bench.executors.artifacts import find_table, find_weights, goods_of, receive_images, receive_weights
-from bench.executors.driver import Desk
-from bench.executors.ray.resources import GIB, Ask, ask_of, most_on_one_machine
-from bench.executors.transfer import carry_out, collect, commit, pack, throttled, unfinished
+from bench.executors import artifacts
+from bench.executors.artifacts import find_table, find_weights, metadata_of, receive_images, receive_weights
+from bench.executors.driver import Driver
+from bench.executors.ray.resources import GIB, Resources, most_on_one_machine, resources_for
+from bench.executors.transfer import collect, commit, pack, run_task, throttled, unfinished
 from bench.harness.plan import Request, make_plan
 from bench.store.run import RESULT
 from models.registry import MODELS
@@ -33,21 +33,21 @@ CPU = Runtime(device="cpu", threads=1)
 
 def ship(plan: Any, **changes: Any) -> Any:
     cell = plan.cells[0]
-    goods = goods_of(plan.tables[cell.spec.dataset], cell.image_size)
-    # As it travels: a shipment that cannot be pickled is none.
-    return pickle.loads(pickle.dumps((replace(pack(cell, CPU, 1), **changes), goods)))
+    metadata = metadata_of(plan.tables[cell.spec.dataset], cell.image_size)
+    # As it travels: a task that cannot be pickled is none.
+    return pickle.loads(pickle.dumps((replace(pack(cell, CPU, 1), **changes), metadata)))
 
 
-def test_a_shipment_of_another_version_or_of_another_cell_is_refused_in_a_sentence(grid: Any, tmp_path: Path) -> None:
+def test_a_task_of_another_version_or_of_another_cell_is_refused_in_a_sentence(grid: Any, tmp_path: Path) -> None:
     plan = grid("linear@tiny")
-    older, goods = ship(plan, version="0.0.1")
-    delivery = carry_out(older, goods, tmp_path, lambda event: None, lambda: False)
-    assert delivery.status == "failed"
-    assert "the driver 0.0.1; install one version on every machine" in delivery.failure["error"]
-    other, goods = ship(plan, key="0123")
-    delivery = carry_out(other, goods, tmp_path, lambda event: None, lambda: False)
-    assert "as another cell" in delivery.failure["error"]
-    assert delivery.failure["key"] == "0123"
+    older, metadata = ship(plan, version="0.0.1")
+    result = run_task(older, metadata, tmp_path, lambda event: None, lambda: False)
+    assert result.status == "failed"
+    assert "the driver 0.0.1; install one version on every machine" in result.failure["error"]
+    other, metadata = ship(plan, key="0123")
+    result = run_task(other, metadata, tmp_path, lambda event: None, lambda: False)
+    assert "as another cell" in result.failure["error"]
+    assert result.failure["key"] == "0123"
     assert not (tmp_path / RESULT).exists()
 
 
@@ -89,18 +89,18 @@ def test_images_are_found_on_the_worker_or_sent(tmp_path: Path, monkeypatch: pyt
     protocol = load_protocol("demo", ["image_size=32"])
     plan = make_plan(Request("linear@tiny", "here-alone", protocol, "centralized", "1"))
     (cell,) = plan.cells
-    _, goods = ship(plan)
-    found = find_table(cell.spec, goods)
+    _, metadata = ship(plan)
+    found = find_table(cell.spec, metadata)
     assert found is not None
     assert found.images.read(0).shape == (20, 24, 3)
     sent = np.array(images(plan.tables["here-alone"], 32))
 
     monkeypatch.setenv("BENCH_HOME", str(tmp_path / "worker" / "home"))
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "worker" / "cache"))
-    supplies._own_copy.cache_clear()
-    assert find_table(cell.spec, goods) is None
-    receive_images(goods, sent)
-    table = find_table(cell.spec, goods)
+    artifacts._own_copy.cache_clear()
+    assert find_table(cell.spec, metadata) is None
+    receive_images(metadata, sent)
+    table = find_table(cell.spec, metadata)
     assert table is not None
     assert table.fingerprint() == plan.tables["here-alone"].fingerprint()
     assert np.array_equal(images(table, 32), sent)
@@ -115,8 +115,8 @@ def test_another_dataset_of_the_same_name_is_not_taken_for_it(grid: Any, tmp_pat
     cell = plan.cells[0]
     table = plan.tables["phantom-brain"]
     other = table.select(np.arange(len(table) - 1))
-    assert find_table(cell.spec, goods_of(other, 32)) is None
-    assert find_table(cell.spec, goods_of(table, 32)) is not None
+    assert find_table(cell.spec, metadata_of(other, 32)) is None
+    assert find_table(cell.spec, metadata_of(table, 32)) is not None
 
 
 def test_an_audit_travels_along(grid: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,12 +124,12 @@ def test_an_audit_travels_along(grid: Any, tmp_path: Path, monkeypatch: pytest.M
     protocol = load_protocol("demo", ["image_size=32"])
     plan = make_plan(Request("linear@tiny", "here-alone", protocol, "centralized", "1"))
     table = plan.tables["here-alone"]
-    supplies.store_audit(table, {"pairs": []})
-    _, goods = ship(plan)
+    artifacts.store_audit(table, {"pairs": []})
+    _, metadata = ship(plan)
     monkeypatch.setenv("BENCH_HOME", str(tmp_path / "worker"))
-    assert supplies.stored_audit(table) is None
-    find_table(plan.cells[0].spec, goods)
-    assert supplies.stored_audit(table) == {"pairs": []}
+    assert artifacts.stored_audit(table) is None
+    find_table(plan.cells[0].spec, metadata)
+    assert artifacts.stored_audit(table) == {"pairs": []}
 
 
 def test_weights_are_found_by_content_or_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_weights_are_found_by_content_or_sent(tmp_path: Path, monkeypatch: pytes
     assert find_weights(resolved) != resolved
 
 
-def test_a_delivery_is_committed_with_its_result_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cells_files_are_committed_with_its_result_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     far, near = tmp_path / "far", tmp_path / "near"
     (far / "refit").mkdir(parents=True)
     for name in ("result.json", "cell.json", "refit/last.ckpt", "last.ckpt", ".lock", ".cell.json.1.tmp"):
@@ -189,42 +189,42 @@ def test_events_of_every_batch_are_passed_on_now_and_then() -> None:
 
 
 def test_a_machine_holds_what_its_scarcest_resource_allows() -> None:
-    ask = Ask(cpus=2, gpus=0.25, memory=3 * GIB)
-    assert ask.fits({"CPU": 16, "GPU": 1, "memory": 64 * GIB}) == 4
-    assert ask.fits({"CPU": 5, "GPU": 1, "memory": 64 * GIB}) == 2
-    assert ask.fits({"CPU": 16, "GPU": 1, "memory": 8 * GIB}) == 2
-    assert ask.fits({"CPU": 16, "memory": 64 * GIB}) == 0
-    assert most_on_one_machine(ask, [{"CPU": 1}, {"CPU": 4, "GPU": 2, "memory": 64 * GIB}]) == 2
-    assert most_on_one_machine(ask, []) == 0
-    assert Ask(1, 1 / 3, GIB).fits({"CPU": 9, "GPU": 1, "memory": 64 * GIB}) == 3
+    wanted = Resources(cpus=2, gpus=0.25, memory=3 * GIB)
+    assert wanted.fits({"CPU": 16, "GPU": 1, "memory": 64 * GIB}) == 4
+    assert wanted.fits({"CPU": 5, "GPU": 1, "memory": 64 * GIB}) == 2
+    assert wanted.fits({"CPU": 16, "GPU": 1, "memory": 8 * GIB}) == 2
+    assert wanted.fits({"CPU": 16, "memory": 64 * GIB}) == 0
+    assert most_on_one_machine(wanted, [{"CPU": 1}, {"CPU": 4, "GPU": 2, "memory": 64 * GIB}]) == 2
+    assert most_on_one_machine(wanted, []) == 0
+    assert Resources(1, 1 / 3, GIB).fits({"CPU": 9, "GPU": 1, "memory": 64 * GIB}) == 3
 
 
 def test_what_a_cell_asks_for(grid: Any) -> None:
     cell = grid("linear@tiny", overrides=("tuning=full", "batch_size=8", "timing_batch_size=4")).cells[0]
-    ask = ask_of(cell, 2, Runtime(threads=3), gpu=False)
+    wanted = resources_for(cell, 2, Runtime(threads=3), gpu=False)
     # A 7 x 7 map of 8 channels of the convolution, and the two logits, an image; 5 * 5 * 3 * 8 + 8 weights and biases
     # of the convolution, 16 of the normalization, 8 * 2 + 2 of the head.
     tensors = 4 * (608 + 16 + 18) + 3 * (7 * 7 * 8 + 2) * 8
-    assert (ask.cpus, ask.gpus) == (3, 0)
-    assert ask.memory == pytest.approx(1.2 * GIB + 4 * tensors, abs=64)
-    assert ask_of(cell, 2, Runtime(per_gpu=4), gpu=True).gpus == 0.25
-    assert ask_of(cell, 2, Runtime(devices=4), gpu=True).gpus == 4
-    assert ask_of(cell, 2, Runtime(devices=4, threads=2), gpu=False).cpus == 8
+    assert (wanted.cpus, wanted.gpus) == (3, 0)
+    assert wanted.memory == pytest.approx(1.2 * GIB + 4 * tensors, abs=64)
+    assert resources_for(cell, 2, Runtime(per_gpu=4), gpu=True).gpus == 0.25
+    assert resources_for(cell, 2, Runtime(devices=4), gpu=True).gpus == 4
+    assert resources_for(cell, 2, Runtime(devices=4, threads=2), gpu=False).cpus == 8
 
 
-def test_a_desk_gives_each_cell_once_and_a_returned_one_first(grid: Any, tmp_path: Path) -> None:
+def test_a_driver_gives_each_cell_once_and_a_returned_one_first(grid: Any, tmp_path: Path) -> None:
     from bench.executors.driver import Stop
     from bench.store.run import Run
 
     plan = grid("linear@tiny", seeds="3")
-    desk = Desk(plan, Run.create(tmp_path / "run"), CPU, [], Stop())
-    other = Desk(plan, Run.create(tmp_path / "run"), CPU, [], Stop())
-    first, second = desk.claim(), desk.claim()
+    driver = Driver(plan, Run.create(tmp_path / "run"), CPU, [], Stop())
+    other = Driver(plan, Run.create(tmp_path / "run"), CPU, [], Stop())
+    first, second = driver.claim(), driver.claim()
     assert first is not None
     assert second is not None
     third = other.claim()
     assert third is not None
     assert {first.key, second.key, third.key} == {cell.key for cell in plan.cells}
-    assert desk.claim() is None
-    desk.put_back(second)
-    assert desk.claim() is second
+    assert driver.claim() is None
+    driver.put_back(second)
+    assert driver.claim() is second

@@ -1,0 +1,142 @@
+"""A section of the page for each analysis that was asked: its figures by model, its tables, its pictures and notes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.store.answers import ANSWERS, StoredAnswer
+from reports.load.source import Source
+from reports.tables.grid import Row
+from reports.tables.markup import Grid, grid
+
+MOST_ROWS = 60
+"""Rows of a table that the page shows; all of them are in the answer's file."""
+PICTURE_BYTES = 6_000_000
+"""Bytes of pictures that one page takes in, over all analyses."""
+_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
+
+
+def answer_sections(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A section an analysis, in the order in which cells name them."""
+    titles = {answer.name: answer.title for found in source.answers.values() for answer in found}
+    budget = _Budget(PICTURE_BYTES)
+    return [_section(name, title, source, rows, budget) for name, title in titles.items()]
+
+
+def answered_columns(source: Source) -> dict[str, str]:
+    """The analysis' title behind each column that analyses bring, by its name."""
+    return {column: answer.title for found in source.answers.values() for answer in found for column in answer.columns}
+
+
+class _Budget:
+    """How many bytes of pictures the page still takes."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def takes(self, size: int) -> bool:
+        """Whether a picture still fits; it is counted then."""
+        fits = size <= self._left
+        self._left -= size if fits else 0
+        return fits
+
+
+def _section(name: str, title: str, source: Source, rows: Sequence[Row], budget: _Budget) -> dict[str, Any]:
+    asked = [(row, found) for row in rows if (found := _of_row(name, source, row))]
+    notes = dict.fromkeys(note for _, found in asked for note in found[0].notes)
+    return {
+        "anchor": f"analysis-{name}",
+        "title": title,
+        "settings": _settings(found for _, found in asked),
+        "notes": list(notes),
+        "figures": _figures(name, asked),
+        "rows": [_details(name, source, row, found, budget) for row, found in asked],
+    }
+
+
+def _of_row(name: str, source: Source, row: Row) -> list[StoredAnswer]:
+    """The analysis' answers about a row's cells."""
+    return [answer for cell in row.done for answer in source.answers.get(cell.key, ()) if answer.name == name]
+
+
+def _settings(asked: Iterator[list[StoredAnswer]]) -> str:
+    """The settings that the answers share, or that they differ."""
+    texts = {_written(answer.settings) for found in asked for answer in found}
+    return texts.pop() if len(texts) == 1 else "the cells were asked under different settings; see their files"
+
+
+def _written(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {_text(value)}" for name, value in settings.items() if value not in ("", {}, []))
+
+
+def _figures(name: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> Grid:
+    """A row a column of the analysis, a column a model and condition: mean and interval."""
+    columns = dict.fromkeys(column for _, found in asked for answer in found for column in answer.columns)
+    head = ["figure", *(f"{row.model} · {row.condition.name}" for row, _ in asked)]
+    body = [[_plain(column, name), *(_with_interval(row, column) for row, _ in asked)] for column in columns]
+    caption = "Mean over cells, 95 % interval"
+    return grid(f"analysis-{name}", caption, head, body)
+
+
+def _with_interval(row: Row, column: str) -> str:
+    found = row.figure(column)
+    if found is None:
+        return "–"
+    bounds = f" [{_text(found.low)}, {_text(found.high)}]" if found.low == found.low else ""
+    return f"{_text(found.mean)}{bounds}"
+
+
+def _plain(column: str, name: str) -> str:
+    return column.removeprefix(f"{name}_").replace("_", " ")
+
+
+def _details(name: str, source: Source, row: Row, found: Sequence[StoredAnswer], budget: _Budget) -> dict[str, Any]:
+    """The tables and pictures about the first cell of a row; the others' lie in their files."""
+    first = next(cell for cell in row.done if found[0] in source.answers.get(cell.key, ()))
+    folder = first.folder / ANSWERS
+    of = f"seed {first.spec['seed']}" + (f", one of {len(found)} cells" if len(found) > 1 else "")
+    return {
+        "title": f"{row.model} · {row.condition.name} ({of})",
+        "tables": [_table(name, title, rows) for title, rows in found[0].tables.items() if rows],
+        "pictures": [
+            _picture(folder / path, shown, budget)
+            for shown, path in found[0].files.items()
+            if Path(path).suffix in _TYPES
+        ],
+        "file": f"cells/{first.key}/{ANSWERS}/{name}.json",
+    }
+
+
+def _table(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Grid:
+    head = list(dict.fromkeys(field for row in rows for field in row))
+    body = [[_text(row.get(field)) for field in head] for row in rows[:MOST_ROWS]]
+    words = [field for field in head if any(isinstance(row.get(field), str) for row in rows)]
+    aligned = "".join("l" if field in words else "r" for field in head)
+    notes = [] if len(rows) <= MOST_ROWS else [f"the first {MOST_ROWS} of {len(rows):,} rows"]
+    return grid(f"{name}-{title}", title, [field.replace("_", " ") for field in head], body, aligned, notes)
+
+
+def _picture(path: Path, shown: str, budget: _Budget) -> dict[str, str]:
+    """A picture as a `data:` address; "" and the reason where it is not shown."""
+    if not path.is_file():
+        return {"caption": f"{shown}: {path.name} is missing", "address": ""}
+    if not budget.takes(path.stat().st_size):
+        return {"caption": f"{shown}: too large for this page, see {path.name} beside the answer", "address": ""}
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return {"caption": shown, "address": f"data:{_TYPES[path.suffix]};base64,{encoded}"}
+
+
+def _text(value: Any) -> str:
+    """A plain value as a table shows it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if value == value else "–"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(each) for each in value)
+    return str(value)

@@ -1,0 +1,45 @@
+"""The answers of analyses about a run's cells, read past whatever is missing or corrupt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.core.errors import UserError
+from bench.store.answers import StoredAnswer, answered, failed, failure_path, read_answer
+from bench.store.run import StoredCell
+
+
+def read_answers(cell: StoredCell, problems: list[str]) -> list[StoredAnswer]:
+    """Every answer about a cell that can be read; a problem names each file that cannot, and each analysis that failed.
+
+    A failed attempt leaves an earlier answer, under other settings, where it was.
+    """
+    found = []
+    for name in answered(cell.folder):
+        try:
+            found.append(read_answer(cell.folder, name))
+        except UserError as error:
+            problems.append(str(error))
+    problems += _failures(cell)
+    return found
+
+
+def _failures(cell: StoredCell) -> list[str]:
+    try:
+        reasons = failed(cell.folder)
+    except UserError as error:
+        return [str(error)]
+    return [f"{failure_path(cell.folder, name)}: the analysis failed: {reason}" for name, reason in reasons.items()]
+
+
+def with_columns(cell: StoredCell, answers: list[StoredAnswer]) -> StoredCell:
+    """The cell with the answers' figures among its own, under their own names and with their own intervals."""
+    if cell.result is None or not answers:
+        return cell
+    figures = {name: each for answer in answers for name, each in answer.columns.items() if each[0] is not None}
+    taken = cell.result["metrics"].keys() & figures.keys()
+    metrics = cell.result["metrics"] | {name: each[0] for name, each in figures.items() if name not in taken}
+    bounds = cell.result["intervals"] | {
+        name: [each[1], each[2]] for name, each in figures.items() if name not in taken
+    }
+    return replace(cell, result={**cell.result, "metrics": metrics, "intervals": bounds})

@@ -1,0 +1,51 @@
+"""What every registered analysis must do, on a made-up cell that has all that it may need."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bench.analyses.registry import ANALYSES, Settings
+from bench.analyses.run import analyze, listing, question
+from bench.store.answers import ANSWERS, read_answer
+from bench.store.run import StoredCell
+
+QUICK = {
+    "geometry": {"images": 2, "pairs": 1, "points": 3, "path_steps": 2, "top": 2, "probes": 4, "layers": 1,
+                 "dimension_images": 20, "neighbours": 3, "curvature": False},
+    "robustness": {"images": 6, "attack_images": 2, "attack_steps": 1},
+}  # fmt: skip
+NAMES = [row["name"] for row in listing()]
+
+
+@pytest.fixture(scope="module")
+def cell(made_up_cell):
+    return made_up_cell("skin", epochs=20)
+
+
+def stored(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = {"model": "m", "dataset": "phantom-skin", "split": "grouped", "regime": "centralized", "seed": 0}
+    return StoredCell("made-up", folder, {**spec, "protocol": {}}, "done", {}, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_analysis_keeps_the_contract(name, cell, tmp_path):
+    spec = ANALYSES.get(name)
+    assert issubclass(spec.settings, Settings)
+    assert spec.title
+    assert spec.summary.endswith("?")
+    asked, place = question(name, QUICK.get(name, {})), stored(tmp_path / "cell")
+    (outcome,) = analyze([place], [asked], open_cell=lambda _: cell)
+    assert outcome.status == "answered", outcome.error
+    answer = read_answer(place.folder, name)
+    assert answer.columns
+    for value, low, high in answer.columns.values():
+        assert value is None or np.isfinite(value)
+        assert value is not None or (low, high) == (None, None)
+    assert all((place.folder / ANSWERS / path).is_file() for path in answer.files.values())
+    (again,) = analyze([place], [asked], open_cell=lambda _: cell)
+    assert again.status == "kept"
+    other = stored(tmp_path / "other")
+    list(analyze([other], [asked], open_cell=lambda _: cell))
+    assert json.dumps(read_answer(other.folder, name).tables) == json.dumps(answer.tables)
