@@ -151,9 +151,10 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
         raise UserError(f"{folder} holds no predictor that can be read ({error}); run its cell again") from error
     kind: Any = imported(PREDICTORS.get(stored["kind"]))
     try:
-        return kind.restore(card, stored["values"], tensors, torch.device(device))
+        found: Predictor = kind.restore(card, stored["values"], tensors, torch.device(device))
     except (RuntimeError, KeyError, ValueError) as error:
         raise UserError(f"{folder}: its tensors do not fit {card.model} ({error}); run its cell again") from error
+    return found
 
 
 class NetworkPredictor(Predictor):
