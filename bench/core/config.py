@@ -107,6 +107,14 @@ class Protocol(_Frozen):
     feature_views: int = Field(
         1, ge=1, le=32, description="tuning = head: maps stored of a training image, as it is and augmented"
     )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label that is spread over all classes")
+    class_balance: Literal["none", "loss", "resample"] = Field(
+        "none", description="rare classes count more in the loss, or are drawn more often"
+    )
+    mix: Literal["none", "mixup", "cutmix"] = Field("none", description="training images mixed in pairs")
+    mix_alpha: float = Field(0.4, gt=0, description="both parameters of the mixture's beta distribution")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights that is evaluated; 0: none")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="factor of the rate a block, from the head backwards")
     channels_last: bool = Field(True, description="memory format of convolutions")
     synthetic_images: int = Field(600, ge=30, le=100_000, description="images that an embedded dataset draws")
     bootstrap_resamples: int = Field(1000, ge=100, description="parts left out behind a 95 % interval, 200 at most")
@@ -114,6 +122,10 @@ class Protocol(_Frozen):
     timing_warmup: int = Field(10, ge=10, description="batches before timing starts")
     timing_batch_size: int = Field(32, ge=2, description="images in a timed batch")
     federated: Federation = Field(Federation(), description="what the federated regimes use")
+
+
+# What the gradient recipe alone knows; the clients of a federated regime take plain steps.
+CENTRALIZED_FIELDS = ("label_smoothing", "class_balance", "mix", "ema_decay", "layer_decay")
 
 
 class Runtime(_Frozen):

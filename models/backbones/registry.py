@@ -119,6 +119,12 @@ def _torchvision_weights(name: str) -> str | None:
     return None
 
 
+def _efficientnet_lite0() -> nn.Module:
+    from models.backbones.efficientnet_lite import EfficientNetLite0
+
+    return EfficientNetLite0()
+
+
 def _listed(
     name: str,
     channels: int,
@@ -133,12 +139,6 @@ def _listed(
     BACKBONES.register(
         name, Backbone(name, channels, build, min_size=min_size, size_multiple=size_multiple, weights=published)
     )
-
-
-def _efficientnet_lite0() -> nn.Module:
-    from models.backbones.efficientnet_lite import EfficientNetLite0
-
-    return EfficientNetLite0()
 
 
 _listed("mobilenet_v2", 1280, "mobilenet_v2-b0353104")
