@@ -110,7 +110,7 @@ class Rounds:
         return progress
 
     def personal_mean(self, progress: Progress) -> tuple[Vector, list[Loss]]:
-        """The weighted mean of the clients' own BatchNorm layers [L] after the best round, and whose are not in it.
+        """The weighted mean of what stays with the clients [L] after the best round, and whose are not in it.
 
         Raises:
             UserError: when none came.
@@ -120,7 +120,7 @@ class Rounds:
         pairs = [(wire.arrays_of(m.content)["personal"], wire.metrics_of(m.content)["num-examples"]) for m in replies]
         pairs = [(vector, weight) for vector, weight in pairs if len(vector)]
         if not pairs:
-            raise UserError(f"no client sent its own BatchNorm layers: {written(exchange.lost) or 'none has any'}")
+            raise UserError(f"no client sent its own layers: {written(exchange.lost) or 'none has any'}")
         total = sum(weight for _, weight in pairs)
         mean = sum(np.asarray(vector, np.float64) * (weight / total) for vector, weight in pairs)
         return np.asarray(mean, np.float32), exchange.lost

@@ -32,7 +32,6 @@ from federated.settings import central_privacy, privacy_statement, round_setting
 from federated.simulation.inprocess import InProcessGrid
 from federated.simulation.passes import passes_of, twin_protocol
 from federated.transport.packing import Packing, pack, unpack
-from models.group_norm import to_group_norm
 from models.recipes.batches import has_batch_norm
 from models.recipes.callbacks import BEST, LAST, Interrupted
 from models.recipes.gradient import FitContext, FitOutcome
@@ -59,12 +58,10 @@ class Simulation:
         """
         federation = context.protocol.federated
         algorithm = algorithm_of(context.regime, federation)
-        policy = algorithm.batch_norm_policy()
-        if policy == "group":
-            to_group_norm(context.module)
+        packing = algorithm.packing(context.module, context.network)
         shares = share_out(context.data.train, context.data.val, federation, context.num_classes, context.data_seed)
         write_partition(context.folder, shares, context.num_classes, federation.partition)
-        return cls(context, algorithm, Packing(context.module, policy, context.network), shares)
+        return cls(context, algorithm, packing, shares)
 
     @property
     def federation(self) -> Federation:
@@ -216,7 +213,7 @@ def _notes(simulation: Simulation) -> list[str]:
     federation = simulation.federation
     notes = [f"{simulation.clients} simulated clients, partition {federation.partition}"]
     if simulation.packing.personal:
-        notes.append("predictions use the weighted mean of the clients' own BatchNorm layers")
+        notes.append("predictions use the weighted mean of the clients' own layers")
     notes += in_pieces(simulation.context, simulation.shares, _takes_statistics(simulation))
     if federation.privacy != "none":
         notes.append(privacy_statement(federation, simulated=True))
