@@ -98,5 +98,11 @@ def _in_words(spec: dict[str, Any], regimes: dict[str, str], policies: dict[str,
 
 
 def data_seed(dataset: str, split: str, seed: int) -> int:
-    """The seed by which a dataset is divided and its batches are drawn, from the user's seed number."""
+    """The seed by which a dataset is divided and its batches are drawn.
+
+    Args:
+        dataset: its registered name.
+        split: the kind of split, "grouped" say: each kind draws anew.
+        seed: the user's seed number, 0, 1, 2, ...
+    """
     return derive_seed("data", dataset, split, seed)

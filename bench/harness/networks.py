@@ -11,6 +11,7 @@ from bench.core.config import Protocol, Runtime
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
 from bench.harness.plan import Setup
+from bench.measure.columns import names_of
 from bench.measure.cost import cost
 from bench.measure.timing import timings
 from models.calibrate import put_statistics
@@ -75,7 +76,7 @@ def placed(network: Network, protocol: Protocol, device: torch.device) -> Networ
 def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str, Any]:
     """Parameters and operations of a model, in millions, and what was not counted."""
     found = cost(model.build(num_classes), image_size)
-    sums = {name: getattr(found, name) for name in ("params_m", "macs_m", "flops_m", "activations_m")}
+    sums = {name: value for name, value in vars(found).items() if name in names_of("cost")}
     return {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}
 
 

@@ -16,7 +16,9 @@ from torch import nn
 
 from bench.core.atomic import replacing
 from bench.core.config import Federation
+from bench.core.errors import DamagedState, UserError
 from bench.core.identity import derive_seed
+from bench.core.schema import read_arrays
 from federated.algorithms.base import EMPTY
 from federated.algorithms.registry import ALGORITHMS
 from federated.client import training
@@ -71,8 +73,10 @@ class FolderStore:
         earlier = [number for number in self._rounds() if number < before]
         if not earlier:
             return {}
-        with np.load(self._path(max(earlier)), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        try:
+            return read_arrays(self._path(max(earlier)), "start the federated fit anew")
+        except UserError as error:
+            raise DamagedState(str(error)) from error
 
     def save(self, round_number: int, arrays: Arrays, best: int) -> None:
         """Keep the arrays of this round, of the one before and of the best."""
@@ -86,7 +90,11 @@ class FolderStore:
         return self.folder / f"round-{round_number}.npz"
 
     def _rounds(self) -> list[int]:
-        return [int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.npz")]
+        return [
+            int(number)
+            for path in self.folder.glob("round-*.npz")
+            if (number := path.stem.removeprefix("round-")).isdecimal()
+        ]
 
 
 def _worth_keeping(rounds: list[int], current: int, best: int) -> set[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,6 +25,7 @@ from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app as make_client_app
 from federated.client.client import Client, FolderStore, client_seed
 from federated.data.shares import PartData, share_out
+from federated.deployment.status import read_status
 from federated.deployment.task import Task
 from federated.server import checkpoint
 from federated.server.aggregate import Aggregator, Model
@@ -89,8 +89,8 @@ class _Status:
 
     def __init__(self, path: Path, federation: Federation, start: Progress) -> None:
         self._path, self._federation = path, federation
-        earlier = json.loads(path.read_text()) if path.is_file() else {}
-        self._begun = max(start.round, int(earlier.get("begun", 0)))
+        begun = read_status(path)["begun"] if path.is_file() else 0
+        self._begun = max(start.round, begun)
 
     def begin(self, progress: Progress) -> None:
         """Count a round before anything of it is sent: a server that dies in it has perhaps released it."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from flwr.app import Context, Message
 from flwr.serverapp import Grid
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from bench.core.atomic import replacing
 from bench.core.config import Federation
@@ -35,6 +35,7 @@ from federated.transport.packing import Packing, pack, unpack
 from models.recipes.batches import has_batch_norm
 from models.recipes.callbacks import BEST, LAST, Interrupted
 from models.recipes.gradient import FitContext, FitOutcome
+from models.recipes.state import load_weights
 
 ENGINE = "BENCH_FEDERATED_ENGINE"
 _CLIENTS = "clients"
@@ -124,7 +125,7 @@ def fit(context: FitContext) -> FitOutcome:
     """
     simulation = Simulation.of(context)
     if _finished(simulation):
-        context.module.load_state_dict(load_file(context.folder / BEST))
+        load_weights(context.module, context.folder / BEST)
         return _outcome(simulation, simulation.start())
     engine = os.environ.get(ENGINE, "inprocess")
     with torch.random.fork_rng(devices=[]):
