@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from federated.client.gradients import Plain
     from federated.client.local import LocalRound
-    from federated.server.aggregate import Model, Update
+    from federated.server.vectors import Model, Update
     from federated.transport.packing import Packing
 
 Vector = NDArray[np.float32]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from federated.algorithms.base import Correction
 from federated.transport.packing import freeze_statistics
 from models.recipes.batches import pieces_of
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Gradients = list[Tensor]
+Correction = Callable[[Gradients], None]
 
 
 class ClientData(Protocol):

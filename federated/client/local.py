@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from federated.algorithms.base import Arrays, Correction, Vector
-from federated.client.gradients import ClientData, Plain, proximal
+from federated.client.gradients import ClientData, Correction, Plain, proximal
 from federated.client.training import Work, first_epoch
-from federated.transport.packing import Packing
+from federated.transport.packing import Packing, Vector
+from federated.transport.wire import Arrays
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,12 @@ from federated.data.shares import PartData, share_out
 from federated.deployment.status import read_status
 from federated.deployment.task import Task
 from federated.server import checkpoint
-from federated.server.aggregate import Aggregator, Model
+from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
 from federated.server.client_manager import ClientManager
 from federated.server.losses import history_notes
 from federated.server.rounds import Hooks, Rounds
+from federated.server.vectors import Model
 from federated.settings import central_privacy, privacy_record, round_settings_of, work_of
 from federated.transport.packing import Packing, pack, unpack
 from models.network import Network

@@ -16,12 +16,13 @@ from bench.core.identity import derive_seed
 from federated.client.app import PERSONAL
 from federated.client.client import work_to_json
 from federated.client.training import Work
-from federated.server.aggregate import Aggregator, Model, Update
+from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
 from federated.server.client_manager import ClientManager
 from federated.server.columns import distance, quality_columns, training_columns, without_the_draw
 from federated.server.exchange import Exchange
 from federated.server.losses import Loss, refuse_without_update, written
+from federated.server.vectors import Model, Update
 from federated.transport import wire
 from federated.transport.packing import Vector
 from federated.transport.secure import SecureRound

@@ -11,7 +11,7 @@ from pydantic import Field
 from federated.algorithms.base import Algorithm, Options, Vector
 
 if TYPE_CHECKING:
-    from federated.server.aggregate import Model, Update
+    from federated.server.vectors import Model, Update
 
 
 class FedExPOptions(Options):

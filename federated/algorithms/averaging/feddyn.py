@@ -14,7 +14,7 @@ from federated.algorithms.base import EMPTY, Algorithm, Arrays, Correction, Opti
 
 if TYPE_CHECKING:
     from federated.client.local import LocalRound
-    from federated.server.aggregate import Model, Update
+    from federated.server.vectors import Model, Update
 
 
 class FedDynOptions(Options):

@@ -16,7 +16,8 @@ from bench.harness.regimes import REGIMES
 from federated.algorithms.registry import ALGORITHMS, algorithm_of
 from federated.client.app import client_app
 from federated.server.checkpoint import Progress
-from federated.simulation.fit import Simulation, drive, fit
+from federated.simulation.cell import Simulation, drive
+from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import FitContext

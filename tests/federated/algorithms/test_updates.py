@@ -19,8 +19,10 @@ from federated.client.calibrated import Calibrated, margins
 from federated.client.contrastive import contrast
 from federated.client.local import LocalRound
 from federated.client.training import Work
-from federated.server.aggregate import Aggregator, Model, Update
-from federated.simulation.fit import Simulation, fit
+from federated.server.aggregate import Aggregator
+from federated.server.vectors import Model, Update
+from federated.simulation.cell import Simulation
+from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from federated.transport.packing import Packing, pack
 from models.recipes.gradient import FitContext
