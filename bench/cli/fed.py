@@ -166,6 +166,7 @@ def run(
 
 
 def _print_outcome(status: str, out: Path, log: Callable[[], str]) -> None:
+    from federated.deployment.status import read_status
 
     if status != "finished:completed":
         typer.echo(log()[-2000:], err=True)

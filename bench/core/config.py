@@ -19,6 +19,7 @@ from bench.core.schema import read_toml
 Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
 BatchNormPolicy = Literal["average", "personal", "frozen", "group"]
 Compression = Literal["none", "float16", "int8", "topk"]
+TimingMode = Literal["off", "quick", "full"]
 
 
 class _Frozen(BaseModel):
@@ -129,6 +130,7 @@ class Runtime(_Frozen):
     address: str | None = Field(None, description="ray: the cluster's address; none: a cluster of this machine alone")
     per_gpu: int = Field(1, ge=1, le=64, description="ray: cells that share one GPU")
     devices: int = Field(1, ge=1, le=64, description="devices that one centralized cell is trained on")
+    timing: TimingMode = Field("full", description="batch times: off, quick (at most 10 batches, no memory), or full")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

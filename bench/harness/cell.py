@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -22,8 +23,9 @@ from bench.data.loader import Part
 from bench.data.sealed import Sealed
 from bench.harness.environment import machine
 from bench.harness.inputs import CellData, CellJob, cell_data, preparation
-from bench.harness.networks import initial_network, model_cost, model_timing, pick_device
+from bench.harness.networks import initial_network, model_cost, pick_device
 from bench.harness.regimes import REGIMES
+from bench.harness.timing import Asked, own_or_joint
 from bench.measure import quality
 from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
 from bench.measure.extra import extra_intervals, extra_quality
@@ -33,7 +35,7 @@ from bench.measure.throughput import train_images_per_s
 from bench.store.predictions import write_predictions
 from bench.store.run import CELL, FAILURE, HISTORY, PREDICTOR, RESULT, SCHEMA, now, write_table
 from models.network import Network
-from models.recipes.callbacks import BEST, LAST, STATE
+from models.recipes.callbacks import BEST, LAST, STATE, Interrupted
 from models.recipes.gradient import FitContext, FitData, FitOutcome
 from models.recipes.state import again_from_the_start
 
@@ -196,11 +198,19 @@ def untested_clients(metrics: Mapping[str, float | None]) -> str:
 
 
 def measure_cost(job: CellJob, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Operations of the network and times of a batch; both are taken once a process for equal networks."""
-    planned = job.planned
-    asked = (planned.model, len(job.table.classes), planned.image_size)
+    """Operations of the network and times of a batch, as far as `--timing` wants them."""
+    planned, mode = job.planned, job.runtime.timing
+    cells = [(planned, len(job.table.classes)), *job.timed_with]
+    own, *others = (Asked(cell.model, classes, cell.image_size, cell.protocol, device) for cell, classes in cells)
     job.on_event({"event": "timing"})
-    return {"cost": dict(model_cost(*asked)), "timing": dict(model_timing(*asked, job.protocol, device))}
+    timing = own_or_joint(own, others, job.times, mode, functools.partial(_heard, job))
+    return {"cost": dict(model_cost(own.model, own.num_classes, own.image_size)), "timing": timing}
+
+
+def _heard(job: CellJob, event: dict[str, Any]) -> None:
+    if job.should_stop():
+        raise Interrupted
+    job.on_event(event)
 
 
 def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:

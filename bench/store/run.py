@@ -126,7 +126,10 @@ class Run:
 
     def write_plan(self, cells: list[dict[str, Any]], command: str) -> None:
         """Remember what was asked for; cells asked for earlier stay in the plan."""
-        known = {cell["key"]: cell for cell in self.plan()} | {cell["key"]: cell for cell in cells}
+        before: Any = read_plan(self.path / PLAN) if (self.path / PLAN).is_file() else {}
+        known = {cell["key"]: cell for cell in before.get("cells", [])} | {cell["key"]: cell for cell in cells}
+        if before.get("command") == command and before["cells"] == list(known.values()):
+            return
         plan = {"schema": SCHEMA, "command": command, "written": now(), "cells": list(known.values())}
         write_json(self.path / PLAN, plan)
 

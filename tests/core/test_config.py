@@ -17,7 +17,7 @@ IDENTITY = {
     "precision", "augmentation", "feature_views", "refit", "channels_last", "synthetic_images",
     "bootstrap_resamples", "timing_batches", "timing_warmup", "timing_batch_size", "federated",
 }  # fmt: skip
-RUNTIME = {"device", "threads", "progress", "wandb", "executor", "jobs", "address", "per_gpu", "devices"}
+RUNTIME = {"device", "threads", "progress", "wandb", "executor", "jobs", "address", "per_gpu", "devices", "timing"}
 
 
 def cell(protocol: Protocol, regime: str = "centralized") -> CellSpec:
