@@ -20,7 +20,6 @@ LONGEST_REPEAT = 10
 BEING_UNDONE = (
     {"models.recipes.ddp", "models.recipes.gradient", "models.recipes.refit"},
     {"reports.wandb.dashboard", "reports.wandb.tracking"},
-    {"federated.simulation.fit", "federated.simulation.ray"},
 )
 # The files that say what a plugin or another part may rely on.
 CONTRACTS = (

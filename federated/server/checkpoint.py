@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from bench.core.atomic import write_bytes
 from bench.core.errors import DamagedState, UserError
 from bench.core.schema import read_arrays, validated
-from federated.server.aggregate import Model
+from federated.server.vectors import Model
 
 _LAYOUT = 3
 _ANEW = "delete it to train from the first round"

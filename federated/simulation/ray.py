@@ -25,7 +25,7 @@ from bench.core.registry import import_extra
 from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.checkpoint import Progress
-from federated.simulation.fit import ENGINE, Simulation, drive
+from federated.simulation.cell import ENGINE, Simulation, drive
 from models.recipes.gradient import FitContext
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
