@@ -77,7 +77,7 @@ class Backbone:
     key_prefix: str = ""
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone", listing="bench models list")
+BACKBONES: Registry[Backbone] = Registry("backbone", kind=Backbone, listing="bench models list")
 
 
 def effective_size(backbone: Backbone | str, requested: int) -> tuple[int, str]:
