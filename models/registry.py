@@ -116,8 +116,8 @@ def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
         torch.set_rng_state(state)
 
 
-HEADS: Registry[HeadSpec] = Registry("head", listing="bench models list")
-MODELS: Registry[ModelSpec] = Registry("model", "bench.models")
+HEADS: Registry[HeadSpec] = Registry("head", kind=HeadSpec, listing="bench models list")
+MODELS: Registry[ModelSpec] = Registry("model", "bench.models", kind=ModelSpec)
 
 
 def _register_all() -> None:

@@ -68,7 +68,7 @@ class Backbone:
     from_scratch: bool = False
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone", listing="bench models list")
+BACKBONES: Registry[Backbone] = Registry("backbone", kind=Backbone, listing="bench models list")
 
 
 def effective_size(backbone: Backbone | str, requested: int) -> tuple[int, str]:

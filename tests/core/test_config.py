@@ -109,3 +109,13 @@ def test_bad_files_get_one_sentence(tmp_path: Path) -> None:
         load_protocol(str(tmp_path / "absent.toml"))
     with pytest.raises(UserError, match="no protocol is called 'papr'"):
         load_protocol("papr")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["learning_rate=inf", "learning_rate=nan", "epochs=1e26", "bootstrap_resamples=1000000000000", "batch_size=9e18",
+     "federated.local_learning_rate=inf", "federated.clients=10000000000"],
+)  # fmt: skip
+def test_absurd_settings_are_refused(setting: str) -> None:
+    with pytest.raises(UserError, match=setting.partition("=")[0]):
+        load_protocol("demo", [setting])
