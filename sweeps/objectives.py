@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.core.cellspec import CENTRALIZED
+from bench.core.cellspec import CENTRALIZED, LOCAL_ONLY
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
 from bench.measure.clients import VAL_CLIENT_COLUMNS, VAL_LOCAL_MODEL_COLUMNS
@@ -58,7 +58,7 @@ def parse_objectives(texts: Sequence[str], classes: Sequence[str], regime: str) 
 
 def columns(classes: Sequence[str], regime: str) -> list[str]:
     """Every column that a trial of this regime has."""
-    own = {CENTRALIZED: _CENTRALIZED, "local": _LOCAL}.get(regime, _FEDERATED)
+    own = {CENTRALIZED: _CENTRALIZED, LOCAL_ONLY: _LOCAL}.get(regime, _FEDERATED)
     return [*judged(classes), *COST, *TIMES, *_FITTED, *own]
 
 

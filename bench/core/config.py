@@ -10,18 +10,22 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
 
 Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
-BatchNormPolicy = Literal["average", "local", "frozen", "group"]
+BatchNormPolicy = Literal["average", "personal", "frozen", "group"]
 Compression = Literal["none", "float16", "int8", "topk"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __hash__(self) -> int:
+        """Of the values as JSON: some of them are tables, which Python does not hash."""
+        return hash(self.model_dump_json())
 
 
 class Federation(_Frozen):
@@ -58,6 +62,16 @@ class Federation(_Frozen):
     delta: float = Field(1e-5, gt=0, lt=1, description="the delta at which epsilon is stated")
     secure_aggregation: bool = Field(False, description="SecAgg+: the server sees sums only")
     secure_range: float = Field(8.0, gt=0, description="SecAgg+ carries numbers within plus and minus this")
+    options: dict[str, dict[str, bool | int | float | str]] = Field(
+        {}, description="further settings of an algorithm, by its name"
+    )
+
+    @field_validator("batch_norm", mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if value == "local":
+            raise ValueError("the policy local is called personal now")
+        return value
 
 
 # What decides how the centralized twin trains: the clients' rate, and how many images the federated fit is expected to

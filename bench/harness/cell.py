@@ -31,11 +31,10 @@ from bench.measure.statistics.clusters import MOST_PARTS, clusters
 from bench.measure.statistics.methods import METHODS
 from bench.measure.throughput import train_images_per_s
 from bench.store.predictions import write_predictions
-from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, SCHEMA, now, write_table
+from bench.store.run import CELL, FAILURE, HISTORY, PREDICTOR, RESULT, SCHEMA, now, write_table
 from models.network import Network
-from models.recipes.callbacks import BEST, LAST
+from models.recipes.callbacks import BEST, LAST, STATE
 from models.recipes.gradient import FitContext, FitData, FitOutcome
-from models.recipes.refit import FOLDER as REFIT
 
 
 def run_cell(job: CellJob) -> None:
@@ -53,8 +52,10 @@ def run_cell(job: CellJob) -> None:
 def _run_cell(job: CellJob) -> None:
     started, clock = now(), time.perf_counter()
     write_json(job.folder / CELL, {"key": job.planned.key, **job.spec.as_dict()})
-    # An earlier attempt that was killed after it had predicted; the fit is handed this folder, and must not find them.
-    (job.folder / PREDICTIONS).unlink(missing_ok=True)
+    # Of an earlier attempt: the fit is handed this folder and must not find test predictions, and a finished cell's
+    # other predictions are of its own predictor.
+    for earlier in job.folder.glob("predictions*.parquet"):
+        earlier.unlink()
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = cell_data(job.source, network, preparation(job.source, device))
@@ -85,7 +86,7 @@ def clear_leftovers(folder: Path) -> None:
     """Remove what a done cell needs no more: the record of a failure, and the fit's own state."""
     for leftover in (FAILURE, LAST, BEST):
         (folder / leftover).unlink(missing_ok=True)
-    shutil.rmtree(folder / REFIT, ignore_errors=True)
+    shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:

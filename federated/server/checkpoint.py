@@ -14,7 +14,7 @@ from bench.core.atomic import write_bytes
 from bench.core.errors import UserError
 from federated.server.aggregate import Model
 
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Progress:
 
     Attributes:
         best: the model of the first round with the highest validation accuracy.
-        memory: the strategy's own arrays (moments, momentum).
+        memory: the algorithm's own arrays at the server (moments, momentum).
         history: a row a round.
     """
 
@@ -98,4 +98,4 @@ def load(path: Path, start: Progress) -> Progress:
 
 
 def _model(arrays: dict[str, np.ndarray[Any, Any]], prefix: str) -> Model:
-    return Model(*(arrays[f"{prefix}.{name}"] for name in ("weights", "buffers", "control")))
+    return Model(*(arrays[f"{prefix}.{name}"] for name in ("weights", "buffers", "shared")))

@@ -18,6 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from bench.core.atomic import write_bytes
 from bench.core.errors import UserError
+from bench.core.plugins import PLUGINS, load_source
 from bench.core.registry import import_extra
 from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
@@ -68,7 +69,7 @@ def _ship(context: FitContext, path: Path) -> None:
     bare = replace(context, on_event=lambda _: None, should_stop=lambda: False)
     # Whether ray is installed or not, the checker is told the same: it has no types here.
     dump: Any = cloudpickle.dumps
-    write_bytes(path, dump(bare))
+    write_bytes(path, dump((bare, dict(PLUGINS))))
 
 
 def _actor_app(path: Path, threads: int) -> ClientApp:
@@ -84,5 +85,8 @@ def _shipped(path: str) -> Simulation:
     """The simulation in an actor, read once from the file that this machine's own run wrote."""
     from ray import cloudpickle
 
-    context: FitContext = cloudpickle.loads(Path(path).read_bytes())
+    shipped: tuple[FitContext, dict[str, str]] = cloudpickle.loads(Path(path).read_bytes())
+    context, plugins = shipped
+    for source, text in plugins.items():
+        load_source(source, text)
     return Simulation.of(context)

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from models.network import Network
 from models.predictor import Card, NetworkPredictor, Predictor
 from models.recipes import ddp
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
-from models.recipes.callbacks import BEST, LAST, BestCheckpoint, History, Interrupted, OnEvent, Schedule
+from models.recipes.callbacks import BEST, LAST, STATE, BestCheckpoint, History, Interrupted, OnEvent, Schedule
 from models.recipes.classifier import Classifier
 from models.recipes.refit import refit
 from models.registry import ModelSpec
@@ -81,6 +81,10 @@ class FitContext:
     def card(self) -> Card:
         """What a predictor of this fit says of itself."""
         return Card.of(self.model, self.classes, self.image_size, self.prepare, self.protocol.tuning)
+
+    def stage(self, name: str) -> FitContext:
+        """The same fit with a folder of its own for its state: a recipe of several fits has one for each."""
+        return replace(self, folder=self.folder / STATE / name)
 
     def predictor(self) -> NetworkPredictor:
         """The network as it is now, to answer with."""

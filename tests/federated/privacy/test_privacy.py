@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from bench.core.config import Federation, load_protocol
 from bench.core.errors import UserError
-from federated.algorithms.registry import RECIPES
+from federated.algorithms.registry import algorithm_of
 from federated.privacy import mechanism as privacy
 from federated.server.aggregate import Aggregator, CentralPrivacy, Model, Update
 from federated.settings import privacy_record, privacy_statement, round_settings_of, spent
@@ -50,8 +50,7 @@ def test_no_client_moves_the_mean_by_more_than_the_noise_reckons_with(examples: 
     central = CentralPrivacy(clip_norm=2.0, noise_multiplier=0.0, expected=100, largest=40)
     model, nothing = np.zeros(3, np.float32), np.empty(0, np.float32)
     InProcessGrid(ClientApp(), 1)  # Flower's messages want to know who makes them
-    chosen = RECIPES["fedavg"]
-    aggregator = Aggregator(chosen, chosen.strategy(Federation()), 100, central)
+    aggregator = Aggregator(algorithm_of("fedavg", Federation()), 100, 5, central)
     update = Update(np.full(3, 9, np.float32), nothing, nothing, examples, 1.0)
     moved = aggregator.step(1, [update], Model(model, nothing, nothing), privacy.noise_stream(0)).weights
     weighted = float(np.linalg.norm(moved)) * examples / central.expected
