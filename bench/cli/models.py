@@ -21,12 +21,14 @@ def models_list(as_json: Json = False, plugin: Plugin = None) -> None:
     """
     from bench.harness.listing import models_table
 
-    print_listing(models_table(), ["name", "paper", "backbone", "head", "smallest input", "summary"], as_json)
+    print_listing(models_table(), ["name", "tables", "paper", "backbone", "head", "smallest input", "summary"], as_json)
 
 
 @app.command("show")
 def models_show(
-    name: Annotated[str, typer.Argument(help="A model's name; also HEAD@BACKBONE, torchvision:NAME or timm:NAME.")],
+    name: Annotated[
+        str, typer.Argument(help="A model's name; also HEAD@BACKBONE, MODEL+ACTIVATION, torchvision:NAME or timm:NAME.")
+    ],
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 4,
     as_json: Json = False,
     plugin: Plugin = None,

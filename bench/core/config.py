@@ -10,19 +10,24 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
+from bench.core.schema import read_toml
 
 Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
-BatchNormPolicy = Literal["average", "local", "frozen", "group"]
+BatchNormPolicy = Literal["average", "personal", "frozen", "group"]
 Compression = Literal["none", "float16", "int8", "topk"]
 TimingMode = Literal["off", "quick", "full"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __hash__(self) -> int:
+        """Of the values as JSON: some of them are tables, which Python does not hash."""
+        return hash(self.model_dump_json())
 
 
 class Federation(_Frozen):
@@ -59,6 +64,16 @@ class Federation(_Frozen):
     delta: float = Field(1e-5, gt=0, lt=1, description="the delta at which epsilon is stated")
     secure_aggregation: bool = Field(False, description="SecAgg+: the server sees sums only")
     secure_range: float = Field(8.0, gt=0, description="SecAgg+ carries numbers within plus and minus this")
+    options: dict[str, dict[str, bool | int | float | str]] = Field(
+        {}, description="further settings of an algorithm, by its name"
+    )
+
+    @field_validator("batch_norm", mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if value == "local":
+            raise ValueError("the policy local is called personal now")
+        return value
 
 
 # What decides how the centralized twin trains: the clients' rate, and how many images the federated fit is expected to
@@ -155,21 +170,11 @@ def _base_values(name_or_file: str) -> dict[str, Any]:
     path = Path(name_or_file)
     if path.suffix != ".toml":
         raise UserError(f"no protocol is called {name_or_file!r}; there are {', '.join(PRESETS)}, or name a .toml file")
-    values = read_toml(path)
+    values = read_toml(path, dict[str, Any], "name a protocol's TOML file")
     base = values.pop("base", "paper")
     if base not in PRESETS:
         raise UserError(f"{path}: base = {base!r} is no preset; there are {', '.join(PRESETS)}")
     return {**PRESETS[base], **values}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises UserError when it is missing or no TOML."""
-    try:
-        return tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
 
 
 def _set_dotted(values: dict[str, Any], override: str) -> None:

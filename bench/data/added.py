@@ -7,13 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 from urllib.parse import quote
 
+from typing_extensions import TypedDict
+
 from bench.core.atomic import write_text
-from bench.core.config import Protocol, read_toml
+from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.paths import home
+from bench.core.schema import read_toml
 from bench.data.table import Kind, Table
 
 Layout = Literal["folder", "csv", "source"]
@@ -45,6 +48,15 @@ class Added:
         if self.layout == "folder":
             return read_folder(self.name, path, self.kind)
         return read_manifest(self.name, manifest_in(self.name, path), self.columns, self.kind)
+
+
+class _Record(TypedDict):
+    name: str
+    path: str
+    layout: Layout
+    kind: Kind
+    licence: str
+    columns: dict[str, str | None]
 
 
 def layout_of(path: Path) -> Layout:
@@ -105,9 +117,7 @@ def _toml(text: str) -> str:
 
 
 def _read(path: Path) -> Added:
-    values: dict[str, Any] = read_toml(path)
-    try:
-        layout, kind = cast(Layout, values["layout"]), cast(Kind, values["kind"])
-        return Added(values["name"], Path(values["path"]), layout, kind, values["columns"], values["licence"])
-    except KeyError as error:
-        raise UserError(f"{path} lacks {error}; remove it and add the dataset again") from error
+    values = read_toml(path, _Record, "remove it and add the dataset again")
+    return Added(
+        values["name"], Path(values["path"]), values["layout"], values["kind"], values["columns"], values["licence"]
+    )

@@ -26,13 +26,13 @@ from bench.harness.cell import clear_leftovers, run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell, plan_cell
 from bench.store.failures import failure_of
-from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT
+from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT
 from models.recipes.callbacks import Interrupted, OnEvent
 from models.weights.initial import ResolvedWeights
 
 BEGUN = {"event": "begun"}
 _TELL_SECONDS = 0.2
-_NOT_STATE = {CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, "wandb.json"}
+_NOT_STATE = {CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, "wandb.json"}
 _FREQUENT = {"batch", "features"}
 
 
@@ -114,7 +114,7 @@ def run_task(
 
 def unfinished(folder: Path) -> dict[str, bytes]:
     """What a stopped attempt left in a cell's folder, for another worker to go on from; empty at a first attempt."""
-    return {name: content for name, content in collect(folder).items() if name not in _NOT_STATE}
+    return {name: content for name, content in collect(folder).items() if Path(name).parts[0] not in _NOT_STATE}
 
 
 def collect(folder: Path) -> dict[str, bytes]:

@@ -33,11 +33,11 @@ from bench.measure.statistics.clusters import MOST_PARTS, clusters
 from bench.measure.statistics.methods import METHODS
 from bench.measure.throughput import train_images_per_s
 from bench.store.predictions import write_predictions
-from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, SCHEMA, now, write_table
+from bench.store.run import CELL, FAILURE, HISTORY, PREDICTOR, RESULT, SCHEMA, now, write_table
 from models.network import Network
-from models.recipes.callbacks import BEST, LAST, Interrupted
+from models.recipes.callbacks import BEST, LAST, STATE, Interrupted
 from models.recipes.gradient import FitContext, FitData, FitOutcome
-from models.recipes.refit import FOLDER as REFIT
+from models.recipes.state import again_from_the_start
 
 
 def run_cell(job: CellJob) -> None:
@@ -55,12 +55,14 @@ def run_cell(job: CellJob) -> None:
 def _run_cell(job: CellJob) -> None:
     started, clock = now(), time.perf_counter()
     write_json(job.folder / CELL, {"key": job.planned.key, **job.spec.as_dict()})
-    # An earlier attempt that was killed after it had predicted; the fit is handed this folder, and must not find them.
-    (job.folder / PREDICTIONS).unlink(missing_ok=True)
+    # Of an earlier attempt: the fit is handed this folder and must not find test predictions, and a finished cell's
+    # other predictions are of its own predictor.
+    for earlier in job.folder.glob("predictions*.parquet"):
+        earlier.unlink()
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = cell_data(job.source, network, preparation(job.source, device))
-    outcome = fit_with_less_memory(job, context_of(job, network, data.fit, device))
+    outcome = fit_from_state(job, context_of(job, network, data.fit, device))
     job.on_event({"event": "measuring"})
     outcome.predictor.save(job.folder / PREDICTOR)
     predicted = outcome.predictor.of_part(data.test)
@@ -87,7 +89,7 @@ def clear_leftovers(folder: Path) -> None:
     """Remove what a done cell needs no more: the record of a failure, and the fit's own state."""
     for leftover in (FAILURE, LAST, BEST):
         (folder / leftover).unlink(missing_ok=True)
-    shutil.rmtree(folder / REFIT, ignore_errors=True)
+    shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
@@ -111,6 +113,20 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         micro_batches=job.micro_batches,
         devices=job.runtime.devices,
     )
+
+
+def fit_from_state(job: CellJob, context: FitContext) -> FitOutcome:
+    """Fit, from what a killed attempt left where it can be used; a damaged or foreign state is set aside and noted."""
+    backbone = {name: tensor.clone() for name, tensor in context.network.backbone.state_dict().items()}
+
+    def anew() -> FitOutcome:
+        network = initial_network(job.planned, len(context.classes), context.device)
+        # The statistics of a random backbone were estimated; the fit that failed has trained nothing of a frozen one.
+        network.backbone.load_state_dict(backbone)
+        return fit_with_less_memory(job, replace(context, network=network))
+
+    outcome, note = again_from_the_start(job.folder, lambda: fit_with_less_memory(job, context), anew)
+    return replace(outcome, notes=[*outcome.notes, *([note] if note else [])])
 
 
 def fit_with_less_memory(job: CellJob, context: FitContext) -> FitOutcome:

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.core.config import Protocol, Runtime
+from bench.measure.columns import names_of
 from models.backbones.registry import BACKBONES, effective_size
+from models.literature.system import Publication
 from models.registry import MODELS
 
 PROFILE_COLUMNS = [
-    "model", "image_size", "params_m", "macs_m", "flops_m", "activations_m", "train_batch_ms", "head_train_batch_ms",
-    "infer_batch_ms", "batch_size", "timed_precision", "machine_busy", "device",
+    "model", "image_size", *names_of("cost"), *names_of("time", level=1), "batch_size", "timed_precision",
+    "machine_busy", "device",
 ]  # fmt: skip
-COUNT_COLUMNS = PROFILE_COLUMNS[:6]
+COUNT_COLUMNS = ["model", "image_size", *names_of("cost")]
 
 
 def models_table() -> list[dict[str, Any]]:
@@ -23,6 +25,7 @@ def models_table() -> list[dict[str, Any]]:
         {
             "name": spec.name,
             "paper": spec.paper_name,
+            "tables": ", ".join(map(str, spec.tables)),
             "backbone": spec.backbone,
             "head": spec.head.summary,
             "smallest input": BACKBONES.get(spec.backbone).min_size,
@@ -44,7 +47,31 @@ def model_card(name: str, classes: int) -> dict[str, Any]:
     trained = {"tuning = head trains": "the whole head, on the frozen backbone's feature maps"}
     if spec.family != "baseline":
         del head["departs from the published network"]
-    return {**about, "backbone": spec.backbone, **head, **trained, "classes": classes, "note": note, **counted}
+    return {
+        **about,
+        **_published(spec.publication),
+        "backbone": spec.backbone,
+        **head,
+        **trained,
+        "classes": classes,
+        "note": note,
+        **counted,
+    }
+
+
+def _published(publication: Publication | None) -> dict[str, Any]:
+    """What is said of a system of the literature: its figures with their protocols, what is known and what is not."""
+    if publication is None:
+        return {}
+    figures = [f"{figure.accuracy:.2f} on {figure.dataset} ({figure.protocol})" for figure in publication.figures]
+    return {
+        "citation": f"{publication.reference} {publication.citation}",
+        "published accuracy": "; ".join(figures) or "no row in the paper's tables",
+        "known": publication.known,
+        "chosen here": publication.chosen,
+        "how sure": publication.sureness,
+        "doubts": " ".join(publication.doubts) or "none",
+    }
 
 
 def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str, Any]]:

@@ -14,11 +14,12 @@ from bench.core.config import Protocol, Runtime
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed, digest
 from bench.core.paths import cache
+from bench.core.schema import read_json
 from bench.harness.plan import Setup
+from bench.measure.columns import names_of
 from bench.measure.cost import cost
 from bench.measure.rounds import Effort, Subject, in_rounds
 from bench.measure.steps import backward_step
-from bench.store.run import read_json
 from models.backbones.code import code_of, versions
 from models.backbones.probe import build_without_memory
 from models.backbones.registry import BACKBONES
@@ -137,9 +138,9 @@ def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str,
     if path.is_file():
         # A file that cannot be read is counted anew below; nothing is lost with it.
         with suppress(UserError):
-            return read_json(path)
+            return read_json(path, dict[str, Any], "delete it to count anew")
     found = cost(model.build(num_classes), image_size)
-    sums = {name: getattr(found, name) for name in ("params_m", "macs_m", "flops_m", "activations_m")}
+    sums = {name: value for name, value in vars(found).items() if name in names_of("cost")}
     counts = {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}
     write_json(path, counts)
     return counts

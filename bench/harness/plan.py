@@ -35,7 +35,7 @@ class Setup:
 
     Attributes:
         image_size: what the backbone is given, pixels: the protocol's, or the backbone's smallest.
-        size_note: says so when they differ; "" otherwise.
+        size_note: says so when they differ, and where a network without ImageNet weights starts; "" otherwise.
         statistics: BatchNorm statistics of a random, frozen backbone that were estimated elsewhere, as little-endian
             float32; empty: they are estimated from the cell's own training images.
     """
@@ -160,8 +160,12 @@ def settle(spec: CellSpec, weights: ResolvedWeights, statistics: bytes = b"") ->
     model = MODELS.get(spec.model)
     if reason := misfit(model, spec.regime):
         raise UserError(f"{reason}; use {CENTRALIZED}")
-    size, note = effective_size(BACKBONES.get(model.backbone), spec.protocol.image_size)
-    return Setup(spec, model, weights, size, note, statistics=statistics)
+    backbone = BACKBONES.get(model.backbone)
+    size, note = effective_size(backbone, spec.protocol.image_size)
+    scratch = "starts from random weights, as the published network does" if backbone.from_scratch else ""
+    asked = spec.protocol.weights == "imagenet"
+    notes = [note, f"{model.name} {scratch}" if scratch and asked else ""]
+    return Setup(spec, model, weights, size, "; ".join(filter(None, notes)), statistics=statistics)
 
 
 def parse_seeds(text: str) -> list[int]:

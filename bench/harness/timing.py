@@ -22,12 +22,13 @@ import bench
 from bench.core.atomic import write_json
 from bench.core.config import Protocol, TimingMode
 from bench.core.identity import digest
+from bench.core.schema import read_json
 from bench.harness.networks import placed, tf32
 from bench.measure.memory import peak_memory_mb
 from bench.measure.rounds import Effort, Subject, in_rounds, median_interval
 from bench.measure.steps import Step, autocast, backward_step, inference_step, own_random_state, training_step
 from bench.measure.timing import description
-from bench.store.run import now, read_json
+from bench.store.run import now
 from models.backbones.registry import BACKBONES
 from models.features import folded
 from models.network import Network
@@ -199,7 +200,7 @@ def _find(part: Timed, folder: Path | None) -> dict[str, Any] | None:
     """What is known of a part: by the run's folder, or by this process, which may have run another."""
     path = folder / f"{part.key}.json" if folder else None
     if path is not None and path.is_file():
-        return read_json(path)
+        return read_json(path, dict[str, Any], "delete it to time anew")
     found = _known.get(part.key)
     if found is not None and path is not None:
         write_json(path, found)

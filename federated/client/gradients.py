@@ -1,21 +1,21 @@
-"""Gradients of a client's steps: plain and variance-reduced, with FedProx's and SCAFFOLD's corrections."""
+"""Gradients of a client's steps: plain and variance-reduced, and the pull to an anchor."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from federated.algorithms.base import Correction
 from federated.transport.packing import freeze_statistics
 from models.recipes.batches import pieces_of
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Gradients = list[Tensor]
-Correction = Callable[[Gradients], None]
 
 
 class ClientData(Protocol):
@@ -143,23 +143,12 @@ class VarianceReduced(Plain):
 
 
 def proximal(parameters: Sequence[Tensor], anchor: Sequence[Tensor], mu: float) -> Correction:
-    """FedProx's term mu * (w - w_t) on the travelling parameters, which come first among the gradients asked for."""
+    """The term mu * (w - anchor) of the given parameters."""
 
     @torch.no_grad()
     def correct(gradients: Gradients) -> None:
         for gradient, parameter, start in zip(gradients, parameters, anchor, strict=True):
             gradient.add_(parameter - start, alpha=mu)
-
-    return correct
-
-
-def control(difference: Sequence[Tensor]) -> Correction:
-    """SCAFFOLD's term c - c_k."""
-
-    @torch.no_grad()
-    def correct(gradients: Gradients) -> None:
-        for gradient, value in zip(gradients, difference, strict=True):
-            gradient.add_(value)
 
     return correct
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,10 +21,11 @@ from bench.data.registry import load as load_dataset
 from bench.data.table import Table
 from bench.harness.inputs import Source, fitting_data, preparation
 from bench.harness.networks import initial_network
-from federated.algorithms.registry import batch_norm_policy, recipe
+from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app as make_client_app
 from federated.client.client import Client, FolderStore, client_seed
 from federated.data.shares import PartData, share_out
+from federated.deployment.status import read_status
 from federated.deployment.task import Task
 from federated.server import checkpoint
 from federated.server.aggregate import Aggregator, Model
@@ -90,8 +90,8 @@ class _Status:
 
     def __init__(self, path: Path, federation: Federation, start: Progress) -> None:
         self._path, self._federation = path, federation
-        earlier = json.loads(path.read_text()) if path.is_file() else {}
-        self._begun = max(start.round, int(earlier.get("begun", 0)))
+        begun = read_status(path)["begun"] if path.is_file() else 0
+        self._begun = max(start.round, begun)
 
     def begin(self, progress: Progress) -> None:
         """Count a round before anything of it is sent: a server that dies in it has perhaps released it."""
@@ -109,29 +109,28 @@ class _Status:
 
 def _start(folder: Path, packing: Packing, task: Task) -> Progress:
     weights = pack(packing.trainable)
-    scaffold = recipe(task.regime, task.protocol.federated).scaffold
-    control = weights * 0 if scaffold else weights[:0]
-    return checkpoint.load(folder / LAST, Progress.start(Model(weights, pack(packing.buffers), control)))
+    shared = algorithm_of(task.regime, task.protocol.federated).shared(weights)
+    return checkpoint.load(folder / LAST, Progress.start(Model(weights, pack(packing.buffers), shared)))
 
 
 def _rounds(grid: Grid, task: Task, packing: Packing, settings: Mapping[str, Any]) -> Rounds:
     federation = task.protocol.federated
-    chosen = recipe(task.regime, federation)
+    algorithm = algorithm_of(task.regime, federation)
     manager = ClientManager(task.sites, packing.resident_digest(), network=True)
     manager.gather(grid, float(settings["gather-timeout"]), int(settings["minimum-sites"]) or None)
     total, largest = manager.total_examples(), manager.largest()
     central = central_privacy(federation, total, largest)
-    aggregator = Aggregator(chosen, chosen.strategy(federation), total, central)
+    aggregator = Aggregator(algorithm, total, task.sites, central)
     timeout = float(settings["round-timeout"])
     round_settings = round_settings_of(task.protocol, parallel=True, timeout=timeout, system_noise=True)
     if round_settings.secret_draw:
         logging.getLogger("flwr").setLevel(logging.WARNING)  # Flower's strategies log how many they asked
-    return Rounds(grid, manager, aggregator, work_of(federation, chosen, task.cell.fit_seed), round_settings)
+    return Rounds(grid, manager, aggregator, work_of(algorithm, task.cell.fit_seed), round_settings)
 
 
 def _packed(task: Task, network: Network) -> tuple[torch.nn.Module, Packing]:
     federation = task.protocol.federated
-    policy = batch_norm_policy(recipe(task.regime, federation), federation)
+    policy = algorithm_of(task.regime, federation).batch_norm_policy()
     module = network if task.protocol.tuning == "full" else network.head
     if policy == "group":
         to_group_norm(module)

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from flwr.app import Context, Message
 from flwr.serverapp import Grid
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from bench.core.atomic import replacing
 from bench.core.config import Federation
 from bench.core.identity import derive_seed
 from bench.measure.clients import VAL_CLIENT_COLUMNS
-from federated.algorithms.registry import Recipe, batch_norm_policy, recipe
+from federated.algorithms.base import Algorithm
+from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app
 from federated.client.client import Client, FolderStore, client_seed
 from federated.data.shares import PartData, Shares, in_pieces, share_out, write_partition
@@ -35,6 +36,7 @@ from models.group_norm import to_group_norm
 from models.recipes.batches import has_batch_norm
 from models.recipes.callbacks import BEST, LAST, Interrupted
 from models.recipes.gradient import FitContext, FitOutcome
+from models.recipes.state import load_weights
 
 ENGINE = "BENCH_FEDERATED_ENGINE"
 _CLIENTS = "clients"
@@ -45,7 +47,7 @@ class Simulation:
     """A federated cell, ready to be run on a grid."""
 
     context: FitContext
-    recipe: Recipe
+    algorithm: Algorithm
     packing: Packing
     shares: Shares
 
@@ -57,13 +59,13 @@ class Simulation:
             UserError: settings that contradict each other, or too few groups.
         """
         federation = context.protocol.federated
-        chosen = recipe(context.regime, federation)
-        policy = batch_norm_policy(chosen, federation)
+        algorithm = algorithm_of(context.regime, federation)
+        policy = algorithm.batch_norm_policy()
         if policy == "group":
             to_group_norm(context.module)
         shares = share_out(context.data.train, context.data.val, federation, context.num_classes, context.data_seed)
         write_partition(context.folder, shares, context.num_classes, federation.partition)
-        return cls(context, chosen, Packing(context.module, policy, context.network), shares)
+        return cls(context, algorithm, Packing(context.module, policy, context.network), shares)
 
     @property
     def federation(self) -> Federation:
@@ -102,17 +104,17 @@ class Simulation:
     def start(self) -> Progress:
         """Before the first round, or after the last one that was saved."""
         weights, buffers = pack(self.packing.trainable), pack(self.packing.buffers)
-        control = np.zeros_like(weights) if self.recipe.scaffold else np.empty(0, np.float32)
-        return checkpoint.load(self.context.folder / LAST, Progress.start(Model(weights, buffers, control)))
+        start = Model(weights, buffers, self.algorithm.shared(weights))
+        return checkpoint.load(self.context.folder / LAST, Progress.start(start))
 
     def rounds(self, grid: Grid, parallel: bool = False) -> Rounds:
         """The server's loop on a grid whose clients are there."""
         manager = ClientManager(self.clients, self.packing.resident_digest())
         manager.gather(grid)
         central = central_privacy(self.federation, manager.total_examples(), manager.largest())
-        strategy = self.recipe.strategy(self.federation)
-        aggregator = Aggregator(self.recipe, strategy, manager.total_examples(), central)
-        work = work_of(self.federation, self.recipe, self.context.fit_seed)
+        fresh = algorithm_of(self.context.regime, self.federation)
+        aggregator = Aggregator(fresh, manager.total_examples(), self.clients, central)
+        work = work_of(fresh, self.context.fit_seed)
         return Rounds(grid, manager, aggregator, work, round_settings_of(self.context.protocol, parallel=parallel))
 
 
@@ -126,7 +128,7 @@ def fit(context: FitContext) -> FitOutcome:
     """
     simulation = Simulation.of(context)
     if _finished(simulation):
-        context.module.load_state_dict(load_file(context.folder / BEST))
+        load_weights(context.module, context.folder / BEST)
         return _outcome(simulation, simulation.start())
     engine = os.environ.get(ENGINE, "inprocess")
     with torch.random.fork_rng(devices=[]):
@@ -224,9 +226,8 @@ def _notes(simulation: Simulation) -> list[str]:
 
 def _takes_statistics(simulation: Simulation) -> bool:
     """Whether a BatchNorm has its statistics from the batches that gradients are taken of."""
-    still = (
-        simulation.recipe.method == "svrg" or batch_norm_policy(simulation.recipe, simulation.federation) == "frozen"
-    )
+    algorithm = simulation.algorithm
+    still = algorithm.still_statistics or algorithm.batch_norm_policy() == "frozen"
     return has_batch_norm(simulation.context.module) and not still
 
 

@@ -26,13 +26,13 @@ class Packing:
     and frozen parameters are in none: they never travel.
 
     Args:
-        batch_norm: `average` (statistics travel), `local` (whole BatchNorm layers are personal), `frozen`
+        batch_norm: `average` (statistics travel), `personal` (whole BatchNorm layers are personal), `frozen`
             (statistics neither change nor travel), `group` (the module has no BatchNorm left).
         network: what the module is a part of, where only a part is trained; its rest never travels.
     """
 
     def __init__(self, module: nn.Module, batch_norm: str = "average", network: nn.Module | None = None) -> None:
-        own = _batch_norm_names(module) if batch_norm == "local" else set()
+        own = _batch_norm_names(module) if batch_norm == "personal" else set()
         learned = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         statistics = [(name, b) for name, b in module.named_buffers() if b.is_floating_point()]
         self.trainable = [p for name, p in learned if name not in own]

@@ -20,6 +20,7 @@ from models.recipes.classifier import Classifier
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
+STATE = "state"
 
 OnEvent = Callable[[dict[str, Any]], None]
 

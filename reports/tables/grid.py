@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.data.audit.cell import CellAudit, cell_audit
-from bench.measure.columns import BY_NAME
+from bench.measure.columns import COLUMNS, column, names_of
 from bench.measure.statistics.methods import TOO_NARROW, interval_method
 from bench.measure.statistics.student import student_quantile
 from bench.store.run import StoredCell
@@ -96,8 +96,8 @@ class Row:
     def names(self) -> list[str]:
         """Every figure that at least one cell has."""
         found = {name for _, values in self._figures for name in values}
-        known = [name for name in BY_NAME if name in found]
-        return known + sorted(name for name in found if name not in BY_NAME)
+        known = [name for name in names_of() if name in found]
+        return known + sorted(found.difference(known))
 
     @cached_property
     def _figures(self) -> list[tuple[StoredCell, dict[str, float]]]:
@@ -130,7 +130,7 @@ def _values(cell: StoredCell) -> dict[str, float]:
 
 def _is_figure(name: str, value: object, added: set[str]) -> bool:
     """Known columns, and those that others add, which come with an interval."""
-    known = name in BY_NAME or name in added
+    known = column(name).listed if name in COLUMNS else name in added
     return known and isinstance(value, (int, float)) and math.isfinite(value)
 
 
@@ -144,7 +144,7 @@ def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
     mean = float(values.mean())
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     low, high = _stored_bounds(name, [cell for cell, _ in known])
-    if len(values) >= MIN_SEEDS and name in BY_NAME and BY_NAME[name].family not in ("cost", "time"):
+    if len(values) >= MIN_SEEDS and name in COLUMNS and column(name).family not in ("cost", "time"):
         reach = student_quantile(0.975, len(values) - 1) * deviation / math.sqrt(len(values))
         if not math.isfinite(low) or 2 * reach > high - low:
             over = f"seeds; {TOO_NARROW}" if _too_narrow(known) else "seeds"
@@ -168,8 +168,9 @@ def _stored_bounds(name: str, cells: list[StoredCell]) -> tuple[float, float]:
 
 
 def _bounded(name: str, low: float, high: float) -> tuple[float, float]:
-    """A share cannot leave 0..1."""
-    return (max(0.0, low), min(1.0, high)) if BY_NAME[name].scale == 100 else (low, high)
+    """A share cannot leave 0..1, nor any column its limits."""
+    lowest, highest = column(name).limits
+    return max(lowest, low), min(highest, high)
 
 
 def rows(cells: Sequence[StoredCell]) -> list[Row]:

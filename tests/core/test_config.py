@@ -102,7 +102,7 @@ def test_bad_files_get_one_sentence(tmp_path: Path) -> None:
     broken.write_text("epochs = = 3")
     with pytest.raises(UserError, match=r"broken\.toml is not valid TOML"):
         load_protocol(str(broken))
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         load_protocol(str(tmp_path / "absent.toml"))
     with pytest.raises(UserError, match="no protocol is called 'papr'"):
         load_protocol("papr")

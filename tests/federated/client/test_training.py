@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -73,8 +74,10 @@ def optimum(points: Points) -> float:
 def gap_after(points: Points, method: str, rate: float, rounds: int = 20) -> float:
     model, best = logistic(), optimum(points)
     for number in range(1, rounds + 1):
-        work = Work(round=number, seed=0, method=method, learning_rate=rate)
-        local.train(model, points, work, points.steps_per_epoch, seed=0)
+        work = Work(round=number, seed=0, learning_rate=rate)
+        reduced = partial(VarianceReduced, model, list(model.parameters()), points, number - 1, number)
+        gradient = reduced if method == "svrg" else None
+        local.train(model, points, work, points.steps_per_epoch, seed=0, gradient=gradient)
     return loss_of(model, points) - best
 
 

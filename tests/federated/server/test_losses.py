@@ -11,6 +11,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from bench.core.errors import UserError
+from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.aggregate import Aggregator
@@ -134,11 +135,12 @@ class Lossy(InProcessGrid):
 
 def run_on_network(simulation: Simulation, grid: InProcessGrid, network: bool = True) -> Progress:
     """The rounds as a deployment runs them."""
-    context, federation = simulation.context, simulation.federation
+    context = simulation.context
     manager = ClientManager(simulation.clients, simulation.packing.resident_digest(), network=network)
     manager.gather(grid)
-    aggregator = Aggregator(simulation.recipe, simulation.recipe.strategy(federation), manager.total_examples(), None)
-    work = work_of(federation, simulation.recipe, context.fit_seed)
+    algorithm = algorithm_of(context.regime, simulation.federation)
+    aggregator = Aggregator(algorithm, manager.total_examples(), simulation.clients)
+    work = work_of(algorithm, context.fit_seed)
     rounds = Rounds(grid, manager, aggregator, work, round_settings_of(context.protocol, timeout=60))
     return rounds.run(simulation.start(), Hooks())
 

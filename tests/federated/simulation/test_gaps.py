@@ -179,7 +179,7 @@ def test_an_unknown_column_is_refused(run: Run) -> None:
 
 CHANGED = {
     "rounds": 7, "local_epochs": 3, "local_steps": 4, "participation": 0.5, "local_learning_rate": 0.3, "clients": 3,
-    "partition": "dirichlet", "alpha": 3.0, "batch_norm": "local", "server_momentum": 0.1, "dropout_rate": 0.2,
+    "partition": "dirichlet", "alpha": 3.0, "batch_norm": "personal", "server_momentum": 0.1, "dropout_rate": 0.2,
     "straggler_rate": 0.2, "compression": "int8", "privacy": "local", "noise_multiplier": 3.0,
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from models.recipes.gradient import FitContext
 Make = Callable[..., FitContext]
 METRICS = {"partition", "num-examples", "num-val", "steps", "images", "loss", "accuracy", "drift"}
 METRICS |= {"seconds", "seconds-training"}
-ARRAYS = {"weights", "buffers", "control", "resident", "personal", "positions", "values", "levels", "scales", "half"}
+ARRAYS = {"weights", "buffers", "shared", "resident", "personal", "positions", "values", "levels", "scales", "half"}
 
 
 class Tapped(InProcessGrid):
