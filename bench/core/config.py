@@ -113,7 +113,7 @@ class Protocol(_Frozen):
     tuning: Literal["full", "head"] = Field("full", description="train the whole network, or the head alone")
     weights: str = Field("imagenet", min_length=1, description="imagenet, none, or a .safetensors/.pth file")
     normalization: Literal["weights", "unit"] = Field("weights", description="the weights' mean and std, or 0-1")
-    precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast precision; 16 bits on GPUs only")
+    precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast; fp16 on GPUs, bf16 on CPUs too")
     augmentation: Literal["auto", "none"] = Field("auto", description="flips, rotation, colour jitter by kind of image")
     refit: bool = Field(False, description="centralized: fit again with the validation images once the epoch is chosen")
     feature_views: int = Field(
