@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from safetensors.torch import load_file
 from torch import nn
 
 from bench.core.config import Protocol
@@ -26,7 +25,9 @@ from models.predictor import Card, NetworkPredictor, Predictor
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
 from models.recipes.callbacks import BEST, LAST, STATE, BestCheckpoint, History, Interrupted, OnEvent, Schedule
 from models.recipes.classifier import Classifier
+from models.recipes.loss import loss_of
 from models.recipes.refit import refit
+from models.recipes.state import Started, going_on, load_weights
 from models.registry import ModelSpec
 
 
@@ -104,7 +105,15 @@ class FitContext:
 
     def train_batches(self, epoch: int) -> TrainBatches:
         """The training batches of an epoch."""
-        return TrainBatches(self.data.train, self.prepare, self.batch_size, self.data_seed, epoch, self.pieces)
+        return TrainBatches(
+            self.data.train,
+            self.prepare,
+            self.batch_size,
+            self.data_seed,
+            epoch,
+            self.pieces,
+            balanced=self.protocol.class_balance == "resample",
+        )
 
     def val_batches(self) -> EvalBatches:
         """The validation batches."""
@@ -159,9 +168,10 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
         context.val_batches,
         context.fit_seed,
         context.batch_size / context.pieces,
+        loss_of(context.protocol, context.data.train.labels, context.num_classes),
     )
     _run_epochs(context, classifier, [history, *callbacks])
-    context.module.load_state_dict(load_file(context.folder / BEST))
+    load_weights(context.module, context.folder / BEST)
     return history
 
 
@@ -169,9 +179,14 @@ def _run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Cal
     """Have Lightning run the epochs that are left, from `last.ckpt` where the folder holds one."""
     last = context.folder / LAST
     with cpu_threads(context):
-        trainer = _trainer(context, callbacks)
+        started = Started()
+        trainer = _trainer(context, [*callbacks, started])
         try:
-            trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=True)
+            if not last.exists():
+                trainer.fit(classifier)
+                return
+            with going_on(last, started):
+                trainer.fit(classifier, ckpt_path=last, weights_only=True)
         except SIGTERMException as error:
             # Lightning's own handler hears SIGTERM beside ours, and would end the process.
             raise Interrupted from error

@@ -25,6 +25,19 @@ def test_every_example_is_there_and_short() -> None:
     assert all(len(code.splitlines()) < 60 for _, code in EXAMPLES)
 
 
+def test_every_place_that_the_map_names_is_there() -> None:
+    rows = [line for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if line.startswith("|")]
+    places = [place for row in rows for place in re.findall(r"`((?:bench|models|federated|reports)/[^`]*)`", row)]
+    assert len(places) >= 20
+    assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+def test_the_map_answers_ten_questions() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    questions, _ = text.split("## Where does it go?")[1].split("\n\nA head goes")
+    assert len([line for line in questions.splitlines() if line.startswith("| ")]) - 1 == 10
+
+
 @pytest.mark.slow
 def test_the_examples_run_together(tmp_path: Path) -> None:
     plugin = tmp_path / "plugin.py"
