@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,9 @@ class FinishedCell:
             UserError: as `open`.
         """
         if (place / RESULT).is_file():
-            return cls.of(read_cell(place.resolve().name, place, {}), device)
+            # Wherever the folder lies and whatever it is called now: its result says whose it is.
+            stored = read_cell("", place, {})
+            return cls.of(replace(stored, key=(stored.result or {}).get("key", "")), device)
         return cls.open(place.parent, place.name, device)
 
     @classmethod
