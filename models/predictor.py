@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 
 from bench.core.atomic import write_bytes, write_json
 from bench.core.errors import UserError
-from bench.core.registry import Registry
+from bench.core.registry import Registry, imported
 from bench.core.schema import MOST_ARRAYS, read_bytes, read_json
 from bench.data.loader import Part
 from models.evaluate import evaluated, positions
@@ -177,7 +177,8 @@ class Predictor(ABC):
         )
 
 
-PREDICTORS: Registry[type[Predictor]] = Registry("predictor", "bench.predictors")
+PREDICTORS: Registry[type[Predictor] | str] = Registry("predictor", "bench.predictors")
+"""Kinds by name: the class, or its name as "module:class" where it is imported only when one is loaded."""
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
@@ -194,11 +195,12 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
         tensors = tensors_of(read_bytes(folder / WEIGHTS, "run its cell again", MOST_ARRAYS))
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"{folder} holds no predictor that can be read ({error}); run its cell again") from error
-    kind = PREDICTORS.get(stored["kind"])
+    kind: Any = imported(PREDICTORS.get(stored["kind"]))
     try:
-        return kind.restore(card, stored["values"], tensors, torch.device(device))
+        found: Predictor = kind.restore(card, stored["values"], tensors, torch.device(device))
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: its tensors do not fit {card.model} ({error}); run its cell again") from error
+    return found
 
 
 class NetworkPredictor(Predictor):
@@ -277,3 +279,4 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
 
 
 PREDICTORS.register(NetworkPredictor.kind, NetworkPredictor)
+PREDICTORS.register("features", "models.recipes.features:FeaturePredictor")

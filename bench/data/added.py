@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NotRequired
 from urllib.parse import quote
 
 from typing_extensions import TypedDict
@@ -31,6 +31,7 @@ class Added:
         path: absolute; the folder, or the CSV file.
         layout: "source" where a known distribution's own reader reads it.
         columns: a manifest's columns by role.
+        allow_outside: whether a manifest may name images outside its folder.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Added:
     kind: Kind = "other"
     columns: Mapping[str, str | None] = field(default_factory=dict)
     licence: str = ""
+    allow_outside: bool = False
 
     def __call__(self, path: Path, protocol: Protocol) -> Table:
         """Read the folder or the manifest."""
@@ -47,7 +49,7 @@ class Added:
 
         if self.layout == "folder":
             return read_folder(self.name, path, self.kind)
-        return read_manifest(self.name, manifest_in(self.name, path), self.columns, self.kind)
+        return read_manifest(self.name, manifest_in(self.name, path), self.columns, self.kind, self.allow_outside)
 
 
 class _Record(TypedDict):
@@ -57,6 +59,7 @@ class _Record(TypedDict):
     kind: Kind
     licence: str
     columns: dict[str, str | None]
+    allow_outside: NotRequired[bool]
 
 
 def layout_of(path: Path) -> Layout:
@@ -91,6 +94,7 @@ def remember(record: Added) -> None:
         raise UserError(f"a dataset cannot be called {record.name!r}; use letters, digits, dot, dash and underscore")
     values = {"name": record.name, "path": str(record.path), "layout": record.layout, "kind": record.kind}
     lines = [f"{key} = {_toml(value)}" for key, value in {**values, "licence": record.licence}.items()]
+    lines += ["allow_outside = true"] * record.allow_outside
     columns = [f"{role} = {_toml(column)}" for role, column in record.columns.items() if column]
     write_text(_record_path(record.name), "\n".join([*lines, "", "[columns]", *columns]) + "\n")
 
@@ -119,5 +123,11 @@ def _toml(text: str) -> str:
 def _read(path: Path) -> Added:
     values = read_toml(path, _Record, "remove it and add the dataset again")
     return Added(
-        values["name"], Path(values["path"]), values["layout"], values["kind"], values["columns"], values["licence"]
+        values["name"],
+        Path(values["path"]),
+        values["layout"],
+        values["kind"],
+        values["columns"],
+        values["licence"],
+        values.get("allow_outside", False),
     )

@@ -26,6 +26,7 @@ from models.recipes import ddp
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
 from models.recipes.callbacks import BEST, LAST, STATE, BestCheckpoint, History, Interrupted, OnEvent, Schedule
 from models.recipes.classifier import Classifier
+from models.recipes.loss import loss_of
 from models.recipes.refit import refit
 from models.recipes.state import Started, going_on, load_weights
 from models.registry import ModelSpec
@@ -107,7 +108,15 @@ class FitContext:
 
     def train_batches(self, epoch: int) -> TrainBatches:
         """The training batches of an epoch."""
-        return TrainBatches(self.data.train, self.prepare, self.batch_size, self.data_seed, epoch, self.pieces)
+        return TrainBatches(
+            self.data.train,
+            self.prepare,
+            self.batch_size,
+            self.data_seed,
+            epoch,
+            self.pieces,
+            balanced=self.protocol.class_balance == "resample",
+        )
 
     def val_batches(self) -> EvalBatches:
         """The validation batches."""
@@ -165,6 +174,7 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
             context.val_batches,
             context.fit_seed,
             context.batch_size / context.pieces,
+            loss_of(context.protocol, context.data.train.labels, context.num_classes),
         )
         run_epochs(context, classifier, [history, *callbacks])
     else:
