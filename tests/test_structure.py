@@ -35,7 +35,7 @@ CONTRACTS = (
     *("models/" + name for name in ("predictor.py", "registry.py", "backbones/registry.py", "recipes/registry.py")),
     "bench/analyses/registry.py",
     "bench/executors/pool.py",
-    "federated/algorithms/registry.py",
+    *("federated/algorithms/" + name for name in ("base.py", "registry.py")),
 )
 SEVERAL = 3
 

@@ -85,6 +85,7 @@ class Algorithm:
 
         Args:
             module: what is trained, the network or a part of it.
+            network: the whole, whose other part must be the same everywhere.
         """
         from federated.transport.packing import Packing
         from models.group_norm import to_group_norm
@@ -106,6 +107,7 @@ class Algorithm:
         """After the steps: what is sent beside the weights (empty for nothing), and what is remembered.
 
         Args:
+            local: the round; its module holds the trained weights.
             trained: the weights [P] after the steps.
             steps: number of steps taken.
         """
@@ -132,7 +134,9 @@ class Algorithm:
         """The clients' step size in a round, from the configured one.
 
         Args:
+            base: the configured step size.
             number: the round's, from 1 to `rounds`.
+            rounds: how many there are at most.
         """
         return base
 
@@ -145,6 +149,7 @@ class Algorithm:
 
         Args:
             mean: what the rule made of the updates.
+            updates: the decoded replies, before `prepare`; empty where central noise is released alone.
             model: what the round started from.
             clients: number of clients of the federation, those not asked included.
         """
@@ -160,6 +165,8 @@ class Algorithm:
         """What is sent beside the weights in the next round.
 
         Args:
+            updates: the decoded replies, perhaps none.
+            model: what the round started from.
             examples: training images of all clients, those not asked included.
         """
         return model.shared
