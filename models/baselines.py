@@ -7,6 +7,7 @@ BASELINES: dict[str, str] = {
     "mobilenet_v3_small": "MobileNetV3-Small (2019)",
     "mobilenet_v3_large": "MobileNetV3-Large (2019)",
     "efficientnet_b0": "EfficientNet-B0 (2019)",
+    "efficientnet_lite0": "EfficientNet-Lite0 (2020), the one for int8 on small devices",
     "squeezenet1_1": "SqueezeNet 1.1 (2016)",
     "shufflenet_v2_x1_0": "ShuffleNetV2 1.0x (2018)",
     "mnasnet1_0": "MnasNet 1.0 (2018)",
@@ -21,6 +22,20 @@ BASELINES: dict[str, str] = {
     "swin_t": "Swin-T (2021)",
     "vit_b_16": "ViT-B/16 (2020), its class token",
 }
+
+# What torchvision's classification models call the parts behind the feature map, and the auxiliary classifiers.
+CLASSIFIER_PARTS = (
+    "classifier",
+    "fc",
+    "head",
+    "heads",
+    "avgpool",
+    "dropout",
+    "flatten",
+    "aux1",
+    "aux2",
+    "AuxLogits",
+)
 
 # The layers before the last one of the classifiers that are more than a global average and one linear layer: there the
 # published classifier is the baseline's head. Written down, so that a listing needs no network; a test compares.
@@ -41,6 +56,7 @@ OWN_CLASSIFIER: dict[str, tuple[str, ...]] = {
 
 # What only the training of the published network had.
 DEPARTURES = {
+    "efficientnet_lite0": "the Dropout of 0.2 before its last layer is left out, which only training uses",
     "googlenet": "its two auxiliary classifiers are left out, whose losses only the training of the published one used",
     "inception_v3": "its auxiliary classifier is left out, whose loss only the training of the published network used",
 }

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 
 from bench.core.atomic import write_bytes, write_json
 from bench.core.errors import UserError
-from bench.core.registry import Registry
+from bench.core.registry import Registry, imported
 from bench.core.schema import MOST_ARRAYS, read_bytes, read_json
 from bench.data.loader import Part
 from models.evaluate import evaluated, positions
@@ -59,7 +59,15 @@ class Card:
 
     @classmethod
     def of(cls, model: ModelSpec, classes: tuple[str, ...], image_size: int, prepare: Preparation, tuning: str) -> Card:
-        """The card of a model that was fitted with a protocol's tuning."""
+        """The card of a model that was fitted with a protocol's tuning.
+
+        Args:
+            model: as it is registered.
+            classes: the k class names, in the order of the probabilities.
+            image_size: pixels a side of what the network is given.
+            prepare: how images become its inputs.
+            tuning: "full" or "head".
+        """
         stored: Stored = "images" if tuning == "full" else "means" if model.head.averages_first else "maps"
         identity = json.loads(json.dumps(model.identity()))
         return cls(model.name, identity, classes, image_size, prepare.normalization, prepare.channels_last, stored)
@@ -129,7 +137,17 @@ class Predictor(ABC):
     @classmethod
     @abstractmethod
     def restore(cls, card: Card, values: dict[str, Any], tensors: dict[str, Tensor], device: torch.device) -> Self:
-        """The predictor of a state."""
+        """The predictor of a state.
+
+        Args:
+            card: what is known of it without its tensors.
+            values: plain JSON values, as `state` gave them.
+            tensors: by name, as `state` gave them.
+            device: where it computes.
+
+        Raises:
+            UserError: the state is that of a model which is registered with other parameters by now.
+        """
 
     def probabilities(self, batches: Iterable[Tensor]) -> NDArray[np.float32]:
         """Class probabilities float32 [N, k] of batches of normalized images [B, 3, H, W], in all N of them."""
@@ -159,7 +177,8 @@ class Predictor(ABC):
         )
 
 
-PREDICTORS: Registry[type[Predictor]] = Registry("predictor", "bench.predictors")
+PREDICTORS: Registry[type[Predictor] | str] = Registry("predictor", "bench.predictors")
+"""Kinds by name: the class, or its name as "module:class" where it is imported only when one is loaded."""
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
@@ -176,11 +195,12 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
         tensors = tensors_of(read_bytes(folder / WEIGHTS, "run its cell again", MOST_ARRAYS))
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"{folder} holds no predictor that can be read ({error}); run its cell again") from error
-    kind = PREDICTORS.get(stored["kind"])
+    kind: Any = imported(PREDICTORS.get(stored["kind"]))
     try:
-        return kind.restore(card, stored["values"], tensors, torch.device(device))
+        found: Predictor = kind.restore(card, stored["values"], tensors, torch.device(device))
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: its tensors do not fit {card.model} ({error}); run its cell again") from error
+    return found
 
 
 class NetworkPredictor(Predictor):
@@ -235,7 +255,10 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
     """The card's registered model with these tensors, frozen and in evaluation mode.
 
     Args:
+        card: names the model, its identity and its classes.
         group_norms: names of layers that are GroupNorms in it and were registered as BatchNorms.
+        tensors: all of the network's, by name.
+        device: where the network is put.
 
     Raises:
         UserError: the registered model has other parameters than the stored one.
@@ -256,3 +279,4 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
 
 
 PREDICTORS.register(NetworkPredictor.kind, NetworkPredictor)
+PREDICTORS.register("features", "models.recipes.features:FeaturePredictor")

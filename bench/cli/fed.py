@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,7 +149,6 @@ def run(
     """
     from federated.deployment.consortium import Consortium
     from federated.deployment.operate import follow, run_log, start_run
-    from federated.deployment.status import read_status
     from federated.deployment.task import Task
 
     made = Consortium.open(folder)
@@ -162,8 +162,14 @@ def run(
     number = start_run(made, task.to_json(), out, settings)
     typer.echo(f"run {number}")
     status = follow(made, number, out, _print_round)
+    _print_outcome(status, out, lambda: run_log(made, number))
+
+
+def _print_outcome(status: str, out: Path, log: Callable[[], str]) -> None:
+    from federated.deployment.status import read_status
+
     if status != "finished:completed":
-        typer.echo(run_log(made, number)[-2000:], err=True)
+        typer.echo(log()[-2000:], err=True)
         typer.echo(f"the run ended as {status}; the last finished round is in {out}, start it again to go on", err=True)
         raise typer.Exit(1)
     told = read_status(out / "status.json")

@@ -10,19 +10,24 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
 from bench.core.schema import read_toml
 
 Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
-BatchNormPolicy = Literal["average", "local", "frozen", "group"]
+BatchNormPolicy = Literal["average", "personal", "frozen", "group"]
 Compression = Literal["none", "float16", "int8", "topk"]
+TimingMode = Literal["off", "quick", "full"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    def __hash__(self) -> int:
+        """Of the values as JSON: some of them are tables, which Python does not hash."""
+        return hash(self.model_dump_json())
 
 
 class Federation(_Frozen):
@@ -67,6 +72,16 @@ class Federation(_Frozen):
     delta: float = Field(1e-5, gt=0, lt=1, description="the delta at which epsilon is stated")
     secure_aggregation: bool = Field(False, description="SecAgg+: the server sees sums only")
     secure_range: float = Field(8.0, gt=0, le=1e9, description="SecAgg+ carries numbers within plus and minus this")
+    options: dict[str, dict[str, bool | int | float | str]] = Field(
+        {}, description="further settings of an algorithm, by its name"
+    )
+
+    @field_validator("batch_norm", mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if value == "local":
+            raise ValueError("the policy local is called personal now")
+        return value
 
 
 # What decides how the centralized twin trains: the clients' rate, and how many images the federated fit is expected to
@@ -98,12 +113,20 @@ class Protocol(_Frozen):
     tuning: Literal["full", "head"] = Field("full", description="train the whole network, or the head alone")
     weights: str = Field("imagenet", min_length=1, description="imagenet, none, or a .safetensors/.pth file")
     normalization: Literal["weights", "unit"] = Field("weights", description="the weights' mean and std, or 0-1")
-    precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast precision; 16 bits on GPUs only")
+    precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast; fp16 on GPUs, bf16 on CPUs too")
     augmentation: Literal["auto", "none"] = Field("auto", description="flips, rotation, colour jitter by kind of image")
     refit: bool = Field(False, description="centralized: fit again with the validation images once the epoch is chosen")
     feature_views: int = Field(
         1, ge=1, le=32, description="tuning = head: maps stored of a training image, as it is and augmented"
     )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label that is spread over all classes")
+    class_balance: Literal["none", "loss", "resample"] = Field(
+        "none", description="rare classes count more in the loss, or are drawn more often"
+    )
+    mix: Literal["none", "mixup", "cutmix"] = Field("none", description="training images mixed in pairs")
+    mix_alpha: float = Field(0.4, gt=0, description="both parameters of the mixture's beta distribution")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights that is evaluated; 0: none")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="factor of the rate a block, from the head backwards")
     channels_last: bool = Field(True, description="memory format of convolutions")
     synthetic_images: int = Field(600, ge=30, le=100_000, description="images that an embedded dataset draws")
     bootstrap_resamples: int = Field(
@@ -113,6 +136,10 @@ class Protocol(_Frozen):
     timing_warmup: int = Field(10, ge=10, le=1_000_000, description="batches before timing starts")
     timing_batch_size: int = Field(32, ge=2, le=1_000_000, description="images in a timed batch")
     federated: Federation = Field(Federation(), description="what the federated regimes use")
+
+
+# What the gradient recipe alone knows; the clients of a federated regime take plain steps.
+CENTRALIZED_FIELDS = ("label_smoothing", "class_balance", "mix", "ema_decay", "layer_decay")
 
 
 class Runtime(_Frozen):
@@ -129,6 +156,7 @@ class Runtime(_Frozen):
     address: str | None = Field(None, description="ray: the cluster's address; none: a cluster of this machine alone")
     per_gpu: int = Field(1, ge=1, le=64, description="ray: cells that share one GPU")
     devices: int = Field(1, ge=1, le=64, description="devices that one centralized cell is trained on")
+    timing: TimingMode = Field("full", description="batch times: off, quick (at most 10 batches, no memory), or full")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

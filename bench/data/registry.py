@@ -75,6 +75,7 @@ def load(name: str, protocol: Protocol, joined: bool = True) -> Table:
     """Read a dataset.
 
     Args:
+        name: as it is registered, or as it was added.
         protocol: what a drawn dataset goes by (`synthetic_images`, `image_size`).
         joined: make one group of groups that share byte-identical files, or that an audit joined.
 
@@ -117,7 +118,12 @@ def add(
     The name of a known distribution makes that distribution's own source read the path.
 
     Args:
-        columns: columns of a manifest by role ("image", "label", "group", "site", "split").
+        name: under which it is remembered.
+        path: a folder of class folders, a CSV manifest, or the folder of a known distribution.
+        columns: columns of a manifest by role ("image", "label", "group", "site", "split"); found by common names
+            where they are not given.
+        kind: of image; the augmentation goes by it.
+        licence: shown on the dataset's card, "unknown" where empty.
         allow_outside: a manifest may name images outside its folder.
 
     Raises:

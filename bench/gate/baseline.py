@@ -25,7 +25,7 @@ from bench.core.atomic import write_text
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.schema import read_json
-from bench.gate.margins import QUALITY
+from bench.measure.columns import QUALITY, names_of
 from bench.measure.quality import scores
 from bench.measure.statistics.paired import Z95
 from bench.measure.statistics.pooled import Paired
@@ -33,7 +33,6 @@ from bench.store.run import Run, StoredCell
 
 SCHEMA = 1
 ALPHABET = string.digits + string.ascii_letters
-COST = ("params_m", "macs_m", "flops_m")
 _LINE = 100
 # How a cell is measured, not how it is trained.
 _ASIDE = ("timing_", "bootstrap_")
@@ -148,10 +147,10 @@ def _of_run(cell: StoredCell) -> SideCell:
     result = cell.result
     images, data = _images(cell), result["data"]
     return SideCell(
-        metrics={name: result["metrics"].get(name) for name in QUALITY},
+        metrics={name: result["metrics"].get(name) for name in names_of(*QUALITY)},
         classes=tuple(data["classes"]),
         errors=_errors(result["intervals"]),
-        cost={name: result["cost"][name] for name in COST if result["cost"].get(name) is not None},
+        cost={name: result["cost"][name] for name in names_of("cost") if result["cost"].get(name) is not None},
         protocol=cell.spec["protocol"],
         data=str(data.get("test_fingerprint") or data.get("fingerprint")),
         images=images,
@@ -159,7 +158,7 @@ def _of_run(cell: StoredCell) -> SideCell:
 
 
 def _errors(intervals: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
-    known = {name: (low, high) for name, (low, high) in intervals.items() if name in QUALITY}
+    known = {name: intervals[name] for name in names_of(*QUALITY) if name in intervals}
     return {
         name: (high - low) / (2 * Z95) for name, (low, high) in known.items() if low is not None and high is not None
     }

@@ -9,12 +9,7 @@ from typing import Any
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
 from bench.core.schema import read_toml
-
-QUALITY = (
-    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "sensitivity", "specificity", "roc_auc",
-    "roc_auc_hard", "pr_auc", "mcc", "log_loss", "brier", "ece",
-)  # fmt: skip
-LOWER_IS_BETTER = ("log_loss", "brier", "ece")
+from bench.measure.columns import QUALITY, names_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,6 @@ class Margins:
 
     quality: dict[str, float] = field(default_factory=lambda: {"accuracy": 0.01, "roc_auc": 0.01})
     time: float = 0.1
-    lower_is_better: tuple[str, ...] = LOWER_IS_BETTER
 
 
 def load_margins(path: Path | None) -> Margins:
@@ -47,10 +41,11 @@ def load_margins(path: Path | None) -> Margins:
     if path is None:
         return Margins()
     values = _read(path)
+    known = names_of(*QUALITY)
     quality = values.get("quality", Margins().quality)
     for name, margin in quality.items():
-        if name not in QUALITY:
-            raise UserError(f"{path}: no quality column is called {name!r}; {near_matches(name, QUALITY)}")
+        if name not in known:
+            raise UserError(f"{path}: no quality column is called {name!r}; {near_matches(name, known)}")
         _check(path, name, margin)
     time = values.get("time", {}).get("share", Margins().time)
     _check(path, "time.share", time)

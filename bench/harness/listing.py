@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from bench.core.config import Protocol, Runtime
+from bench.measure.columns import names_of
 from models.backbones.registry import BACKBONES, effective_size
+from models.literature.system import Publication
 from models.registry import MODELS
 
 PROFILE_COLUMNS = [
-    "model", "image_size", "params_m", "macs_m", "flops_m", "activations_m", "train_batch_ms", "infer_batch_ms",
-    "batch_size", "precision", "device",
+    "model", "image_size", *names_of("cost"), *names_of("time", level=1), "batch_size", "timed_precision",
+    "machine_busy", "device",
 ]  # fmt: skip
+COUNT_COLUMNS = ["model", "image_size", *names_of("cost")]
 
 
 def models_table() -> list[dict[str, Any]]:
@@ -21,6 +25,7 @@ def models_table() -> list[dict[str, Any]]:
         {
             "name": spec.name,
             "paper": spec.paper_name,
+            "tables": ", ".join(map(str, spec.tables)),
             "backbone": spec.backbone,
             "head": spec.head.summary,
             "smallest input": BACKBONES.get(spec.backbone).min_size,
@@ -42,20 +47,59 @@ def model_card(name: str, classes: int) -> dict[str, Any]:
     trained = {"tuning = head trains": "the whole head, on the frozen backbone's feature maps"}
     if spec.family != "baseline":
         del head["departs from the published network"]
-    return {**about, "backbone": spec.backbone, **head, **trained, "classes": classes, "note": note, **counted}
+    return {
+        **about,
+        **_published(spec.publication),
+        "backbone": spec.backbone,
+        **head,
+        **trained,
+        "classes": classes,
+        "note": note,
+        **counted,
+    }
 
 
-def profile_rows(
-    patterns: str, classes: int, protocol: Protocol, runtime: Runtime, timing: bool
-) -> list[dict[str, Any]]:
-    """A row a model: operations, and times where asked for."""
-    from bench.harness.networks import model_cost, model_timing, pick_device
+def _published(publication: Publication | None) -> dict[str, Any]:
+    """What is said of a system of the literature: its figures with their protocols, what is known and what is not."""
+    if publication is None:
+        return {}
+    figures = [f"{figure.accuracy:.2f} on {figure.dataset} ({figure.protocol})" for figure in publication.figures]
+    return {
+        "citation": f"{publication.reference} {publication.citation}",
+        "published accuracy": "; ".join(figures) or "no row in the paper's tables",
+        "known": publication.known,
+        "chosen here": publication.chosen,
+        "how sure": publication.sureness,
+        "doubts": " ".join(publication.doubts) or "none",
+    }
 
-    device = pick_device(runtime)
+
+def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str, Any]]:
+    """A row a model: its parameters and operations.
+
+    Raises:
+        UserError: a name that is not known.
+    """
+    from bench.harness.networks import model_cost
+
     rows = []
     for name in MODELS.match(patterns):
         spec = MODELS.get(name)
         size, note = effective_size(BACKBONES.get(spec.backbone), protocol.image_size)
-        row = {"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)}
-        rows.append(row | (model_timing(spec, classes, size, protocol, device) if timing else {}))
+        rows.append({"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)})
     return rows
+
+
+def timed_rows(
+    rows: list[dict[str, Any]], classes: int, protocol: Protocol, runtime: Runtime
+) -> Iterator[dict[str, Any]]:
+    """The rows of `count_rows` with the times of a batch, measured in turns; nothing is added where timing is off."""
+    from bench.harness.networks import check_runtime, pick_device
+    from bench.harness.timing import Asked, measure_all, timing_row
+
+    check_runtime(protocol, runtime)
+    device, mode = pick_device(runtime), runtime.timing
+    asked = [Asked(MODELS.get(row["model"]), classes, row["image_size"], protocol, device) for row in rows]
+    measure_all(asked, None, mode, lambda event: None)
+    for row, network in zip(rows, asked, strict=True):
+        yield row | timing_row(network, None, mode, lambda event: None)

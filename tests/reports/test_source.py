@@ -16,7 +16,7 @@ from reports.write import report
 
 FILES = (
     "plan.json", "environment.json", "cell.json", "result.json", "predictions.parquet", "history.parquet",
-    "best.safetensors",
+    "predictor/weights.safetensors",
 )  # fmt: skip
 
 
@@ -49,6 +49,12 @@ def path_of(run: Path, name: str) -> Path:
     if name in ("plan.json", "environment.json"):
         return run / name
     return sorted((run / "cells").iterdir())[0] / name
+
+
+def test_the_weights_of_an_earlier_version_are_no_problem(small_run: Path) -> None:
+    for weights in small_run.glob("cells/*/predictor/weights.safetensors"):
+        weights.rename(weights.parent.with_name("best.safetensors"))
+    assert report(small_run)["problems"] == []
 
 
 @pytest.mark.parametrize("harm", [delete, truncate, garble, empty])

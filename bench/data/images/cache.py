@@ -131,9 +131,14 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iter
 
 
 def _block(table: Table, rows: range, size: int) -> Pixels:
-    """The images of some rows, resized, [len(rows), size, size, 3]; those of one shape go through together."""
-    images = [read_at(table.images, row, size) for row in rows]
-    block = np.empty((len(rows), size, size, 3), np.uint8)
+    """The images of some rows, resized, [len(rows), size, size, 3]."""
+    return stacked([read_at(table.images, row, size) for row in rows], size)
+
+
+def stacked(images: Sequence[Pixels], size: int) -> Pixels:
+    """Images [H, W] or [H, W, 3] of any sizes as one array [N, size, size, 3]; gray is repeated over the channels."""
+    block = np.empty((len(images), size, size, 3), np.uint8)
+    # Those of one shape go through together.
     for shape in {image.shape for image in images}:
         members = [index for index, image in enumerate(images) if image.shape == shape]
         small = _resample(np.stack([images[index] for index in members]), size)

@@ -26,6 +26,8 @@ def test_the_listed_facts_hold(name: str) -> None:
         features = trunk(torch.empty(2, 3, size, size, device="meta"))
         assert features.ndim == 4
         assert features.shape[:2] == (2, backbone.channels)
+    if name == "efficientnet_lite0":  # whose weights come from a package
+        return
     published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     assert isinstance(backbone.weights, Published)
     assert backbone.weights.url == published.url

@@ -1,0 +1,110 @@
+"""The systems of the literature: what is said of them, and that each is a model that learns."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from bench.core.errors import UnknownName
+from bench.harness.listing import model_card
+from models.backbones.registry import BACKBONES
+from models.literature.catalogue import SYSTEMS, compared_rows, publications
+from models.registry import MODELS
+from models.weights.initial import resolve
+from reports.tables.published import rows
+
+SMALL = ("btc-fcnn", "bmri-net", "alshayeji-cnn", "pfpm-mobilenet_v2")
+
+
+def test_every_printed_row_of_tables_2_and_3_has_its_models() -> None:
+    printed = {(row.table, row.system) for row in rows() if row.table in (2, 3) and row.system != "DeepMediX"}
+    missing = {(2, "Genetic algorithm + CNN [34]")}
+    assert {(found.table, found.row) for found in publications().values() if found.table} == printed - missing
+
+
+@pytest.mark.parametrize("table", [2, 3])
+def test_a_tables_pattern_reaches_its_models_and_the_papers_own(table: int) -> None:
+    expected = [system.name for system in SYSTEMS if system.publication.table == table]
+    assert MODELS.match(f"table:{table}") == ["deepmedix", *expected]
+
+
+def test_a_table_that_is_none_is_refused() -> None:
+    with pytest.raises(
+        UnknownName, match=r"no model is printed in table '7' of the paper; there are table:1 to table:4"
+    ):
+        MODELS.match("deepmedix,table:7")
+
+
+def test_what_is_said_of_the_systems_is_read_without_torch() -> None:
+    code = "import sys, models.literature.catalogue; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+def test_a_card_says_what_is_known_and_what_was_chosen(system) -> None:
+    publication = system.publication
+    assert publication.known
+    assert publication.chosen
+    assert publication.citation
+    assert publication.figures or publication.doubts or not publication.table
+    assert all(50 < figure.accuracy < 100 and figure.protocol for figure in publication.figures)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_one_learns_16_images_by_heart(name: str) -> None:
+    torch.manual_seed(0)
+    network = MODELS.get(name).build(2).train()
+    labels = torch.arange(16) % 2
+    images = torch.randn(16, 3, 32, 32) + (labels * 2 - 1).view(-1, 1, 1, 1) * 0.5
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+    assert torch.equal(network(images).argmax(1), labels)
+
+
+def test_btc_fcnn_has_13_layers() -> None:
+    kinds = [type(layer).__name__ for layer in MODELS.get("btc-fcnn").build(3).modules()]
+    assert sum(kinds.count(kind) for kind in ("Conv2d", "AvgPool2d", "Linear")) == 13
+
+
+def test_what_was_published_from_scratch_starts_from_random_weights() -> None:
+    for name in ("btc-fcnn", "bmri-net", "alshayeji-cnn"):
+        assert BACKBONES.get(name).from_scratch
+        assert not resolve("imagenet", MODELS.get(name)).pretrained
+    assert not BACKBONES.get("vgg19").from_scratch
+
+
+@pytest.mark.slow
+def test_the_long_skip_joins_the_stem_to_inception_v4s_own_map() -> None:
+    pytest.importorskip("timm")
+    torch.manual_seed(1)
+    trunk = MODELS.get("emara-inception_v4").build(2).backbone.eval()
+    images = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        joined = trunk(images)
+        plain = trunk.model.forward_features(images)
+        stem = trunk.model.features[:6](images)
+    assert joined.shape[1] == 384 + 1536
+    assert torch.equal(joined[:, 384:], plain)
+    torch.testing.assert_close(joined[:, :384].mean((2, 3)), F.adaptive_avg_pool2d(stem, plain.shape[2:]).mean((2, 3)))
+
+
+def test_bench_models_show_prints_the_card() -> None:
+    card = model_card("btc-fcnn", 3)
+    assert "98.63 on figshare" in card["published accuracy"]
+    assert "13 layers" in card["known"]
+    assert "the layers' sizes" in card["chosen here"]
+    assert card["how sure"] == "by its description"
+
+
+def test_the_reports_copy_of_the_cards_is_theirs() -> None:
+    text = files("reports.tables").joinpath("systems.csv").read_text(encoding="utf-8")
+    assert list(csv.DictReader(text.splitlines())) == compared_rows(), "write compared_rows() into systems.csv"
