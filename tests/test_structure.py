@@ -226,4 +226,4 @@ def test_no_run_of_lines_stands_twice():
 def test_folders_of_tests_are_named_after_those_of_the_code():
     inside_bench = {folder.name for folder in (ROOT / "bench").iterdir() if folder.is_dir()}
     found = {file.relative_to(ROOT / "tests").parts[0] for file in sources("tests") if file.parent != ROOT / "tests"}
-    assert found <= {*inside_bench, *PACKAGES, "contract"} - {"bench"}
+    assert found <= {*inside_bench, *PACKAGES, "contract", "fuzz"} - {"bench"}

@@ -1,0 +1,1 @@
+"""Malformed invocations of the command line, drawn from seeds."""
