@@ -21,7 +21,7 @@ def opened(cell: StoredCell) -> Any:
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """A finished cell of which nothing but the stored predictions on its test part is asked."""
+    """A finished cell of which nothing but the stored predictions on its test set is asked."""
 
     stored: StoredCell
 
@@ -41,7 +41,7 @@ class StoredPredictions:
         return self.predictions().classes
 
     def predictions(self, part: str = "test") -> Predictions:
-        """The stored predictions. Raises UserError for another part than the test part."""
+        """The stored predictions. Raises UserError for another part than the test images."""
         if part != "test":
             raise UserError(f"the cell stores no predictions on its {part} part")
         return read_predictions(self.stored)
@@ -52,7 +52,7 @@ class StoredPredictions:
 
     @property
     def table(self) -> Table:
-        """The dataset as it is now. Raises UserError where it is not at hand, or not the one that the cell saw."""
+        """The dataset as it is now. Raises UserError where it is not available, or not the one that the cell saw."""
         fields = Protocol.model_validate(self.stored.spec["protocol"])
         table = registry.load(self.stored.spec["dataset"], fields)
         if table.fingerprint() != (self.stored.result or {})["data"]["fingerprint"]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def run_command(
     models: Annotated[str, typer.Option(help="all, or shell patterns, comma-separated.")] = "all",
-    datasets: Annotated[str, typer.Option(help="all (that are at hand), or patterns.")] = "all",
+    datasets: Annotated[str, typer.Option(help="all (that are available), or patterns.")] = "all",
     regimes: Annotated[str, typer.Option(help="all, or patterns: how models are trained.")] = "centralized,fedavg",
     seeds: Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (0,7).")] = "3",
     protocol: ProtocolName = "paper",

@@ -66,7 +66,7 @@ def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
         for note in table.notes:
             console.print(f"    {note}", highlight=False, markup=False, style="yellow")
     for name, hint in plan.absent.items():
-        console.print(f"  [dim]not at hand: {name} ({hint})[/]", highlight=False)
+        console.print(f"  [dim]not available: {name} ({hint})[/]", highlight=False)
     for sentence in plan.left_out:
         console.print(f"  [dim]left out: {sentence}[/]", highlight=False)
     for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
