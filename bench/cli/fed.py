@@ -166,17 +166,18 @@ def run(
 
 
 def _print_outcome(status: str, out: Path, log: Callable[[], str]) -> None:
-    from bench.store.run import read_json
+    from federated.deployment.status import read_status
 
     if status != "finished:completed":
         typer.echo(log()[-2000:], err=True)
         typer.echo(f"the run ended as {status}; the last finished round is in {out}, start it again to go on", err=True)
         raise typer.Exit(1)
-    told = read_json(out / "status.json")
+    told = read_status(out / "status.json")
     typer.echo(f"weights: {out / 'best.safetensors'}")
     for note in told["notes"]:
         typer.echo(note)
-    if spent := told.get("privacy"):
+    spent: Any = told.get("privacy")
+    if spent:
         typer.echo(f"epsilon {spent['epsilon']} at delta {spent['delta']:g}: {spent['statement']}")
 
 

@@ -17,7 +17,15 @@ EARLIER_POLICIES = {"personal": "local"}
 # Fields of a cell that came after identity version 1, by dotted name ("protocol.federated.name"), each with its default
 # of the day it came. A field that stands at it is left out of the key, so that it orphans no cell stored before. A line
 # is frozen: it stays as it is even when the field's own default changes.
-ADDED: dict[str, Any] = {"protocol.federated.options": {}}
+ADDED: dict[str, Any] = {
+    "protocol.federated.options": {},
+    "protocol.label_smoothing": 0.0,
+    "protocol.class_balance": "none",
+    "protocol.mix": "none",
+    "protocol.mix_alpha": 0.4,
+    "protocol.ema_decay": 0.0,
+    "protocol.layer_decay": 1.0,
+}
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ def add(
     columns: Mapping[str, str | None] | None = None,
     kind: Kind = "other",
     licence: str = "",
+    allow_outside: bool = False,
 ) -> Table:
     """Read a folder or a CSV manifest as a dataset and remember it under a name.
 
@@ -123,6 +124,7 @@ def add(
             where they are not given.
         kind: of image; the augmentation goes by it.
         licence: shown on the dataset's card, "unknown" where empty.
+        allow_outside: a manifest may name images outside its folder.
 
     Raises:
         UserError: the path cannot be read as a dataset; nothing is remembered then.
@@ -131,7 +133,7 @@ def add(
         raise UserError(f"there is no {path}; name the folder or the CSV file of dataset {name!r}")
     source = _known_source(name)
     layout: Layout = "source" if source else layout_of(path)
-    record = Added(name, path.resolve(), layout, kind, dict(columns or {}), licence)
+    record = Added(name, path.resolve(), layout, kind, dict(columns or {}), licence, allow_outside)
     table = (source.reader if source else record)(record.path, Protocol())
     remember(record)
     return table

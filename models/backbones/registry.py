@@ -68,7 +68,7 @@ class Backbone:
     from_scratch: bool = False
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone", listing="bench models list")
+BACKBONES: Registry[Backbone] = Registry("backbone", kind=Backbone, listing="bench models list")
 
 
 def effective_size(backbone: Backbone | str, requested: int) -> tuple[int, str]:
@@ -119,6 +119,12 @@ def _torchvision_weights(name: str) -> str | None:
     return None
 
 
+def _efficientnet_lite0() -> nn.Module:
+    from models.backbones.efficientnet_lite import EfficientNetLite0
+
+    return EfficientNetLite0()
+
+
 def _listed(
     name: str,
     channels: int,
@@ -133,12 +139,6 @@ def _listed(
     BACKBONES.register(
         name, Backbone(name, channels, build, min_size=min_size, size_multiple=size_multiple, weights=published)
     )
-
-
-def _efficientnet_lite0() -> nn.Module:
-    from models.backbones.efficientnet_lite import EfficientNetLite0
-
-    return EfficientNetLite0()
 
 
 _listed("mobilenet_v2", 1280, "mobilenet_v2-b0353104")

@@ -18,7 +18,8 @@ from bench.core.config import Federation, load_protocol
 from bench.core.errors import UserError
 from federated.algorithms.registry import algorithm_of
 from federated.privacy import mechanism as privacy
-from federated.server.aggregate import Aggregator, CentralPrivacy, Model, Update
+from federated.server.aggregate import Aggregator, CentralPrivacy
+from federated.server.vectors import Model, Update
 from federated.settings import privacy_record, privacy_statement, round_settings_of, spent
 from federated.simulation.inprocess import InProcessGrid
 
