@@ -71,11 +71,10 @@ def run_command(
     runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, timing=timing, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 
-    asked = _questions(analyses)
     from bench.harness.plan import Request, make_plan
 
     plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split))
-    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, asked))
+    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, _questions(analyses)))
 
 
 def _questions(names: str | None) -> list[Question]:

@@ -73,7 +73,7 @@ def show_plan(console: Console, plan: Plan, stored: Run, timing: TimingMode = "f
         console.print(f"  [dim]{note}[/]", highlight=False)
     rough = ""
     if pending:
-        from bench.harness.estimate import estimate_seconds
+        from bench.executors.estimate import estimate_seconds
 
         found = estimate_seconds(plan, pending, stored, timing)
         share = f", {clock(found.timing)} of it for batch times (--timing {timing})" if found.timing else ""
