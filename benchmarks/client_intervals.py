@@ -3,7 +3,7 @@
     python benchmarks/client_intervals.py
 
 Clients whose true accuracies lie evenly between 60 and 85 %, groups (patients) of four images whose accuracies vary
-around their client's by 15 points, 400 drawn test parts each.
+around their client's by 15 points, 400 drawn test sets each.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def worst_interval(right: np.ndarray, holders: np.ndarray, codes: np.ndarray, se
 
 
 def coverage(clients: int, groups: int) -> tuple[float, float]:
-    """Shares of drawn test parts whose interval holds the true mean, and the true worst."""
+    """Shares of drawn test sets whose interval holds the true mean, and the true worst."""
     truth = group_accuracies(clients, 100_000, np.random.default_rng(1)).mean(axis=1)
     random, hits = np.random.default_rng(0), np.zeros(2)
     codes = np.repeat(np.arange(clients * groups), IMAGES)

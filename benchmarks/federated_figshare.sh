@@ -14,7 +14,7 @@ data=$1 weights=$2 out=$3
 shift 3
 bench data list --json | python3 -c '
 import json, sys
-sys.exit(not any(d["name"] == "figshare-brain" and d["at hand"] for d in json.load(sys.stdin)))
+sys.exit(not any(d["name"] == "figshare-brain" and d["available"] for d in json.load(sys.stdin)))
 ' || bench data add figshare-brain "$data"
 bench run --models "${MODELS:-deepmedix,linear@mobilenet_v2}" --datasets figshare-brain \
     --regimes "${REGIMES:-centralized,twin,local-only,fedavg,fedavg-svrg,fedprox,scaffold,fedbn}" \

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/gate_power.py RUN [--resamplings 500] [--images 600] [--loss 0.03]
 
-RUN holds two trainings (seeds) of one model on one test part (an author's split, say). A resampling draws images with
+RUN holds two trainings (seeds) of one model on one test set (an author's split, say). A resampling draws images with
 replacement. Since two trainings never are exactly equally good, each image's two predictions are dealt to "base" and
 "now" by chance: that is the null hypothesis with the real disagreement of two trainings. The planted loss turns that
 share of the images, rightly decided ones of "now", into wrong ones (their two highest probabilities change places).
@@ -36,7 +36,7 @@ CELL = "resampled"
 
 @dataclass(frozen=True)
 class Trainings:
-    """Two trainings on one test part: labels [N], two probability tables [N, k], the classes."""
+    """Two trainings on one test set: labels [N], two probability tables [N, k], the classes."""
 
     labels: NDArray[np.int64]
     first: Floats

@@ -30,7 +30,7 @@ HARDNESS = 0.7
 
 
 def drawn(random: np.random.Generator, groups: int, unequal: bool, one_class: bool, skill: float) -> Paired:
-    """Two models of equal skill on one test part."""
+    """Two models of equal skill on one test set."""
     sizes = np.full(groups, 12)
     if unequal:
         sizes = np.clip(np.rint(np.exp(random.normal(2.2, 0.8, groups))), 1, 80).astype(np.int64)

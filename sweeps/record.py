@@ -32,7 +32,7 @@ def record(sweep: Sweep, study: Study, ledger: Ledger, tuned: Target | None, cel
 
     Args:
         tuned: the chosen protocol; None while nothing is complete.
-        cells: "default" and "tuned": the keys of the cells on the test part.
+        cells: "default" and "tuned": the keys of the cells on the test set.
     """
     settings = sweep.settings
     objectives = [{"column": one.column, "direction": one.direction} for one in settings.objectives]

@@ -1,4 +1,4 @@
-"""A sweep from its command to its end: the study, the chosen protocol, and the test part for it and the default."""
+"""A sweep from its command to its end: the study, the chosen protocol, and the test set for it and the default."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _longest(asked: Asked, space: Space) -> int:
 def conclude(
     asked: Asked, sweep: Sweep, study: Study, ledger: Ledger, default: Plan, console: Console, stopped: bool
 ) -> dict[str, Any]:
-    """Choose, write the protocol and the record, and run the test part unless the sweep was stopped."""
+    """Choose, write the protocol and the record, and run the test set unless the sweep was stopped."""
     best = front(study, sweep.settings.objectives)
     whole = ledger.finished() >= sweep.settings.wanted and not stopped
     outcome: dict[str, Any] = {"run": str(asked.folder), "study": sweep.settings.name, "complete": whole}

@@ -31,11 +31,11 @@ class CalibrationSettings(ResampledSettings):
 
 
 def calibration(cell: Any, settings: CalibrationSettings, folder: Path) -> Answer:  # noqa: ARG001
-    """Calibration errors on the test part before and after calibrators that were fitted on validation.
+    """Calibration errors on the test set before and after calibrators that were fitted on validation.
 
     Args:
         cell: gives `predictions("test")` and `predictions("val")`.
-        settings: of the bootstrap over the test part's groups; the calibrators are taken as fixed.
+        settings: of the bootstrap over the test set's groups; the calibrators are taken as fixed.
         folder: nothing is written.
 
     Returns:
@@ -65,7 +65,7 @@ def _column(figure: str, name: str) -> str:
 
 
 def _calibrated(cell: Any, test: Predicted) -> tuple[dict[str, Floats], dict[str, Estimate], list[str]]:
-    """The test part's probabilities by calibrator, the temperature's column, and notes."""
+    """The test set's probabilities by calibrator, the temperature's column, and notes."""
     versions = {PLAIN: test.probabilities}
     columns = {"calibration_temperature": Estimate(None)}
     val, notes = validation_part(cell)

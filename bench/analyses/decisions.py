@@ -29,7 +29,7 @@ class DecisionsSettings(ResampledSettings):
     Attributes:
         classes: which to hold against the rest; all when empty.
         costs: "TRUE>DECIDED" to a cost; a wrong decision that is not stated costs 1. "*" is any other class.
-        prevalence: a class' share where the model would be used; the test part's own where it is not stated.
+        prevalence: a class' share where the model would be used; the test set's own where it is not stated.
         specificity, sensitivity: the fixed rates for which thresholds are chosen on validation.
         threshold: where the net benefit's column is read.
         thresholds: of the decision curve.
@@ -45,7 +45,7 @@ class DecisionsSettings(ResampledSettings):
 
 
 def decisions(cell: Any, settings: DecisionsSettings, folder: Path) -> Answer:  # noqa: ARG001
-    """Expected cost, decision curves, operating points chosen on validation and predictive values on the test part.
+    """Expected cost, decision curves, operating points chosen on validation and predictive values on the test set.
 
     Args:
         cell: gives `predictions("test")` and `predictions("val")`.
@@ -151,7 +151,7 @@ def _point(
     prevalence = settings.prevalence.get(name, float(positive.mean()))
     found = asdict(rates(positive, called, test.groups, prevalence))
     row = {"class": name, "chosen_for": chosen, "threshold": None, "prevalence": prevalence,
-           "prevalence_of": "stated" if name in settings.prevalence else "the test part"}  # fmt: skip
+           "prevalence_of": "stated" if name in settings.prevalence else "the test set"}  # fmt: skip
     for figure, value in found.items():
         row |= {figure: value["value"], f"{figure}_low": value["low"], f"{figure}_high": value["high"]}
     return row
@@ -167,7 +167,7 @@ def _notes(test: Predicted, val: Predicted | None, numbers: list[int], settings:
     if not settings.costs:
         notes.append("no costs are stated: every wrong decision costs 1, so the cost is the error rate")
     if examined - set(settings.prevalence):
-        notes.append("predictive values of classes without a stated prevalence are at the test part's own")
+        notes.append("predictive values of classes without a stated prevalence are at the test set's own")
     for part, of in ((test, "test"), (val, "validation")):
         held = {part.classes[number] for number in present(part)} if part is not None else examined
         notes += [f"no {of} image of class {name}: it has no figures" for name in sorted(examined - held)]

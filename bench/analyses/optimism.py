@@ -1,4 +1,4 @@
-"""Optimism of selection: what would choosing on the test part have seemed to gain?"""
+"""Optimism of selection: what would choosing on the test set have seemed to gain?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Candidate:
     Attributes:
         name: what it is.
         validation: its quality on validation, higher is better.
-        test: the same figure on the test part.
+        test: the same figure on the test set.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Choice:
 
 
 def selection_optimism(candidates: Sequence[Candidate]) -> float | None:
-    """Test quality of the candidate that the test part would have chosen, minus that of validation's choice.
+    """Test quality of the candidate that the test set would have chosen, minus that of validation's choice.
 
     Never below 0. Candidates without both figures are left out; fewer than two give None.
     """

@@ -34,7 +34,7 @@ class SelectiveSettings(ResampledSettings):
 
 
 def selective(cell: Any, settings: SelectiveSettings, folder: Path) -> Answer:  # noqa: ARG001
-    """Risk against coverage on the test part when the most confident decisions are kept.
+    """Risk against coverage on the test set when the most confident decisions are kept.
 
     Args:
         cell: gives `predictions("test")` and `predictions("val")`.
@@ -57,7 +57,7 @@ def selective(cell: Any, settings: SelectiveSettings, folder: Path) -> Answer:  
         known = confidence(val.probabilities, settings.confidence)
         kept += [_kept(test, sure >= threshold_keeping(known, s), s, "validation") for s in settings.coverages]
     if not wrong.any():
-        notes.append("no test image is decided wrongly: the areas are 0 and their intervals cannot be drawn")
+        notes.append("no test image is misclassified: the areas are 0 and their intervals cannot be drawn")
     notes += one_class_note(test, "test") + unit_notes(test.groups)
     return Answer(columns, {"curve": curve(wrong, sure), "kept": kept}, notes=notes)
 

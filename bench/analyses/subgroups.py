@@ -28,7 +28,7 @@ class SubgroupsSettings(CharacteristicsSettings):
     Attributes:
         smallest: a subgroup of fewer test images is listed, but neither measured nor compared.
         smallest_groups: nor is one of fewer patients (or lesions, or images where no group is known).
-        smallest_class: balanced accuracy is left out where one of the test part's classes has fewer images.
+        smallest_class: balanced accuracy is left out where one of the test set's classes has fewer images.
     """
 
     smallest: int = Field(30, ge=2)
@@ -93,7 +93,7 @@ def _independent(groups: Texts) -> int:
 def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]], smallest_class: int) -> Figures:
     """ "NAME accuracy" and "NAME balanced_accuracy" of subgroups under image weights.
 
-    Balanced accuracy is NaN for a subgroup with fewer than `smallest_class` images of one of the test part's classes:
+    Balanced accuracy is NaN for a subgroup with fewer than `smallest_class` images of one of the test set's classes:
     without them it is not comparable, and with one or two it rests on them and does not even vary over resamples.
     """
     right = (test.probabilities.argmax(axis=1) == test.labels).astype(np.float64)

@@ -46,7 +46,7 @@ def check_command(
     time: Annotated[
         str | None, typer.Option(help="Python of the base installation: time both in turns.", metavar="BASE_PYTHON")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Too small a test part to tell is exit code 2.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Too small a test set to tell is exit code 2.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.")] = None,
     github: Annotated[

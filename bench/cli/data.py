@@ -34,7 +34,7 @@ def list_command(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    print_listing(rows, ("name", "title", "at hand", "where", "licence"))
+    print_listing(rows, ("name", "title", "available", "where", "licence"))
 
 
 @app.command()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def run_command(
     models: Annotated[str, typer.Option(help="all, or shell patterns, comma-separated.")] = "all",
-    datasets: Annotated[str, typer.Option(help="all (that are at hand), or patterns.")] = "all",
+    datasets: Annotated[str, typer.Option(help="all (that are available), or patterns.")] = "all",
     regimes: Annotated[str, typer.Option(help="all, or patterns: how models are trained.")] = "centralized,fedavg",
     seeds: Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (0,7).")] = "3",
     protocol: ProtocolName = "paper",
@@ -70,11 +70,10 @@ def run_command(
     runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, timing=timing, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 
-    asked = _questions(analyses)
     from bench.harness.plan import Request, make_plan
 
     plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split))
-    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, asked))
+    raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, _questions(analyses)))
 
 
 def _questions(names: str | None) -> list[Question]:

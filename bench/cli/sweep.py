@@ -35,7 +35,7 @@ def sweep_command(
     seeds: Annotated[str, typer.Option(help="Of the test at the end; trials take the first.")] = "3",
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/sweep-MODEL-DATASET if none.")] = None,
     best: Annotated[Path | None, typer.Option(help="Write the best protocol to this file as well.")] = None,
-    test: Annotated[bool, typer.Option(help="Run the best and the default protocol on the test part.")] = True,
+    test: Annotated[bool, typer.Option(help="Run the best and the default protocol on the test set.")] = True,
     device: DeviceName = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: torch's own choice.")] = 0,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",

@@ -18,14 +18,14 @@ _PER_CLASS = 8
 
 
 def listing() -> list[dict[str, Any]]:
-    """A row a dataset: name, title, whether it is at hand, and where it lies or what brings it."""
+    """A row a dataset: name, title, whether it is available, and where it lies or what brings it."""
     rows = []
     for name in DATASETS.names():
         spec, place = DATASETS.get(name), locate(name)
         where = "drawn by code" if spec.embedded else str(place) if place else spec.hint
-        at_hand = spec.embedded or place is not None
+        available = spec.embedded or place is not None
         rows.append(
-            {"name": name, "title": spec.title, "at hand": at_hand, "where": where, "licence": spec.licence}
+            {"name": name, "title": spec.title, "available": available, "where": where, "licence": spec.licence}
             | {"summary": spec.summary, "paper_name": spec.paper_name, "synthetic": spec.synthetic}
         )
     return rows
@@ -54,7 +54,7 @@ def _counts(column: Any) -> dict[str, int]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """Everything known of a dataset; of one that is not at hand, what is known without it.
+    """Everything known of a dataset; of one that is not available, what is known without it.
 
     Raises:
         UnknownName: no such dataset. UserError: its files cannot be read.
@@ -73,16 +73,16 @@ def card(name: str) -> dict[str, Any]:
         "address": spec.address or None,
         "verified": spec.verified,
         "path": str(place) if place else None,
-        "at_hand": spec.embedded or place is not None,
+        "available": spec.embedded or place is not None,
     }
-    return about | (describe(load(name, Protocol())) if about["at_hand"] else {"how to get it": spec.hint})
+    return about | (describe(load(name, Protocol())) if about["available"] else {"how to get it": spec.hint})
 
 
 def write_sheet(name: str, path: Path) -> Path:
     """Write a PNG with a row of examples a class, from as many groups as there are. Returns the path.
 
     Raises:
-        UserError: the dataset is not at hand.
+        UserError: the dataset is not available.
     """
     from PIL import Image
 

@@ -66,7 +66,7 @@ def locate(name: str) -> Path | None:
     return fetched_folder(name) or (locate(shared) if shared else None)
 
 
-def at_hand() -> list[str]:
+def available() -> list[str]:
     """The names of the datasets that can be read now, in the registry's order."""
     return [name for name in DATASETS.names() if DATASETS.get(name).embedded or locate(name) is not None]
 
@@ -81,12 +81,12 @@ def load(name: str, protocol: Protocol, joined: bool = True) -> Table:
 
     Raises:
         UnknownName: no such dataset, with near matches.
-        UserError: not at hand (with the command that brings it), or unreadable.
+        UserError: not available (with the command that brings it), or unreadable.
     """
     spec = DATASETS.get(name)
     place = locate(name)
     if place is None and not spec.embedded:
-        raise UserError(_not_at_hand(spec))
+        raise UserError(_not_available(spec))
     table = spec.reader(place or Path(), protocol)
     table = replace(table, caution=spec.caution) if spec.caution else table
     if not joined:
@@ -99,10 +99,10 @@ def load(name: str, protocol: Protocol, joined: bool = True) -> Table:
     return found
 
 
-def _not_at_hand(spec: DatasetSpec) -> str:
+def _not_available(spec: DatasetSpec) -> str:
     record = record_of(spec.name)
     gone = f": {record.path} is not there any more" if record else ""
-    return f"dataset {spec.name!r} is not at hand{gone}; {spec.hint}"
+    return f"dataset {spec.name!r} is not available{gone}; {spec.hint}"
 
 
 def add(

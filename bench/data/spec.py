@@ -39,7 +39,7 @@ class DatasetSpec:
         downloads: what `bench data fetch` brings; empty where the provider asks for an account.
         verified: whether addresses and checksums were tried against the provider.
         reading: how the paper's use of it is read, with the row of the reading.
-        embedded: needs no file: always at hand.
+        embedded: needs no file: always available.
         groups: what a group is here.
         same_files_as: the dataset whose files this one reads in another way.
         caution: why its figures must not be believed; such a dataset is no part of `all`, and its rows carry the words.

@@ -50,7 +50,7 @@ def expand(table: Table, kind: str) -> list[str]:
     if not folds:
         _official_rows(table)
         if fold:
-            raise UserError(f"dataset {table.name!r} has an official train and test part, no folds: use official")
+            raise UserError(f"dataset {table.name!r} has an official train and test set, no folds: use official")
         return [kind]
     if fold and fold not in folds:
         raise UserError(f"dataset {table.name!r} has no fold {fold!r}; its folds are {', '.join(folds)}")
@@ -103,7 +103,7 @@ def _fold(table: Table, fold: str) -> Split:
 def _official(table: Table, seed: int) -> Split:
     train, val, test = _official_rows(table)
     if not len(val):
-        # The groups stay whole here too, so that validation tells of new patients as the test part does.
+        # The groups stay whole here too, so that validation tells of new patients as the test set does.
         share = (1 - VALIDATION_OF_TRAIN, VALIDATION_OF_TRAIN, 0.0)
         part = divide(table.labels[train], table.groups[train], share, seed)
         train, val = train[part == 0], train[part == 1]

@@ -59,14 +59,14 @@ def show_plan(console: Console, plan: Plan, stored: Run, timing: TimingMode = "f
         for note in table.notes:
             console.print(f"    {note}", highlight=False, markup=False, style="yellow")
     for name, hint in plan.absent.items():
-        console.print(f"  [dim]not at hand: {name} ({hint})[/]", highlight=False)
+        console.print(f"  [dim]not available: {name} ({hint})[/]", highlight=False)
     for sentence in plan.left_out:
         console.print(f"  [dim]left out: {sentence}[/]", highlight=False)
     for note in sorted({f"{cell.spec.model}: {cell.size_note}" for cell in plan.cells if cell.size_note}):
         console.print(f"  [dim]{note}[/]", highlight=False)
     rough = ""
     if pending:
-        from bench.harness.estimate import estimate_seconds
+        from bench.executors.estimate import estimate_seconds
 
         found = estimate_seconds(plan, pending, stored, timing)
         share = f", {clock(found.timing)} of it for batch times (--timing {timing})" if found.timing else ""

@@ -1,7 +1,7 @@
 """What a run is held against: another run's folder, or a small file that lives in git and shows what changed in a diff.
 
-The file keeps, a cell: its figures, the errors of those figures, its cost, and the decided class of every test image as
-one character, in the order of the image ids. That is enough to pair decisions (accuracy, recall, F1) image by image;
+The file keeps, a cell: its metrics, the errors of those figures, its cost, and the predicted class of each test image
+as one character, in the order of the image ids. That is enough to pair decisions (accuracy, recall, F1) image by image;
 figures that need probabilities (ROC-AUC, log loss) are then compared by their intervals.
 """
 
@@ -61,7 +61,7 @@ class _File(TypedDict):
 
 @dataclass(frozen=True)
 class Images:
-    """A test part by rising image id: decisions, groups, labels [N] and probabilities [N, k] where they are kept."""
+    """A test set by rising image id: decisions, groups, labels [N] and probabilities [N, k] where they are kept."""
 
     ids_digest: str
     decisions: NDArray[np.int64]
@@ -78,7 +78,7 @@ class SideCell:
     Attributes:
         metrics: None when the cell has no result; `problem` says why.
         errors: standard errors, from the 95 % intervals.
-        data: what the test part is: fingerprint and classes.
+        data: what the test set is: fingerprint and classes.
     """
 
     metrics: Mapping[str, float | None] | None
@@ -98,7 +98,7 @@ class SideCell:
         if names:
             return f"the protocol differs in {', '.join(sorted(names))}"
         if self.classes != other.classes or self.data != other.data:
-            return "the dataset or its test part changed"
+            return "the dataset or its test set changed"
         return ""
 
 

@@ -66,7 +66,7 @@ class Check:
     def exit_code(self, strict: bool = False) -> int:
         """0 held, 1 something is worse or missing, 2 something could not be compared.
 
-        A test part that is too small to tell a loss of the margin from noise is reported; only `strict` makes it 2.
+        A test set that is too small to tell a loss of the margin from noise is reported; only `strict` makes it 2.
         """
         if self.count("worse") or self.count("missing"):
             return 1
@@ -180,7 +180,7 @@ EQUAL = 2e-6
 def _interval_step(
     metric: str, figures: tuple[float, float], base: SideCell, now: SideCell, paired: Paired | None
 ) -> Difference | None:
-    """From the two 95 % intervals as if the test parts were independent: cautious when they are the same.
+    """From the two 95 % intervals as if the test sets were independent: cautious when they are the same.
 
     Equal figures from equal decisions on the same images are one result, whatever the intervals.
     """

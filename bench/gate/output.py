@@ -20,7 +20,7 @@ def summary(check: Check) -> str:
     counts = [(outcome, check.count(outcome)) for outcome in reversed(ORDER)]
     unclear = sum(verdict.unclear for verdict in check.verdicts)
     line = ", ".join(f"{count} {outcome}" for outcome, count in counts if count) or "nothing was compared"
-    return line + (f" ({unclear} too small a test part to tell)" if unclear else "")
+    return line + (f" ({unclear} too small a test set to tell)" if unclear else "")
 
 
 def as_json(check: Check, strict: bool) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDArray[np.float32]) -> None:
-    """Write the history and the predictions on the test part."""
+    """Write the history and the predictions on the test set."""
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
     columns: dict[str, NDArray[Any]] = {
         "image_id": test.ids, "group": test.groups, "site": test.sites, "label": test.labels

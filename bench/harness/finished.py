@@ -121,7 +121,7 @@ class FinishedCell:
 
     @cached_property
     def table(self) -> Table:
-        """The dataset, read again by its name. Raises UserError when it is not at hand or not the same any more."""
+        """The dataset, read again by its name. Raises UserError when it is not available or not the same any more."""
         table = datasets.load(self.spec.dataset, self.spec.protocol)
         about = self.result["data"]
         if table.fingerprint() == about["fingerprint"]:
@@ -130,7 +130,7 @@ class FinishedCell:
 
     @cached_property
     def parts(self) -> Split:
-        """The rows of the table that are its training, validation and test part."""
+        """The rows of the table that are its training, validation and test sets."""
         return split(self.table, self.spec.split, self.spec.data_seed)
 
     @cached_property
@@ -157,7 +157,7 @@ class FinishedCell:
         return pixels
 
     def predictions(self, part: PartName = "test") -> Predictions:
-        """A part's predictions by rising id: those of the test part as they were stored, others computed once.
+        """A part's predictions by rising id: those of the test set as they were stored, others computed once.
 
         Raises:
             UserError: what they are made from is not there.

@@ -87,7 +87,7 @@ class Source:
 
 @dataclass(frozen=True)
 class CellData:
-    """A cell's inputs: the parts for the fit, and the test part that only the prediction sees."""
+    """A cell's inputs: the parts for the fit, and the test set that only the prediction sees."""
 
     fit: FitData
     test: Part
@@ -111,7 +111,7 @@ def cell_data(source: Source, network: Network, prepare: Preparation) -> CellDat
 
 
 def fitting_data(source: Source, network: Network, prepare: Preparation) -> FitData:
-    """The training and the validation part alone: what a cell is handed that must not know the test part."""
+    """The training and the validation part alone: what a cell is handed that must not know the test set."""
     return fitting_parts(source, divide_inputs(source, network, prepare))
 
 

@@ -70,7 +70,7 @@ class Plan:
     """The cells in the order in which they run, and the tables that they read.
 
     Attributes:
-        absent: registered datasets that are not at hand, with the command that brings each.
+        absent: registered datasets that are not available, with the command that brings each.
         left_out: models and regimes that patterns brought together and that do not go together, a sentence each.
     """
 
@@ -86,7 +86,7 @@ def make_plan(request: Request) -> Plan:
     Cells of one dataset, fold and seed stand together, so that they share decoded images and feature maps.
 
     Raises:
-        UserError: an unknown name, a dataset that is not at hand, weights that cannot be had, a bad seed list,
+        UserError: an unknown name, a dataset that is not available, weights that cannot be had, a bad seed list,
             or a model and a regime named outright that do not go together.
     """
     models = MODELS.match(request.models)
@@ -197,20 +197,20 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def choose_datasets(patterns: str) -> tuple[list[str], dict[str, str]]:
-    """The datasets at hand that the patterns name, and the others with the way to bring them.
+    """The datasets available that the patterns name, and the others with the way to bring them.
 
     Raises:
         UserError: for an absent dataset that is named outright, or when nothing is left.
     """
     wanted = datasets.DATASETS.match(patterns)
-    at_hand = set(datasets.at_hand())
+    known = set(datasets.available())
     outright = {part.strip() for part in patterns.split(",")}
-    absent = {name: datasets.DATASETS.get(name).hint for name in wanted if not is_at_hand(name, at_hand)}
+    absent = {name: datasets.DATASETS.get(name).hint for name in wanted if not is_available(name, known)}
     for name in outright & absent.keys():
         raise UserError(f"dataset {name} is not on this machine; {absent[name]}")
     return [name for name in wanted if name not in absent], absent
 
 
-def is_at_hand(name: str, at_hand: set[str]) -> bool:
+def is_available(name: str, known: set[str]) -> bool:
     """Whether a dataset can be read now; names such as `medmnist:NAME` are not in the listing."""
-    return name in at_hand or datasets.locate(name) is not None
+    return name in known or datasets.locate(name) is not None

@@ -86,7 +86,7 @@ def reproduction_plan(scale: str, weights: str | None = None, overrides: list[st
     """
     wanted = steps(scale)
     protocol = reproduction_protocol(scale, weights, overrides or [])
-    available = set(datasets.at_hand())
+    available = set(datasets.available())
     absent = {
         each.dataset: datasets.DATASETS.get(each.dataset).hint for each in wanted if each.dataset not in available
     }

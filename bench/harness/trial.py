@@ -1,4 +1,4 @@
-"""A trial of a sweep: a cell that is fitted and judged on the validation part, and never handed the test part."""
+"""A trial of a sweep: a cell that is fitted and judged on the validation part, and never handed the test set."""
 
 from __future__ import annotations
 

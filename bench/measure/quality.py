@@ -1,7 +1,7 @@
 """Quality of stored predictions: every figure of the result table, its interval, and why a figure is missing.
 
 Fractions are 0..1. Decisions are the arg-max class; a tie goes to the first class, as numpy's `argmax` does. "Macro"
-is the plain mean over the classes that the test part holds. NaN stands for "undefined"; `undefined` says why.
+is the plain mean over the classes that the test set holds. NaN stands for "undefined"; `undefined` says why.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def scores(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) 
 
 
 def quality(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> dict[str, float]:
-    """Every quality column of one test part.
+    """Every quality column of one test set.
 
     Args:
         labels: [N] class numbers.
@@ -84,7 +84,7 @@ def undefined(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str
     never = [name for name, count, hits in zip(classes, support, predicted, strict=True) if count and not hits]
     reasons = {f"recall_{name}": f"no test image of class {name}" for name in absent}
     if (support > 0).sum() < 2:
-        single = "the test part holds one class only"
+        single = "the test set holds one class only"
         reasons |= dict.fromkeys(("roc_auc", "roc_auc_hard", "specificity", "mcc"), single)
     if never:
         reasons["precision"] = f"never predicted, counted as 0: {', '.join(never)}"

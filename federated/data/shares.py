@@ -97,7 +97,7 @@ class Shares:
     seed: int
 
     def holders(self, part: Part) -> NDArray[np.str_]:
-        """The client of each image of another part, the test part, which is dealt in the training part's shares."""
+        """The client of each image of another part, the test set, which is dealt in the training part's shares."""
         alike = divide_alike(self.division, part.labels, part.groups, part.sites, seed=self.seed)
         names = np.empty(len(part), dtype=object)
         for name, images in zip(alike.names, alike.clients, strict=True):

@@ -149,12 +149,12 @@ def _clock(site: Site) -> Finding:
 
 
 def _dataset(name: str) -> Finding:
-    from bench.data.registry import DATASETS, at_hand
+    from bench.data.registry import DATASETS, available
 
     DATASETS.get(name)
-    if name not in at_hand():
-        return Finding("dataset", "failed", f"{name} is not at hand; `bench data show {name}` says how to bring it")
-    return Finding("dataset", "ok", f"{name} is at hand")
+    if name not in available():
+        return Finding("dataset", "failed", f"{name} is not available; `bench data show {name}` says how to bring it")
+    return Finding("dataset", "ok", f"{name} is available")
 
 
 def _handshake(site: Site) -> ssl.SSLSocket:

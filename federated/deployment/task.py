@@ -109,7 +109,7 @@ class Task:
         Itself where the backbone is not frozen with random weights.
 
         Raises:
-            UserError: the dataset is not at hand.
+            UserError: the dataset is not available.
         """
         setup, device = self.setup(), torch.device("cpu")
         if not setup.random_backbone:

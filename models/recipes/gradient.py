@@ -33,7 +33,7 @@ from models.registry import ModelSpec
 
 @dataclass(frozen=True)
 class FitData:
-    """What a fit may see. The test part is not here."""
+    """What a fit may see. The test set is not here."""
 
     train: Part
     val: Part

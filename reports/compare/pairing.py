@@ -18,7 +18,7 @@ from reports.tables.grid import Row
 
 @dataclass(frozen=True)
 class Match:
-    """The test parts that two rows share.
+    """The test sets that two rows share.
 
     Attributes:
         parts: one a common seed and fold.
@@ -107,7 +107,7 @@ def against(source: Source, best: Row, others: Sequence[Row]) -> list[Contrast]:
 
 
 def _group_hits(source: Source, rows: Sequence[Row]) -> Floats:
-    """Rightly decided images [parts, groups, rows] on the test parts of the first row; NaN for a row without one."""
+    """Correctly predicted images [parts, groups, rows] on the test sets of the first row; NaN for a row without one."""
     by_place = [{cell_place(cell): source.predictions(cell) for cell in row.done} for row in rows]
     first = {place: found for place, found in by_place[0].items() if found is not None}
     groups = np.concatenate([found.groups for found in first.values()])

@@ -45,7 +45,7 @@ class Ranking:
 
     @property
     def marked(self) -> set[str]:
-        """Models written in bold: the best one and those not told apart from it; none where nothing could be tested."""
+        """Models in bold: the best and those not significantly different from it; none where nothing was tested."""
         if self.best is None or not self.contrasts:
             return set()
         return {self.best.model, *(entry.row.model for entry in self.level)}
@@ -66,7 +66,7 @@ class Ranking:
             others = {1: "the other one", 2: "both others"}.get(tested, f"all {tested} others")
             return f"significantly better than {others}"
         near = sorted(self.level, key=lambda entry: -entry.adjusted)[0]
-        rest = f"not told apart from {near.row.model}"
+        rest = f"not significantly different from {near.row.model}"
         more = f" and {len(self.level) - 1} more" if len(self.level) > 1 else ""
         won = f"; better than {len(self.beaten)} of {tested}" if self.beaten else ""
         return f"{rest}{more} ({p_equals(near.adjusted)}){won}"

@@ -137,7 +137,7 @@ def confusion_plot(axes: Axes, source: Source, row: Row) -> None:
             j, i, str(count), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black", fontsize=7
         )
     ticks = range(len(found.classes))
-    axes.set(xlabel="decided", ylabel="true")
+    axes.set(xlabel="predicted", ylabel="true")
     axes.set_xticks(ticks, list(found.classes), rotation=30, fontsize=7)
     axes.set_yticks(ticks, list(found.classes), fontsize=7)
 

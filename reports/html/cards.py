@@ -47,7 +47,7 @@ def data_fields(data: dict[str, Any], audit: str) -> list[tuple[str, str]]:
         ("classes", ", ".join(str(name) for name in data["classes"])),
         ("images", f"{data.get('images', 0):,}" + (f" of {expected:,}" if expected else "")),
         ("train / val / test", " / ".join(f"{data.get(part, 0):,}" for part in ("n_train", "n_val", "n_test"))),
-        ("groups in the test part", f"{data.get('groups_test', 0):,}"),
+        ("groups in the test set", f"{data.get('groups_test', 0):,}"),
         ("audit", audit),
         ("fingerprint", str(data.get("fingerprint", ""))[:16]),
     ]

@@ -125,7 +125,7 @@ def _unit_notes(method: str, groups: int) -> list[str]:
     notes = []
     if TOO_NARROW in method:
         notes.append(
-            f"its test part has only {counted(groups, 'known group')}, so that intervals and tests are over single "
+            f"its test set has only {counted(groups, 'known group')}, so that intervals and tests are over single "
             f"{TOO_NARROW} and too sure of themselves where images of one patient are alike."
         )
     if method == METHODS["unknown"]:

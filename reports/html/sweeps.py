@@ -1,4 +1,4 @@
-"""The sweeps of a run: what was searched, how it went, and what tuning brought on the test part."""
+"""The sweeps of a run: what was searched, how it went, and what tuning brought on the test set."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SweepView:
 
     Attributes:
         pictures, wide: (caption, inline SVG).
-        brought: tuned against default on the test part; None before they were run.
+        brought: tuned against default on the test set; None before they were run.
     """
 
     title: str
@@ -148,9 +148,9 @@ def brought(source: Source, record: dict[str, Any]) -> Grid | None:
     notes = (
         "Accuracy in percent; differences in percentage points on the same test images, p by exact sign flips of "
         f"groups. The test images of seed {record['seed']} were in no trial's training or validation part; where a "
-        "split is drawn anew for each seed, another seed's test part may hold images that trials were judged on.",
+        "split is drawn anew for each seed, another seed's test set may hold images that trials were judged on.",
     )
-    return grid("sweep", "What tuning brought on the test part", head, lines, notes=notes)
+    return grid("sweep", "What tuning brought on the test set", head, lines, notes=notes)
 
 
 def _figures(record: dict[str, Any]) -> list[str]:

@@ -137,7 +137,7 @@ def _is_figure(name: str, value: object, added: set[str]) -> bool:
 def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
     """The wider of two: Student's t over three seeds or more, and the mean of the cells' own intervals.
 
-    The first misses that all seeds may share one test part, the second that training has luck of its own. Where the
+    The first misses that all seeds may share one test set, the second that training has luck of its own. Where the
     second is over single images of one group, neither is wide enough, and the interval is marked.
     """
     values = np.array([value for _, value in known])

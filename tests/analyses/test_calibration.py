@@ -185,7 +185,7 @@ def test_a_temperature_says_nothing_where_validation_cannot(made):
     test = made.drawn(1, 60)
     for val, reason in [
         (None, "no validation predictions: the cell has no validation part"),
-        (made.part([0, 0, 0], np.full((3, 3), 1 / 3)), "the validation part holds one class only (a): no calibrator"),
+        (made.part([0, 0, 0], np.full((3, 3), 1 / 3)), "the validation set holds one class only (a): no calibrator"),
         (made.part([], np.empty((0, 3))), "the validation part is empty"),
         (made.part([0, 1], [[0.9, 0.1, 0], [0.1, 0.9, 0]]), "no finite temperature is best on validation"),
     ]:
@@ -196,12 +196,12 @@ def test_a_temperature_says_nothing_where_validation_cannot(made):
         assert answer.columns["calibration_ece"].value is not None
 
 
-def test_a_test_part_of_one_class_or_one_patient_gives_no_false_figure(made):
+def test_a_test_set_of_one_class_or_one_patient_gives_no_false_figure(made):
     val = made.drawn(2, 60)
     one = made.part([1] * 20, made.drawn(3, 20).probabilities)
     answer = subject.calibration(made.cell(one, val), SETTINGS, None)
     assert {estimate.value for name, estimate in answer.columns.items() if name != "calibration_temperature"} == {None}
-    assert any("the test part holds one class only (b)" in note for note in answer.notes)
+    assert any("the test set holds one class only (b)" in note for note in answer.notes)
     patient = made.part(val.labels, val.probabilities, ["p"] * 60)
     found = subject.calibration(made.cell(patient, val), SETTINGS, None)
     assert found.columns["calibration_ece"].low is None

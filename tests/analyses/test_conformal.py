@@ -117,6 +117,6 @@ def test_without_validation_or_with_one_class_there_are_no_sets(made):
         assert {estimate.value for estimate in answer.columns.values()} == {None}
         assert any(reason in note for note in answer.notes)
     one = subject.conformal(made.cell(made.part([0] * 50, test.probabilities), made.drawn(1, 50)), SETTINGS, None)
-    assert any("the test part holds one class only" in note for note in one.notes)
+    assert any("the test set holds one class only" in note for note in one.notes)
     with pytest.raises(ValueError, match="miss"):
         subject.ConformalSettings(miss=0)

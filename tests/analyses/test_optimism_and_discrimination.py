@@ -1,4 +1,4 @@
-"""Questions to a whole run: what choosing on the test part would seem to gain, and what a data set can tell apart."""
+"""Questions to a whole run: what choosing on the test set would seem to gain, and what a data set can tell apart."""
 
 import numpy as np
 import pandas as pd

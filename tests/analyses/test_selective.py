@@ -89,7 +89,7 @@ def test_a_figure_without_errors_validation_or_a_second_class_says_so(made):
     assert answer.columns["selective_aurc"].value == 0
     assert answer.columns["selective_aurc"].low is None
     assert answer.columns["selective_accuracy_90"].low < 0.9
-    for reason in ("no test image is decided wrongly", "no validation predictions", "one class only (a)"):
+    for reason in ("no test image is misclassified", "no validation predictions", "one class only (a)"):
         assert any(reason in note for note in answer.notes)
     assert {row["chosen_on"] for row in answer.tables["kept"]} == {"test"}
 

@@ -29,9 +29,9 @@ def clinic(tmp_path: Path, draw) -> Path:
     return tmp_path / "clinic"
 
 
-def test_list_names_what_is_at_hand_and_what_brings_the_rest():
+def test_list_names_what_is_available_and_what_brings_the_rest():
     rows = {row["name"]: row for row in call("list")}
-    assert rows["phantom-brain"]["at hand"] is True
+    assert rows["phantom-brain"]["available"] is True
     assert "bench data fetch isic2019" in rows["isic2019"]["where"]
     assert "phantom-brain" in runner.invoke(app, ["list"]).output
 
@@ -53,9 +53,9 @@ def test_add_show_audit_prepare_remove(clinic: Path, tmp_path: Path):
     assert clinic.is_dir()
 
 
-def test_a_card_of_what_is_not_at_hand_says_how_to_get_it():
+def test_a_card_of_what_is_not_available_says_how_to_get_it():
     card = call("show", "br35h")
-    assert card["at_hand"] is False
+    assert card["available"] is False
     assert "kaggle.com" in card["how to get it"]
     assert card["reading"].startswith("row 8")
     assert card["verified"] is False
@@ -75,7 +75,7 @@ def test_strict_fails_when_a_split_leaks(clinic: Path):
         (["add", "x", "/nowhere/at/all"], "there is no /nowhere/at/all"),
         (["add", "x", ".", "--kind", "heart"], "--kind is brain, skin or other"),
         (["show", "nothing-like-it"], "no dataset is called"),
-        (["fetch", "phantom-brain"], "cannot be fetched by a program: always at hand"),
+        (["fetch", "phantom-brain"], "cannot be fetched by a program: always available"),
         (["remove", "x"], "nothing was added under the name 'x'"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from bench.core.config import Protocol
 from bench.core.errors import UnknownName, UserError
-from bench.data.registry import DATASETS, add, at_hand, load, locate
+from bench.data.registry import DATASETS, add, available, load, locate
 from bench.data.splits import split
 
 
@@ -17,16 +17,16 @@ def clinic(tmp_path: Path, draw) -> Path:
     return tmp_path / "clinic"
 
 
-def test_the_phantoms_are_always_at_hand_and_the_paper_sets_are_known():
-    assert at_hand() == ["phantom-brain", "phantom-skin"]
+def test_the_phantoms_are_always_available_and_the_paper_sets_are_known():
+    assert available() == ["phantom-brain", "phantom-skin"]
     assert {"figshare-brain", "br35h", "brain-kaggle", "ham10000", "ham10000-mel", "ham10000-mel-balanced"} <= set(
         DATASETS.names()
     )
     assert {"isic2018", "isic2019"} <= set(DATASETS.names())
 
 
-def test_naming_a_dataset_that_is_not_at_hand_says_what_brings_it():
-    with pytest.raises(UserError, match="'figshare-brain' is not at hand; `bench data fetch figshare-brain`"):
+def test_naming_a_dataset_that_is_not_available_says_what_brings_it():
+    with pytest.raises(UserError, match="'figshare-brain' is not available; `bench data fetch figshare-brain`"):
         load("figshare-brain", Protocol())
     with pytest.raises(UserError, match="an account is needed"):
         load("br35h", Protocol())
@@ -39,7 +39,7 @@ def test_an_unknown_name_offers_near_ones():
 
 def test_an_added_folder_is_remembered(clinic: Path):
     add("my-clinic", clinic, kind="brain", licence="ours")
-    assert at_hand()[-1] == "my-clinic"
+    assert available()[-1] == "my-clinic"
     assert DATASETS.match("my-*") == ["my-clinic"]
     table = load("my-clinic", Protocol())
     assert (len(table), table.kind) == (30, "brain")
@@ -77,7 +77,7 @@ def test_an_embedded_name_is_taken(clinic: Path):
 def test_a_dataset_whose_folder_is_gone_says_so(clinic: Path):
     add("here", clinic)
     clinic.rename(clinic.with_name("elsewhere"))
-    assert "here" not in at_hand()
+    assert "here" not in available()
     with pytest.raises(UserError, match="is not there any more"):
         load("here", Protocol())
 

@@ -119,7 +119,7 @@ def test_too_few_images_to_tell_is_said_and_only_strict_stops(make: Make) -> Non
     assert (verdict.outcome, verdict.unclear) == ("not comparable", True)
     assert "is not excluded" in verdict.why
     assert (found.exit_code(), found.exit_code(strict=True)) == (0, 2)
-    assert "too small a test part" in verdicts.summary(found)
+    assert "too small a test set" in verdicts.summary(found)
 
 
 def test_costs_are_compared_exactly(make: Make) -> None:
@@ -142,7 +142,7 @@ def test_a_cell_that_failed_or_was_not_run_is_missing(make: Make, tmp_path: Path
 def test_other_test_images_and_other_protocols_cannot_be_compared(make: Make) -> None:
     base = make("base", predictions(30))
     found = check(make("run", predictions(30, 602)), base)
-    assert found.verdicts[0].why == "the dataset or its test part changed"
+    assert found.verdicts[0].why == "the dataset or its test set changed"
     assert found.exit_code() == 2
     other = {**SPEC, "protocol": {"image_size": 96}}
     assert "differs in image_size" in check(make("other", predictions(30), other), base).verdicts[0].why

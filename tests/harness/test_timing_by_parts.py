@@ -139,7 +139,7 @@ def test_a_run_keeps_its_times_and_off_leaves_them_out(
 
 
 def test_the_plan_says_what_timing_will_take(small_plan: Callable[..., Any], tmp_path: Path) -> None:
-    from bench.harness.estimate import estimate_seconds
+    from bench.executors.estimate import estimate_seconds
 
     plan = small_plan("deepmedix@tiny,deepmedix-gmp@tiny")
     run = Run(tmp_path)

@@ -1,4 +1,4 @@
-"""From what a fit is handed, nothing leads to the test part: every attribute, container, base and closure is walked."""
+"""From what a fit is handed, nothing leads to the test set: every attribute, container, base and closure is walked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep from its command to the test part."""
+"""A sweep from its command to the test set."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_trial_is_a_cell_with_the_same_seeds(make_asked: Any, silent: Any) -> 
     assert stored[trial["cell"]].history()["val_accuracy"].to_pylist()[best] == pytest.approx(columns["accuracy"])
     assert set(stored) == {*outcome["cells"]["default"], *outcome["cells"]["tuned"]}
     page = Path(outcome["report"]).read_text()
-    assert "What tuning brought on the test part" in page
+    assert "What tuning brought on the test set" in page
     assert "Sweeps</a>" in page
 
 

@@ -27,7 +27,7 @@ class Margin:
 
 
 def first_order_margin(logits: Tensor, rows: Tensor) -> Margin:
-    """The distance min_j (z_c - z_j) / |grad (z_c - z_j)| from the decided class c (DeepFool's step, 2016).
+    """The distance min_j (z_c - z_j) / |grad (z_c - z_j)| from the predicted class c (DeepFool's step, 2016).
 
     Exact for a linear network; for a piecewise affine one it is exact as long as the boundary lies in the region of
     the image.

@@ -39,7 +39,7 @@ class Predicted(Protocol):
 
 
 def tested_part(cell: Any) -> Predicted:
-    """The predictions on the test part. Raises UserError where they are missing."""
+    """The predictions on the test set. Raises UserError where they are missing."""
     found: Predicted = cell.predictions("test")
     return found
 
@@ -61,9 +61,9 @@ def present(part: Predicted) -> list[int]:
 
 
 def one_class_note(part: Predicted, name: str) -> list[str]:
-    """A sentence where a part holds one class only, nothing otherwise."""
+    """A sentence where a set holds one class only, nothing otherwise."""
     found = present(part)
-    return [] if len(found) > 1 else [f"the {name} part holds one class only ({part.classes[found[0]]})"]
+    return [] if len(found) > 1 else [f"the {name} set holds one class only ({part.classes[found[0]]})"]
 
 
 def one_hot(numbers: NDArray[np.int64], size: int) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 def audit_dataset(
     name: str, kind: str = "all", seed: int = 0, against: Sequence[str] = (), progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Audit a dataset that is at hand, keep the audit, and judge its splits.
+    """Audit a dataset that is available, keep the audit, and judge its splits.
 
     Args:
         kind: a split, or "all" for every one that the dataset has.
@@ -39,7 +39,7 @@ def audit_dataset(
         (`label_conflicts`: pairs whose labels contradict each other, None where no two labels can be compared).
 
     Raises:
-        UserError: unknown dataset or split, or one that is not at hand.
+        UserError: unknown dataset or split, or one that is not available.
     """
     table = load(name, Protocol(), joined=False)
     kinds = _kinds(table, kind)

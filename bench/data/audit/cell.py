@@ -125,7 +125,7 @@ def _torn(spec: Mapping[str, Any], data: Mapping[str, Any]) -> int | None:
 
 @functools.lru_cache(maxsize=512)
 def _split_again(noted: Path, audit: Path, times: tuple[int, int], kind: str, seed: int) -> tuple[int, str]:
-    """Groups in two parts, and the digest of the test part's ids as `result.json` holds it."""
+    """Groups in two parts, and the digest of the test set's ids as `result.json` holds it."""
     table = _table(noted, times[0])
     row = {name: index for index, name in enumerate(table.ids.tolist())}
     pairs = [(row[pair["left"]], row[pair["right"]]) for pair in _read(audit, times[1])["pairs"]]

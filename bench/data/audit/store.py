@@ -51,7 +51,7 @@ def store_audit(table: Table, audit: dict[str, Any]) -> Path:
 
 
 def note_table(table: Table) -> None:
-    """Keep an audited table's columns, so that splits of it can be judged where its images are not at hand.
+    """Keep an audited table's columns, so that splits of it can be judged where its images are not available.
 
     Nothing is kept of a table whose pictures were never audited.
     """

@@ -26,7 +26,7 @@ def fetch_dataset(name: str, accept_licence: bool, progress: Progress | None = N
     """Bring a dataset and return its folder; one that was brought already is left as it is.
 
     Args:
-        progress: called with (bytes done, bytes in all or 0) of the file at hand.
+        progress: called with (bytes done, bytes in all or 0) of the current file.
 
     Raises:
         UnknownName: no such dataset.

@@ -16,8 +16,8 @@ class Friedman:
 
     Attributes:
         ranks: mean rank a model.
-        critical_difference: Nemenyi's, at 5 %: mean ranks closer than this are not told apart.
-        cliques: runs of models, best first, that are not told apart.
+        critical_difference: Nemenyi's, at 5 %: mean ranks closer than this do not differ significantly.
+        cliques: runs of models, best first, without a significant difference.
     """
 
     models: tuple[str, ...]

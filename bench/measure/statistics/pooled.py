@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Paired:
-    """One test part as two systems predict it: ids, groups and labels [N], probabilities of A and B [N, k]."""
+    """One test set as two systems predict it: ids, groups and labels [N], probabilities of A and B [N, k]."""
 
     ids: NDArray[np.str_]
     groups: NDArray[np.str_]
@@ -49,7 +49,7 @@ def difference(name: str, parts: Sequence[Paired], classes: Sequence[str]) -> Di
         ValueError: no parts.
     """
     if not parts:
-        raise ValueError("a difference needs at least one test part")
+        raise ValueError("a difference needs at least one test set")
     if name == "accuracy":
         return _accuracy(parts)
     if name == "roc_auc":
@@ -125,7 +125,7 @@ def differences(parts: Sequence[Paired], classes: Sequence[str], names: Sequence
 def _steps(
     part: Paired, lots: Ints, count: int, classes: Sequence[str], names: Sequence[str]
 ) -> dict[str, tuple[float, Floats]]:
-    """A minus B by column on one test part, and without each of `count` lots; other parts' lots change nothing."""
+    """A minus B by column on one test set, and without each of `count` lots; other parts' lots change nothing."""
     present, codes = np.unique(lots, return_inverse=True)
     sides = [
         left_out(scores(part.labels, shares, classes), codes.astype(np.int64), names)

@@ -22,7 +22,7 @@ def every_pair(sums: Floats, flips: int = FLIPS, seed: int = 0) -> Floats:
     """p values of all pairs of systems, adjusted over all: [systems, systems], NaN on the diagonal.
 
     Args:
-        sums: [parts, groups, systems]: rightly decided images of each group in each test part (a seed's or a fold's);
+        sums: [parts, groups, systems]: correct predictions of each group in each test set (a seed's or a fold's);
             NaN throughout for a system that lacks the part. Two systems are compared on the parts that both have.
         flips: random sign patterns of the groups.
         seed: of the patterns.

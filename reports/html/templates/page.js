@@ -217,7 +217,7 @@ function matrix(cell) {
     const share = totals[i] ? count / totals[i] : 0;
     return h("td", { style: `background:rgb(var(--shade) / ${(share * 0.6).toFixed(2)})`, "data-tip": `${count} of ${totals[i]} ${names[i]} taken for ${names[j]} (${(100 * share).toFixed(1)} %)` }, i === j ? h("b", {}, count) : count || h("span", { style: "color:var(--faint)" }, 0));
   })));
-  return h("div", { class: "scroll", style: "border:0" }, h("table", { class: "matrix" }, h("thead", {}, h("tr", {}, h("th", {}, "true ↓ · decided →"), names.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, body)));
+  return h("div", { class: "scroll", style: "border:0" }, h("table", { class: "matrix" }, h("thead", {}, h("tr", {}, h("th", {}, "true ↓ · predicted →"), names.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, body)));
 }
 function classColor(index) { return { color: `var(--c${index % PALETTE})`, dash: DASHES[Math.floor(index / PALETTE) % 4] }; }
 function curveFigure(cell, kind, title, xLabel, yLabel, refs) {
@@ -298,7 +298,7 @@ function criticalDifference(entry, width, height) {
   });
   entry.cliques.forEach((clique, index) => {
     const ranks = clique.map((model) => entry.ranks[entry.models.indexOf(model)]), y = top + 9 + 8 * index;
-    svg.append(s("line", { x1: scale(Math.min(...ranks)) - 3, x2: scale(Math.max(...ranks)) + 3, y1: y, y2: y, stroke: "var(--accent)", "stroke-width": 4, "stroke-linecap": "round", "data-tip": "not told apart: " + clique.join(", ") }));
+    svg.append(s("line", { x1: scale(Math.min(...ranks)) - 3, x2: scale(Math.max(...ranks)) + 3, y1: y, y2: y, stroke: "var(--accent)", "stroke-width": 4, "stroke-linecap": "round", "data-tip": "no significant difference: " + clique.join(", ") }));
   });
   return svg;
 }

@@ -105,7 +105,7 @@ def offer(provider: Provider) -> Iterator[Callable[..., bytes]]:
     DATASETS._items.pop("offered", None)
 
 
-def test_a_fetched_dataset_is_checked_unpacked_and_at_hand(offer, provider: Provider):
+def test_a_fetched_dataset_is_checked_unpacked_and_available(offer, provider: Provider):
     offer()
     seen: list[tuple[int, int]] = []
     folder = fetch_dataset("offered", True, lambda done, total: seen.append((done, total)))

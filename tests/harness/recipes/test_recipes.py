@@ -29,7 +29,7 @@ from models.registry import MODELS, ModelSpec
 from reports.write import report
 from tests.harness.conftest import MakePlan, RunPlan
 
-PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+PAGE = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
 EXAMPLES = dict(re.findall(r"```python\n# example: ([\w-]+)\n(.*?)```", PAGE, re.DOTALL))
 
 
