@@ -42,9 +42,7 @@ def run_command(
     weights: Weights = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/PROTOCOL when not given.")] = None,
     device: DeviceName = "auto",
-    threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads of a cell; 0: all cores, shared by --jobs; one on Ray.")
-    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of a cell; 0: all cores, shared by --jobs.")] = 0,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     wandb: Annotated[str, typer.Option(help="off, offline or online.")] = "off",
     executor: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.config import TimingMode
 from bench.harness.plan import Plan, PlannedCell
-from bench.harness.timing import effort
+from bench.harness.timing.times import effort
 from bench.store.run import Run
 from models.registry import ModelSpec
 

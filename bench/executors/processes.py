@@ -25,7 +25,7 @@ from bench.executors.transfer import CellTask, pack, run_task, throttled
 from bench.harness.environment import machine
 from bench.harness.networks import pick_device
 from bench.harness.plan import PlannedCell
-from bench.harness.timing import FOLDER
+from bench.harness.timing.times import FOLDER
 
 _END_SECONDS = 5.0
 # Spawned, not forked: a forked child inherits locks of torch's threads, and cannot use CUDA.

@@ -25,7 +25,8 @@ from bench.harness.environment import machine
 from bench.harness.inputs import CellData, CellJob, cell_data, preparation
 from bench.harness.networks import initial_network, model_cost, pick_device
 from bench.harness.regimes import REGIMES
-from bench.harness.timing import Asked, own_or_joint
+from bench.harness.timing.parts import Asked
+from bench.harness.timing.times import own_or_joint
 from bench.measure import quality
 from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
 from bench.measure.extra import extra_intervals, extra_quality

@@ -95,7 +95,8 @@ def timed_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of `count_rows` with the times of a batch, measured in turns; nothing is added where timing is off."""
     from bench.harness.networks import check_runtime, pick_device
-    from bench.harness.timing import Asked, measure_all, timing_row
+    from bench.harness.timing.parts import Asked
+    from bench.harness.timing.times import measure_all, timing_row
 
     check_runtime(protocol, runtime)
     device, mode = pick_device(runtime), runtime.timing

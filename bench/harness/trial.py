@@ -14,7 +14,8 @@ from bench.data.loader import Part
 from bench.harness.cell import context_of, fit_from_state, json_number
 from bench.harness.inputs import CellJob, fitting_data, preparation
 from bench.harness.networks import initial_network, model_cost, pick_device
-from bench.harness.timing import Asked, timing_row
+from bench.harness.timing.parts import Asked
+from bench.harness.timing.times import timing_row
 from bench.measure.extra import extra_quality
 from bench.measure.quality import quality
 from bench.measure.throughput import train_images_per_s

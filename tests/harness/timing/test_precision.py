@@ -9,7 +9,8 @@ from bench.core.config import Protocol, Runtime
 from bench.core.errors import UserError
 from bench.harness import networks
 from bench.harness.networks import bf16_gain, bf16_instructions, check_runtime
-from bench.harness.timing import Asked, timing_row
+from bench.harness.timing.parts import Asked
+from bench.harness.timing.times import timing_row
 from models.registry import MODELS
 
 CPU = Runtime(device="cpu")

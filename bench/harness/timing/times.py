@@ -9,94 +9,35 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
 
-import bench
 from bench.core.atomic import write_json
 from bench.core.config import Protocol, TimingMode
 from bench.core.identity import digest
 from bench.core.schema import read_json
-from bench.harness.networks import placed, tf32
-from bench.measure.memory import peak_memory_mb
-from bench.measure.rounds import Effort, Subject, in_rounds, median_interval
-from bench.measure.steps import Step, autocast, backward_step, inference_step, own_random_state, training_step
+from bench.harness.networks import tf32
+from bench.harness.timing.parts import Asked, Timed
+from bench.harness.timing.workbench import Workbench
+from bench.measure.rounds import Effort, in_rounds, median_interval
+from bench.measure.steps import own_random_state
 from bench.measure.timing import description
 from bench.store.run import now
-from models.backbones.registry import BACKBONES
-from models.features import folded
-from models.network import Network
-from models.recipes.classifier import make_optimizer
 from models.registry import ModelSpec
 
 FOLDER = "timing"
 BUSY = 0.1
 """Above this share of the machine's cores in other hands its times are said to be of a busy machine."""
-Part = Literal["backbone", "head"]
 OnEvent = Callable[[dict[str, Any]], None]
 
 # Parameters of the networks that are held at once; an optimizer keeps up to four numbers for each.
 _MOST_PARAMETERS = 250e6
 _MODES: dict[TimingMode, int] = {"off": 0, "quick": 1, "full": 2}
 _known: dict[str, dict[str, Any]] = {}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A network whose batch times are wanted."""
-
-    model: ModelSpec
-    num_classes: int
-    image_size: int
-    protocol: Protocol
-    device: torch.device
-
-    @property
-    def parts(self) -> tuple[Timed, Timed]:
-        """What is timed: the backbone and the head."""
-        return Timed("backbone", self), Timed("head", self)
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A part of a network, with all that its times depend on."""
-
-    part: Part
-    asked: Asked
-
-    @functools.cached_property
-    def identity(self) -> dict[str, Any]:
-        """What the times depend on, as plain values."""
-        asked, protocol = self.asked, self.asked.protocol
-        about = description(torch.empty(1, device=asked.device), 0, 0, protocol.precision)
-        common = {
-            "part": self.part,
-            "backbone": asked.model.backbone,
-            "image_size": asked.image_size,
-            "batch_size": protocol.timing_batch_size,
-            "tuning": protocol.tuning,
-            "precision": protocol.precision,
-            "channels_last": protocol.channels_last,
-            "optimizer": [protocol.optimizer, protocol.momentum > 0, protocol.weight_decay > 0],
-            "device": about["device"],
-            "threads": about["threads"],
-            "tf32": tf32(asked.device),
-            "versions": [bench.__version__, torch.__version__],
-        }
-        if self.part == "backbone":
-            return common
-        return {**common, "head": asked.model.identity()["head"], "classes": asked.num_classes}
-
-    @property
-    def key(self) -> str:
-        """What its measurement is stored under."""
-        return digest(self.identity, length=20)
 
 
 def effort(mode: TimingMode, protocol: Protocol) -> Effort:
@@ -250,7 +191,7 @@ def _measure(group: list[Timed], folder: Path | None, mode: TimingMode, on_event
     device, protocol = _settings(group[0])
     most = effort(mode, protocol)
     with own_random_state(device):
-        workbench = _Workbench()
+        workbench = Workbench()
         subjects = [subject for part in group for subject in workbench.subjects(part)]
         told = functools.partial(_tell, on_event, len(subjects), most.most)
         found = in_rounds(subjects, device, most, told)
@@ -291,96 +232,3 @@ def own_or_joint(
 
 def _tell(on_event: OnEvent, subjects: int, most: int, number: int) -> None:
     on_event({"event": "timing", "subjects": subjects, "round": number + 1, "most": most})
-
-
-class _Workbench:
-    """The networks of a group; a backbone that several heads share is built once a purpose."""
-
-    def __init__(self) -> None:
-        self._trunks: dict[tuple[str, str], nn.Module] = {}
-        self._maps: dict[tuple[str, int], Tensor] = {}
-
-    def subjects(self, part: Timed) -> list[Subject]:
-        """Inference and training of a part; a frozen backbone does not train."""
-        asked, precision = part.asked, part.asked.protocol.precision
-        if part.part == "head":
-            infer = inference_step(_head(asked), self._map(asked), precision)
-            # A head on stored maps is trained by one thread (`models.recipes.gradient.cpu_threads`).
-            threads = 1 if asked.protocol.tuning == "head" and asked.device.type == "cpu" else None
-            return [Subject(f"{part.key}:infer", infer), Subject(f"{part.key}:train", self._head_step(asked), threads)]
-        found = [Subject(f"{part.key}:infer", inference_step(self._inference(asked), images(asked), precision))]
-        if asked.protocol.tuning == "full":
-            train = backward_step(self._training(asked), images(asked), precision, _optimizer(asked))
-            found.append(Subject(f"{part.key}:train", train))
-        return found
-
-    def peak_memory(self, part: Timed) -> float | None:
-        """Of the network whose head this is: what training, or inference where that is more, holds at most."""
-        asked, protocol = part.asked, part.asked.protocol
-
-        def work() -> None:
-            inference_step(Network(self._inference(asked), _head(asked)), images(asked), protocol.precision)()
-            if protocol.tuning == "head":
-                step = self._head_step(asked)
-            else:
-                network = Network(self._training(asked), _head(asked))
-                step = training_step(network, images(asked), asked.num_classes, protocol.precision, _optimizer(asked))
-            # The second step has the optimizer's state in memory before its forward pass.
-            step()
-            step()
-
-        return peak_memory_mb(asked.device, work)
-
-    def _inference(self, asked: Asked) -> nn.Module:
-        """The backbone as images are classified with it, BatchNorm folded."""
-        return self._trunk(asked, "inference", lambda: folded(_backbone(asked)))
-
-    def _training(self, asked: Asked) -> nn.Module:
-        return self._trunk(asked, "training", lambda: _backbone(asked))
-
-    def _trunk(self, asked: Asked, purpose: str, build: Callable[[], nn.Module]) -> nn.Module:
-        key = (asked.model.backbone, purpose)
-        if key not in self._trunks:
-            self._trunks[key] = build()
-        return self._trunks[key]
-
-    def _map(self, asked: Asked) -> Tensor:
-        """What the head is given at inference."""
-        key = (asked.model.backbone, asked.image_size)
-        if key not in self._maps:
-            with torch.no_grad(), autocast(asked.device, asked.protocol.precision):
-                self._maps[key] = self._inference(asked)(images(asked)).detach()
-        return self._maps[key]
-
-    def _head_step(self, asked: Asked) -> Step:
-        """The head's step: on what is stored of a frozen backbone, or with a gradient into the backbone's map."""
-        given = self._map(asked)
-        if asked.protocol.tuning == "full":
-            given = given.clone().requires_grad_()
-        elif asked.model.head.averages_first:
-            given = given.float().mean((2, 3), keepdim=True)
-        else:
-            given = given.contiguous().half()
-        return training_step(_head(asked), given, asked.num_classes, asked.protocol.precision, _optimizer(asked))
-
-
-def _backbone(asked: Asked) -> nn.Module:
-    network = Network(BACKBONES.get(asked.model.backbone).build(), nn.Identity())
-    return placed(network, asked.protocol, asked.device).backbone
-
-
-def _head(asked: Asked) -> nn.Module:
-    channels = BACKBONES.get(asked.model.backbone).channels
-    network = Network(nn.Identity(), asked.model.head.build(channels, asked.num_classes))
-    return placed(network, asked.protocol, asked.device).head
-
-
-def images(asked: Asked) -> Tensor:
-    """A batch of noise [N, 3, H, W] on the device, in the protocol's memory format."""
-    size = asked.image_size
-    batch = torch.randn(asked.protocol.timing_batch_size, 3, size, size, device=asked.device)
-    return batch.to(memory_format=torch.channels_last) if asked.protocol.channels_last else batch
-
-
-def _optimizer(asked: Asked) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
-    return lambda parameters: make_optimizer(parameters, asked.protocol)

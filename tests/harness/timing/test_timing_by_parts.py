@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from bench.core.config import Protocol, Runtime, load_protocol
-from bench.harness import timing
-from bench.harness.timing import Asked, measure_all, own_or_joint, timing_row
+from bench.harness.timing import times, workbench
+from bench.harness.timing.parts import Asked, Timed
+from bench.harness.timing.times import measure_all, own_or_joint, timing_row
 from bench.store.run import Run
 from models.registry import MODELS
 
@@ -27,20 +28,20 @@ def asked(model: str, **fields: Any) -> Asked:
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "_known", {})
+    monkeypatch.setattr(times, "_known", {})
 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the parts in the order in which they are measured."""
     found: list[str] = []
-    real = timing._measure
+    real = times._measure
 
-    def noting(group: list[timing.Timed], *rest: Any) -> None:
+    def noting(group: list[Timed], *rest: Any) -> None:
         found.extend(f"{part.part} of {part.asked.model.name}" for part in group)
         real(group, *rest)
 
-    monkeypatch.setattr(timing, "_measure", noting)
+    monkeypatch.setattr(times, "_measure", noting)
     return found
 
 
@@ -107,14 +108,14 @@ def test_quick_times_are_measured_again_where_full_ones_are_asked_for(tmp_path: 
 def test_another_network_that_cannot_be_timed_fails_its_own_cell_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = timing._head
+    real = workbench._head
 
     def failing(network: Asked) -> torch.nn.Module:
         if network.model.name == "deepmedix@tiny":
             raise RuntimeError("too large")
         return real(network)
 
-    monkeypatch.setattr(timing, "_head", failing)
+    monkeypatch.setattr(workbench, "_head", failing)
     good, bad = asked("linear@tiny"), asked("deepmedix@tiny")
     row = own_or_joint(good, [bad], tmp_path, "quick", nothing)
     assert row["infer_batch_ms"] > 0
