@@ -120,10 +120,10 @@ def _kept(
 
 def overlap(own: Table, foreign: Table) -> NDArray[np.bool_]:
     """Whether each image of another dataset shows the same picture as one of the own, by the audit's comparison."""
-    from bench.data.audit.duplicates import looks, same_pictures
+    from bench.data.audit.duplicates import same_pictures, signatures
 
     seen = np.zeros(len(foreign), dtype=np.bool_)
-    seen[[match.right for match in same_pictures(looks(own), looks(foreign))]] = True
+    seen[[match.right for match in same_pictures(signatures(own), signatures(foreign))]] = True
     return seen
 
 
