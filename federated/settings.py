@@ -39,8 +39,10 @@ def work_of(algorithm: Algorithm, seed: int) -> Work:
 def round_settings_of(
     protocol: Protocol, *, parallel: bool = False, timeout: float = 3600.0, system_noise: bool = False
 ) -> RoundSettings:
-    """How long, and with whom."""
+    """How long, and with whom. Raises UserError for privacy whose epsilon could not be told at the end."""
     federation = protocol.federated
+    if federation.privacy != "none":
+        privacy.accounting()
     return RoundSettings(
         rounds=federation.rounds or protocol.epochs,
         patience=protocol.early_stopping_patience,

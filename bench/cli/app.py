@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import bench
+from bench.cli.door import guarded
 from bench.cli.options import Json, Plugin, print_listing
 from bench.core.errors import UserError
 from bench.core.output import print_json
@@ -29,7 +30,7 @@ def main() -> None:
     # wants a core, and cost nothing measurable otherwise.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        guarded(app)
     except UserError as error:
         typer.secho(f"bench: {error}", err=True, fg=typer.colors.RED)
         sys.exit(2)

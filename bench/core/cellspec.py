@@ -17,7 +17,15 @@ EARLIER_POLICIES = {"personal": "local"}
 # Fields of a cell that came after identity version 1, by dotted name ("protocol.federated.name"), each with its default
 # of the day it came. A field that stands at it is left out of the key, so that it orphans no cell stored before. A line
 # is frozen: it stays as it is even when the field's own default changes.
-ADDED: dict[str, Any] = {"protocol.federated.options": {}}
+ADDED: dict[str, Any] = {
+    "protocol.federated.options": {},
+    "protocol.label_smoothing": 0.0,
+    "protocol.class_balance": "none",
+    "protocol.mix": "none",
+    "protocol.mix_alpha": 0.4,
+    "protocol.ema_decay": 0.0,
+    "protocol.layer_decay": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -98,5 +106,11 @@ def _in_words(spec: dict[str, Any], regimes: dict[str, str], policies: dict[str,
 
 
 def data_seed(dataset: str, split: str, seed: int) -> int:
-    """The seed by which a dataset is divided and its batches are drawn, from the user's seed number."""
+    """The seed by which a dataset is divided and its batches are drawn.
+
+    Args:
+        dataset: its registered name.
+        split: the kind of split, "grouped" say: each kind draws anew.
+        seed: the user's seed number, 0, 1, 2, ...
+    """
     return derive_seed("data", dataset, split, seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,9 +78,18 @@ def pack(cell: PlannedCell, runtime: Runtime, beside: int, files: dict[str, byte
 
 
 def run_task(
-    task: CellTask, metadata: DatasetMetadata, folder: Path, on_event: OnEvent, should_stop: Callable[[], bool]
+    task: CellTask,
+    metadata: DatasetMetadata,
+    folder: Path,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    times: Path | None = None,
 ) -> TaskResult:
-    """Run a task's cell in a folder, on the worker; whatever goes wrong with the cell is part of the result."""
+    """Run a task's cell in a folder, on the worker; whatever goes wrong with the cell is part of the result.
+
+    Args:
+        times: where the run keeps batch times, if the worker can see it.
+    """
     if task.runtime.threads:
         torch.set_num_threads(task.runtime.threads)
     try:
@@ -94,7 +103,8 @@ def run_task(
         planned = plan_cell(task.spec, table, weights)
         _same_cell(task, planned)
         on_event(BEGUN)
-        run_cell(CellJob(planned, table, folder, task.runtime, on_event, should_stop, beside=task.beside))
+        job = CellJob(planned, table, folder, task.runtime, on_event, should_stop, times=times)
+        run_cell(replace(job, beside=task.beside))
     except Interrupted:
         return TaskResult("interrupted")
     except Exception as error:  # noqa: BLE001 - one cell's failure must not stop the others; it is stored with its traceback

@@ -53,6 +53,7 @@ class FinishedCell:
         Args:
             run: the run's folder, wherever it lies now.
             name: the beginning of its key, or a pattern on its name ("deepmedix · *").
+            device: where its predictor computes.
 
         Raises:
             UserError: no such run, none or several such cells, or one that is not done.

@@ -29,7 +29,7 @@ class RegimeSpec:
         return imported(self.fit)
 
 
-REGIMES: Registry[RegimeSpec] = Registry("regime", "bench.regimes", listing="bench regimes")
+REGIMES: Registry[RegimeSpec] = Registry("regime", "bench.regimes", listing="bench regimes", kind=RegimeSpec)
 
 
 def _register(name: str, summary: str, fit: str) -> None:

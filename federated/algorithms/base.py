@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from federated.client.gradients import Plain
     from federated.client.local import LocalRound
-    from federated.server.aggregate import Model, Update
+    from federated.server.vectors import Model, Update
+    from federated.transport.packing import Packing
 
 Vector = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
@@ -78,6 +79,20 @@ class Algorithm:
     def personal(self, module: nn.Module) -> set[str]:
         """Names of the module's parameters and buffers that stay with the client, beside the BatchNorm policy's."""
         return set()
+
+    def packing(self, module: nn.Module, network: nn.Module) -> Packing:
+        """What of a network's trained module travels and what stays; may replace its BatchNorm layers.
+
+        Args:
+            module: what is trained, the network or a part of it.
+        """
+        from federated.transport.packing import Packing
+        from models.group_norm import to_group_norm
+
+        policy = self.batch_norm_policy()
+        if policy == "group":
+            to_group_norm(module)
+        return Packing(module, policy, network, self.personal(module), self.second_model)
 
     def gradient(self, local: LocalRound) -> Plain:
         """How a batch's gradient is computed; called when the module is ready to train."""

@@ -8,14 +8,22 @@ from bench.core.registry import Registry
 from federated.algorithms.adaptive.fedadagrad import FedAdagrad
 from federated.algorithms.adaptive.fedadam import FedAdam
 from federated.algorithms.adaptive.fedavgm import FedAvgM
+from federated.algorithms.adaptive.fedexp import FedExP
 from federated.algorithms.adaptive.fedyogi import FedYogi
 from federated.algorithms.averaging.fedavg import FedAvg
+from federated.algorithms.averaging.fedavg_cosine import FedAvgCosine
 from federated.algorithms.averaging.fedavg_svrg import FedAvgSVRG
+from federated.algorithms.averaging.feddyn import FedDyn
+from federated.algorithms.averaging.fedlc import FedLC
 from federated.algorithms.averaging.fednova import FedNova
 from federated.algorithms.averaging.fedprox import FedProx
+from federated.algorithms.averaging.moon import Moon
 from federated.algorithms.averaging.scaffold import Scaffold
 from federated.algorithms.base import Algorithm
+from federated.algorithms.personal.ditto import Ditto
 from federated.algorithms.personal.fedbn import FedBN
+from federated.algorithms.personal.fedper import FedPer
+from federated.algorithms.personal.fedrep import FedRep
 from federated.algorithms.robust.fedmedian import FedMedian
 from federated.algorithms.robust.fedtrimmedavg import FedTrimmedAvg
 from federated.algorithms.robust.krum import Krum
@@ -23,7 +31,7 @@ from federated.algorithms.robust.krum import Krum
 ALGORITHMS: Registry[type[Algorithm]] = Registry("federated algorithm", "bench.algorithms", listing="bench regimes")
 for _algorithm in (
     FedAvg, FedAvgSVRG, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, Scaffold, FedNova, FedBN, FedMedian,
-    FedTrimmedAvg, Krum,
+    FedTrimmedAvg, Krum, FedDyn, FedLC, Moon, FedAvgCosine, FedExP, FedPer, FedRep, Ditto,
 ):  # fmt: skip
     ALGORITHMS.register(_algorithm.name, _algorithm)
 

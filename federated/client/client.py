@@ -16,7 +16,9 @@ from torch import nn
 
 from bench.core.atomic import replacing
 from bench.core.config import Federation
+from bench.core.errors import DamagedState, UserError
 from bench.core.identity import derive_seed
+from bench.core.schema import read_arrays
 from federated.algorithms.base import EMPTY
 from federated.algorithms.registry import ALGORITHMS
 from federated.client import training
@@ -71,8 +73,10 @@ class FolderStore:
         earlier = [number for number in self._rounds() if number < before]
         if not earlier:
             return {}
-        with np.load(self._path(max(earlier)), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        try:
+            return read_arrays(self._path(max(earlier)), "start the federated fit anew")
+        except UserError as error:
+            raise DamagedState(str(error)) from error
 
     def save(self, round_number: int, arrays: Arrays, best: int) -> None:
         """Keep the arrays of this round, of the one before and of the best."""
@@ -86,7 +90,11 @@ class FolderStore:
         return self.folder / f"round-{round_number}.npz"
 
     def _rounds(self) -> list[int]:
-        return [int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.npz")]
+        return [
+            int(number)
+            for path in self.folder.glob("round-*.npz")
+            if (number := path.stem.removeprefix("round-")).isdecimal()
+        ]
 
 
 def _worth_keeping(rounds: list[int], current: int, best: int) -> set[int]:
@@ -134,13 +142,12 @@ class Client:
         started = time.perf_counter()
         memory = self.store.load(work.round)
         known = np.asarray(arrays["weights"], np.float32)
-        self._load(known, arrays, memory)
+        self._load(known, arrays, {} if self.packing.second_model else memory)
         algorithm = ALGORITHMS.get(work.algorithm)(Federation(**work.settings))
         local = self._local(work, known, np.asarray(arrays.get("shared", EMPTY), np.float32), memory)
-        steps = training.steps_of(work, self.data, self.partition)
         gradient, correction = partial(algorithm.gradient, local), algorithm.correction(local)
         progress = training.train(
-            self.module, self.data, work, steps, local.seed, gradient, correction, self._micro_batches
+            self.module, self.data, work, local.steps, local.seed, gradient, correction, self._micro_batches
         )
         trained = pack(self.packing.trainable)
         sent, remembered = self._encode(work, trained, known, memory)
@@ -167,18 +174,21 @@ class Client:
         return {"partition": self.partition, "num-examples": count, **quality, "seconds": seconds}
 
     def personal(self, round_number: int) -> Vector:
-        """The client's own BatchNorm layers [L] after a round; empty when it never trained."""
+        """What stays with the client [L] after a round; empty when it never trained."""
         memory = self.store.load(round_number + 1)
         return np.asarray(memory.get("personal", np.empty(0)), np.float32)
 
     def _local(self, work: Work, known: Vector, shared: Vector, memory: Arrays) -> LocalRound:
         seed = client_seed(work.seed, self.partition)
-        return LocalRound(self.module, self.packing, self.data, work, known, shared, memory, seed, self._micro_batches)
+        steps = training.steps_of(work, self.data, self.partition)
+        return LocalRound(
+            self.module, self.packing, self.data, work, known, shared, memory, seed, steps, self._micro_batches
+        )
 
     def _load(self, known: Vector, arrays: Arrays, memory: Arrays) -> None:
         unpack(known, self.packing.trainable)
         unpack(np.asarray(arrays["buffers"], np.float32), self.packing.buffers)
-        if self.packing.personal:
+        if "personal" in memory or (self.packing.personal and not self.packing.second_model):
             start = memory.get("personal", self.packing.initial_personal)
             unpack(np.asarray(start, np.float32), self.packing.personal)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from federated.algorithms.base import Correction
 from federated.transport.packing import freeze_statistics
 from models.recipes.batches import pieces_of
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Gradients = list[Tensor]
+Correction = Callable[[Gradients], None]
 
 
 class ClientData(Protocol):
@@ -34,6 +36,11 @@ class ClientData(Protocol):
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
+        ...
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """The training images' labels."""
         ...
 
     def train(self, epoch: int) -> Batches:
@@ -74,9 +81,13 @@ class Plain:
             found.append(logits.detach())
         return total, torch.stack(losses).sum(), torch.cat(found)
 
-    def _piece(self, inputs: Tensor, labels: Tensor) -> tuple[Gradients, Tensor, Tensor]:
+    def forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of images, a mean over them, and their logits [B, k]."""
         logits = self.module(inputs)
-        loss = F.cross_entropy(logits.float(), labels)
+        return F.cross_entropy(logits.float(), labels), logits
+
+    def _piece(self, inputs: Tensor, labels: Tensor) -> tuple[Gradients, Tensor, Tensor]:
+        loss, logits = self.forward(inputs, labels)
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         return [g.detach() for g in gradients], loss, logits
 

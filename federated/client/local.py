@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from federated.algorithms.base import Arrays, Correction, Vector
-from federated.client.gradients import ClientData, Plain, proximal
+from federated.client.gradients import ClientData, Correction, Plain, proximal
 from federated.client.training import Work, first_epoch
-from federated.transport.packing import Packing
+from federated.transport.packing import Packing, Vector
+from federated.transport.wire import Arrays
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class LocalRound:
         module: what is trained.
         known: the round's weights [P]; `shared`: what came beside them.
         memory: what the client remembered in the last round in which it took part.
-        seed: the client's own.
+        seed: the client's own; `steps`: how many it takes.
         micro_batches: in how many pieces a batch's gradient is computed.
     """
 
@@ -36,6 +36,7 @@ class LocalRound:
     shared: Vector
     memory: Arrays
     seed: int
+    steps: int
     micro_batches: int = 1
 
     @cached_property

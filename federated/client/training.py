@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.core.identity import derive_seed
-from federated.algorithms.base import Correction
-from federated.client.gradients import Batches, ClientData, Plain
+from federated.client.gradients import Batches, ClientData, Correction, Plain
 from federated.transport.packing import freeze_statistics
 
 

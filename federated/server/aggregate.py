@@ -16,28 +16,8 @@ from flwr.serverapp import Grid
 from federated.algorithms.base import Algorithm
 from federated.privacy import mechanism as privacy
 from federated.server.rules import WEIGHT, aggregated, weighted_mean
+from federated.server.vectors import Model, Update
 from federated.transport import compression, wire
-from federated.transport.packing import Vector
-
-
-@dataclass(frozen=True)
-class Model:
-    """The server's vectors: trainable [P], buffers [B], what the algorithm sends beside them (mostly nothing)."""
-
-    weights: Vector
-    buffers: Vector
-    shared: Vector
-
-
-@dataclass(frozen=True)
-class Update:
-    """A client's decoded reply."""
-
-    weights: Vector
-    buffers: Vector
-    shared: Vector
-    examples: float
-    steps: float
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from bench.core.identity import derive_seed
 from federated.client.app import PERSONAL
 from federated.client.client import work_to_json
 from federated.client.training import Work
-from federated.server.aggregate import Aggregator, Model, Update
+from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
 from federated.server.client_manager import ClientManager
 from federated.server.columns import distance, quality_columns, training_columns, without_the_draw
 from federated.server.exchange import Exchange
 from federated.server.losses import Loss, refuse_without_update, written
+from federated.server.vectors import Model, Update
 from federated.transport import wire
 from federated.transport.packing import Vector
 from federated.transport.secure import SecureRound
@@ -110,7 +111,7 @@ class Rounds:
         return progress
 
     def personal_mean(self, progress: Progress) -> tuple[Vector, list[Loss]]:
-        """The weighted mean of the clients' own BatchNorm layers [L] after the best round, and whose are not in it.
+        """The weighted mean of what stays with the clients [L] after the best round, and whose are not in it.
 
         Raises:
             UserError: when none came.
@@ -120,7 +121,7 @@ class Rounds:
         pairs = [(wire.arrays_of(m.content)["personal"], wire.metrics_of(m.content)["num-examples"]) for m in replies]
         pairs = [(vector, weight) for vector, weight in pairs if len(vector)]
         if not pairs:
-            raise UserError(f"no client sent its own BatchNorm layers: {written(exchange.lost) or 'none has any'}")
+            raise UserError(f"no client sent its own layers: {written(exchange.lost) or 'none has any'}")
         total = sum(weight for _, weight in pairs)
         mean = sum(np.asarray(vector, np.float64) * (weight / total) for vector, weight in pairs)
         return np.asarray(mean, np.float32), exchange.lost

@@ -28,7 +28,7 @@ class FixedLearningRates(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the epoch's rate."""
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = self._rates[trainer.current_epoch]
+            group["lr"] = self._rates[trainer.current_epoch] * group.get("factor", 1.0)
 
 
 class LastCheckpoint(BestCheckpoint):

@@ -91,13 +91,13 @@ class LaterFederation(Federation):
 
 
 class LaterProtocol(Protocol):
-    label_smoothing: float = Field(0.0, ge=0)
+    some_later_field: float = Field(0.0, ge=0)
     federated: LaterFederation = LaterFederation()
 
 
 @pytest.fixture
 def with_later_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cellspec.ADDED, "protocol.label_smoothing", 0.0)
+    monkeypatch.setitem(cellspec.ADDED, "protocol.some_later_field", 0.0)
     monkeypatch.setitem(cellspec.ADDED, "protocol.federated.warm_rounds", 2)
 
 
@@ -106,7 +106,7 @@ def with_later_fields(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_later_field_counts_only_away_from_its_default(named: Named) -> None:
     values = load_protocol(named[4], list(named[5])).model_dump()
     assert key_of(named, LaterProtocol(**values)) == STORED[named]
-    assert key_of(named, LaterProtocol(**values, label_smoothing=0.1)) != STORED[named]
+    assert key_of(named, LaterProtocol(**values, some_later_field=0.1)) != STORED[named]
     federated = {**values["federated"], "warm_rounds": 3}
     counts = key_of(named, LaterProtocol(**{**values, "federated": federated})) != STORED[named]
     assert counts == (named[3] == "fedavg")
@@ -114,12 +114,12 @@ def test_a_later_field_counts_only_away_from_its_default(named: Named) -> None:
 
 def test_the_table_is_what_counts_and_not_the_fields_own_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """A default that changes later gives other cells, and must give other keys."""
-    monkeypatch.setitem(cellspec.ADDED, "protocol.label_smoothing", 0.05)
+    monkeypatch.setitem(cellspec.ADDED, "protocol.some_later_field", 0.05)
     monkeypatch.setitem(cellspec.ADDED, "protocol.federated.warm_rounds", 2)
     named = next(iter(STORED))
     values = load_protocol(named[4]).model_dump()
     assert key_of(named, LaterProtocol(**values)) != STORED[named]
-    assert key_of(named, LaterProtocol(**values, label_smoothing=0.05)) == STORED[named]
+    assert key_of(named, LaterProtocol(**values, some_later_field=0.05)) == STORED[named]
 
 
 def test_a_heads_later_field_counts_only_away_from_its_default() -> None:

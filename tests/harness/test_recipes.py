@@ -21,7 +21,7 @@ from bench.harness.finished import FinishedCell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import Plan
 from bench.store.run import Run
-from models.heads.dense import LinearHeadConfig
+from models.heads.config import LinearHeadConfig
 from models.predictor import PREDICTORS
 from models.recipes.callbacks import Interrupted
 from models.recipes.registry import RECIPES

@@ -79,10 +79,10 @@ def test_any_one_file_is_named_and_the_report_goes_on(small_run: Path, name: str
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrics": None}, "no table under 'metrics'"),
-        ({"metrics": {"accuracy": "high"}}, "a metric that is no number"),
-        ({"intervals": {"accuracy": [1]}}, "an interval that is no pair"),
-        ({"data": {}}, "does not name its classes"),
+        ({"metrics": None}, "metrics: input should be a valid dictionary"),
+        ({"metrics": {"accuracy": "high"}}, "metrics.accuracy: input should be a valid number"),
+        ({"intervals": {"accuracy": [1]}}, "intervals.accuracy: list should have at least 2 items"),
+        ({"data": {}}, "data.classes: field required"),
         ({"key": "another"}, "belongs to cell another"),
         ({"schema": 99}, "layout 99"),
     ],

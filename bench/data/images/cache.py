@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.core.atomic import replacing, write_bytes
+from bench.core.atomic import replacing, sweep_temporaries, write_bytes
 from bench.core.paths import cache
 from bench.data.table import Pixels, Table, read_at
 
@@ -42,6 +42,8 @@ def images(
         UserError: when an image cannot be decoded or the disk is full.
     """
     pixels, _ = _files(table, size)
+    for entry in pixels.parent.parent.glob("*"):
+        sweep_temporaries(entry, lambda _, entry=entry: entry / "lock")  # type: ignore[misc]
     with _filling(table, size) as missing:
         if missing:
             _write_pixels(table, size, pixels, progress, workers or os.cpu_count() or 1)

@@ -15,7 +15,7 @@ from bench.core.config import Federation
 from federated.algorithms.base import Algorithm, Arrays, Vector
 
 if TYPE_CHECKING:
-    from federated.server.aggregate import Model, Update
+    from federated.server.vectors import Model, Update
 
 _RATE = 0.01
 

@@ -11,7 +11,7 @@ import numpy as np
 from federated.algorithms.base import Algorithm, Vector
 
 if TYPE_CHECKING:
-    from federated.server.aggregate import Model, Update
+    from federated.server.vectors import Model, Update
 
 
 class FedNova(Algorithm):

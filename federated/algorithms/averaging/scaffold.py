@@ -11,7 +11,7 @@ from federated.algorithms.base import Algorithm, Arrays, Correction, Vector
 
 if TYPE_CHECKING:
     from federated.client.local import LocalRound
-    from federated.server.aggregate import Model, Update
+    from federated.server.vectors import Model, Update
 
 
 class Scaffold(Algorithm):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from federated.algorithms.base import Algorithm, Vector
 
 if TYPE_CHECKING:
-    from federated.server.aggregate import Update
+    from federated.server.vectors import Update
 
 
 class Robust(Algorithm):

@@ -11,7 +11,7 @@ from federated.algorithms.robust.base import Robust
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import FedAvg
 
-    from federated.server.aggregate import Update
+    from federated.server.vectors import Update
 
 
 class Krum(Robust):

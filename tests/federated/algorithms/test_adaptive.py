@@ -11,7 +11,8 @@ from flwr.clientapp import ClientApp
 
 from bench.core.config import Federation
 from federated.algorithms.registry import algorithm_of
-from federated.server.aggregate import Aggregator, Model, Update
+from federated.server.aggregate import Aggregator
+from federated.server.vectors import Model, Update
 from federated.simulation.inprocess import InProcessGrid
 
 SETTINGS = Federation(server_learning_rate=0.1, server_beta_1=0.9, server_beta_2=0.99, server_tau=0.5)

@@ -15,7 +15,8 @@ from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_plugin
 from bench.harness.regimes import REGIMES
 from federated.algorithms.registry import ALGORITHMS, algorithm_of
-from federated.simulation.fit import Simulation, fit
+from federated.simulation.cell import Simulation
+from federated.simulation.fit import fit
 from federated.transport.packing import pack
 from models.recipes.gradient import FitContext
 

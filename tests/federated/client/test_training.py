@@ -23,6 +23,10 @@ class Points:
         self.inputs, self.labels, self.batch = inputs, labels, batch
         self.n_train, self.n_val, self.steps_per_epoch = len(labels), len(labels), len(labels) // batch
 
+    @property
+    def train_labels(self) -> np.ndarray:
+        return self.labels.numpy()
+
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.from_numpy(np.random.default_rng(epoch).permutation(self.n_train))
         for start in range(0, self.steps_per_epoch * self.batch, self.batch):

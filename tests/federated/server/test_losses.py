@@ -20,7 +20,8 @@ from federated.server.client_manager import ClientManager
 from federated.server.losses import ClientFailed, Loss, history_notes, written
 from federated.server.rounds import Hooks, Rounds
 from federated.settings import round_settings_of, work_of
-from federated.simulation.fit import Simulation, drive, fit
+from federated.simulation.cell import Simulation, drive
+from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.gradient import FitContext
 

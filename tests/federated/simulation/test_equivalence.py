@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from federated.privacy.mechanism import epsilon
 from federated.settings import work_of
-from federated.simulation.fit import Simulation, fit, twin
+from federated.simulation.cell import Simulation
+from federated.simulation.fit import fit, twin
 from federated.transport.packing import Packing, pack
 from models.recipes.gradient import FitContext
 

@@ -17,8 +17,7 @@ from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.measure.statistics.paired import holm
 from bench.store.run import HISTORY, PREDICTIONS, RESULT, Run, write_table
-from federated.simulation.fit import twin_protocol
-from federated.simulation.passes import passes_of
+from federated.simulation.passes import passes_of, twin_protocol
 from models.recipes.gradient import FitContext
 from reports.compare.federated import gap_rows, gap_table, gaps, to_reach
 from reports.load.source import load

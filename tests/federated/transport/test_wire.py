@@ -12,7 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from federated.client.app import client_app
-from federated.simulation.fit import Simulation, drive
+from federated.simulation.cell import Simulation, drive
 from federated.simulation.inprocess import InProcessGrid
 from federated.transport import wire
 from models.recipes.gradient import FitContext
