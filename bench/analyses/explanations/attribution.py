@@ -78,7 +78,7 @@ def integrated_gradients_of(steps: int) -> Explainer:
 
 
 def integrated(space: PixelSpace, pixels: Tensor, classes: Tensor, steps: int) -> Tensor:
-    """Signed shares of every value [N, 3, H, W]; they add up to the class' logit, centred, less the mean colour's."""
+    """Signed shares of every value [N, 3, H, W]; they sum to the class' centred logit less the mean colour's."""
     baseline = pixels.mean((2, 3), keepdim=True).expand_as(pixels)
     total = torch.zeros_like(pixels)
     for step in range(steps):

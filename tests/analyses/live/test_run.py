@@ -162,6 +162,19 @@ def test_the_command_answers_resumes_and_enters_the_report(run):
     assert "selective_aurc_low" in (run / "report/summary.csv").read_text().splitlines()[0]
 
 
+def test_questions_to_the_predictor_and_to_other_seeds_are_answered_from_the_folder_alone(run):
+    words = ["analyze", str(run), "--with", "membership,explanations", "--cells", "*seed 1", "--json"]
+    small = {"images": 2, "shown": 1, "gradient_steps": 2, "removals": 2}
+    words += [word for name, value in small.items() for word in ("--set", f"explanations.{name}={value}")]
+    ended = CliRunner().invoke(app, words)
+    assert ended.exit_code == 0, ended.output
+    first, second = json.loads(ended.stdout)["answers"]
+    assert 0 <= first["columns"]["membership_auc"]["value"] <= 1
+    assert "attacked by 1 shadow models" in first["notes"][0]
+    assert second["columns"]["explanations_faithfulness_layercam"]["value"] is not None
+    assert 'src="data:image/png;base64,' in (run / "report/index.html").read_text()
+
+
 def test_a_failed_analysis_is_exit_code_1_and_named_in_the_report(run, tmp_path):
     words = ["analyze", str(run), "--with", "subgroups", "--set", f"subgroups.metadata={tmp_path}/none.csv"]
     ended = CliRunner().invoke(app, words)
