@@ -62,11 +62,14 @@ class ModelSpec:
     activation: str = ""
     publication: Publication | None = None
 
-    def build(self, num_classes: int) -> Network:
+    def build(self, num_classes: int, trunk: Callable[[], nn.Module] | None = None) -> Network:
         """Build the network with random weights, which depend on the state of torch's default generator alone.
 
         Backbone and head are initialized under seeds of their own: from one state, models that share a backbone get the
         same backbone, whatever their heads, and each call advances the generator by one draw.
+
+        Args:
+            trunk: makes the backbone, in place of the registered one's own `build`.
 
         Raises:
             UserError: for fewer than two classes, or when the backbone cannot be had.
@@ -79,9 +82,9 @@ class ModelSpec:
 
         backbone = BACKBONES.get(self.backbone)
         seed = int(torch.randint(2**31 - 1, (), device="cpu"))
-        trunk = _built_under(derive_seed("backbone", seed), backbone.build)
+        extractor = _built_under(derive_seed("backbone", seed), trunk or backbone.build)
         head = _built_under(derive_seed("head", seed), lambda: self.head.build(backbone.channels, num_classes))
-        network = Network(trunk, head)
+        network = Network(extractor, head)
         if self.activation:
             from models.activations import ACTIVATIONS, swap_activations
 
@@ -113,8 +116,8 @@ def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
         torch.set_rng_state(state)
 
 
-HEADS: Registry[HeadSpec] = Registry("head", listing="bench models list")
-MODELS: Registry[ModelSpec] = Registry("model", "bench.models")
+HEADS: Registry[HeadSpec] = Registry("head", kind=HeadSpec, listing="bench models list")
+MODELS: Registry[ModelSpec] = Registry("model", "bench.models", kind=ModelSpec)
 
 
 def _register_all() -> None:

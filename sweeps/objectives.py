@@ -6,25 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from bench.core.cellspec import CENTRALIZED
+from bench.core.cellspec import CENTRALIZED, LOCAL_ONLY
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
-from bench.measure.clients import VAL_CLIENT_COLUMNS, VAL_LOCAL_MODEL_COLUMNS
-from bench.measure.extra import METRICS
-from bench.measure.quality import quality
+from bench.measure.columns import QUALITY, Family, column, names_of
 
+# Measured on request, not by the fit itself.
+TIMES = tuple(name for name in names_of("time") if name not in ("train_images_per_s", "seconds"))
 Direction = Literal["max", "min"]
-COST = ("params_m", "macs_m", "flops_m", "activations_m")
-TIMES = ("train_batch_ms", "train_batch_ms_p95", "infer_batch_ms", "infer_batch_ms_p95", "peak_memory_mb", "energy_j")
-_FITTED = ("train_images_per_s", "seconds")
-_CENTRALIZED = ("best_epoch", "epochs_run")
-_FEDERATED = (
-    "rounds", "best_round", "up_mb", "down_mb", "seconds_compute", "seconds_communication", *VAL_CLIENT_COLUMNS,
-    "epsilon",
-)  # fmt: skip
-_LOCAL = ("clients", "median_client", *VAL_LOCAL_MODEL_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -57,24 +46,24 @@ def parse_objectives(texts: Sequence[str], classes: Sequence[str], regime: str) 
 
 
 def columns(classes: Sequence[str], regime: str) -> list[str]:
-    """Every column that a trial of this regime has."""
-    own = {CENTRALIZED: _CENTRALIZED, "local": _LOCAL}.get(regime, _FEDERATED)
-    return [*judged(classes), *COST, *TIMES, *_FITTED, *own]
+    """Every column that a trial of this regime has: none is of the test set."""
+    own: Family = {CENTRALIZED: "fit", LOCAL_ONLY: "local-only"}.get(regime, "federated")  # type: ignore[assignment]
+    of_regime = [name for name in names_of(own) if column(name).part != "test"]
+    return [*judged(classes), *names_of("cost", "time"), *of_regime]
 
 
 def judged(classes: Sequence[str]) -> list[str]:
     """The columns that come from predictions on the validation part."""
-    names = list(quality(np.arange(len(classes)), np.eye(len(classes)), classes))
-    return [*names, *METRICS.names()]
+    return [*names_of(*QUALITY), *(f"recall_{name}" for name in classes)]
 
 
 def _parsed(text: str, known: list[str]) -> Objective:
-    column, _, direction = text.rpartition(":")
+    name, _, direction = text.rpartition(":")
     if direction not in ("max", "min"):
         raise UserError(f"--objective takes COLUMN:max or COLUMN:min, not {text!r}; for example roc_auc:max")
-    if column not in known:
-        raise UserError(f"--objective {text}: a trial has no column {column!r}; {near_matches(column, known)}")
-    return Objective(column, "max" if direction == "max" else "min")
+    if name not in known:
+        raise UserError(f"--objective {text}: a trial has no column {name!r}; {near_matches(name, known)}")
+    return Objective(name, "max" if direction == "max" else "min")
 
 
 def values_of(objectives: Sequence[Objective], found: Mapping[str, float | None]) -> list[float]:

@@ -12,13 +12,13 @@ from bench.core.errors import UserError
 from bench.data.audit.cell import audit_sentences
 from bench.gate.baseline import Side, SideCell, load_side, pair
 from bench.gate.margins import Margins, load_margins
+from bench.measure.columns import column, names_of
 from bench.measure.statistics.paired import Difference, holm, normal_difference, sign_flip
 from bench.measure.statistics.pooled import Paired, difference
 from bench.store.run import Run
 
 Outcome = Literal["better", "worse", "same", "not comparable", "missing"]
 ALPHA = 0.05
-EXACT_COLUMNS = ("params_m", "macs_m", "flops_m")
 
 
 @dataclass(frozen=True)
@@ -118,17 +118,22 @@ def _cell_verdicts(name: str, base: Side, now: Side, limits: Margins) -> list[Ve
         return [Verdict(name, "all", "not comparable", None, None, why=changed)]
     paired = pair(base, now, name)
     quality = [_quality(name, metric, paired, base, now, limits) for metric in limits.quality]
-    return [*quality, *(_exact(name, column, base, now) for column in EXACT_COLUMNS)]
+    return [*quality, *(_exact(name, cost, base, now) for cost in _counted(base.cells[name]))]
 
 
-def _exact(name: str, column: str, base: Side, now: Side) -> Verdict:
-    then, current = base.cells[name].cost.get(column), now.cells[name].cost.get(column)
+def _counted(cell: SideCell) -> list[str]:
+    """The cost columns of a baseline's cell; all where it has none. A file lacks columns that are younger than it."""
+    return [name for name in names_of("cost") if name in cell.cost] or list(names_of("cost"))
+
+
+def _exact(name: str, cost: str, base: Side, now: Side) -> Verdict:
+    then, current = base.cells[name].cost.get(cost), now.cells[name].cost.get(cost)
     if then is None or current is None:
         outcome: Outcome = "missing" if current is None and then is not None else "not comparable"
-        return Verdict(name, column, outcome, then, current, why="not measured on both sides")
+        return Verdict(name, cost, outcome, then, current, why="not measured on both sides")
     equal = math.isclose(then, current, rel_tol=1e-9, abs_tol=1e-12)
     outcome = "same" if equal else "worse" if current > then else "better"
-    return Verdict(name, column, outcome, then, current, why="counted exactly")
+    return Verdict(name, cost, outcome, then, current, why="counted exactly")
 
 
 def _quality(name: str, metric: str, paired: Paired | None, base: Side, now: Side, limits: Margins) -> Verdict:
@@ -138,7 +143,7 @@ def _quality(name: str, metric: str, paired: Paired | None, base: Side, now: Sid
     if before is None or after is None:
         outcome: Outcome = "missing" if after is None and before is not None else "not comparable"
         return Verdict(name, metric, outcome, before, after, why="no figure on both sides", margin=margin)
-    sign = -1.0 if metric in limits.lower_is_better else 1.0
+    sign = -1.0 if column(metric).better == "low" else 1.0
     step = _paired_step(metric, paired, now.cells[name].classes, base.has_probabilities) if paired else None
     if step is None:
         step = _interval_step(metric, (before, after), base.cells[name], now.cells[name], paired)
@@ -163,24 +168,13 @@ def _quality(name: str, metric: str, paired: Paired | None, base: Side, now: Sid
 
 def _paired_step(metric: str, paired: Paired, classes: Sequence[str], probabilities: bool) -> Difference | None:
     """Now minus base on the same images; None where the baseline kept decisions only and the metric needs more."""
-    if not probabilities and metric not in DECIDED:
+    if column(metric).needs_probabilities and not probabilities:
         return None
     return difference(metric, [paired], classes)
 
 
 # What the baseline file's six digits can hide.
 EQUAL = 2e-6
-DECIDED = (
-    "accuracy",
-    "balanced_accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "sensitivity",
-    "specificity",
-    "mcc",
-    "roc_auc_hard",
-)
 
 
 def _interval_step(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
-
-QUALITY = (
-    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "sensitivity", "specificity", "roc_auc",
-    "roc_auc_hard", "pr_auc", "mcc", "log_loss", "brier", "ece",
-)  # fmt: skip
-LOWER_IS_BETTER = ("log_loss", "brier", "ece")
+from bench.core.schema import read_toml
+from bench.measure.columns import QUALITY, names_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,6 @@ class Margins:
 
     quality: dict[str, float] = field(default_factory=lambda: {"accuracy": 0.01, "roc_auc": 0.01})
     time: float = 0.1
-    lower_is_better: tuple[str, ...] = LOWER_IS_BETTER
 
 
 def load_margins(path: Path | None) -> Margins:
@@ -46,10 +41,11 @@ def load_margins(path: Path | None) -> Margins:
     if path is None:
         return Margins()
     values = _read(path)
+    known = names_of(*QUALITY)
     quality = values.get("quality", Margins().quality)
     for name, margin in quality.items():
-        if name not in QUALITY:
-            raise UserError(f"{path}: no quality column is called {name!r}; {near_matches(name, QUALITY)}")
+        if name not in known:
+            raise UserError(f"{path}: no quality column is called {name!r}; {near_matches(name, known)}")
         _check(path, name, margin)
     time = values.get("time", {}).get("share", Margins().time)
     _check(path, "time.share", time)
@@ -57,10 +53,7 @@ def load_margins(path: Path | None) -> Margins:
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"the margins {path} cannot be read: {error}") from error
+    values = read_toml(path, dict[str, Any], "margins stand under [quality] and [time]")
     unknown = sorted(set(values) - {"quality", "time"})
     if unknown or not all(isinstance(part, dict) for part in values.values()):
         raise UserError(f"{path}: margins stand under [quality] and [time], not {', '.join(unknown) or 'plain values'}")

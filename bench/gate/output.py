@@ -6,12 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from bench.measure.columns import column
+
 if TYPE_CHECKING:
     from bench.gate.check import Check, Outcome, Verdict
 
 ORDER: tuple[Outcome, ...] = ("worse", "missing", "not comparable", "better", "same")
 _MARKS = {"worse": "✗", "missing": "✗", "not comparable": "?", "better": "↑", "same": "✓"}
-_PERCENT = ("log_loss", "brier", "mcc", "params_m", "macs_m", "flops_m")
 
 
 def summary(check: Check) -> str:
@@ -69,9 +70,10 @@ def _figure(metric: str, value: float | None, signed: bool = False) -> str:
     if value is None:
         return "–"
     sign = "+" if signed else ""
-    if metric.endswith("_ms"):
-        return f"{value:{sign}.1f}"
-    return f"{value:{sign}.4f}" if metric in _PERCENT else f"{100 * value:{sign}.2f}"
+    about = column(metric)
+    # One digit more than tables show, so that a change that was told can be seen; counts and losses are small numbers.
+    digits = about.digits if about.family == "time" else 2 if about.scale == 100 else 4
+    return f"{about.scale * value:{sign}.{digits}f}"
 
 
 def text(verdict: Verdict) -> str:

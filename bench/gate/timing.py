@@ -13,12 +13,13 @@ from typing import Any
 from bench.core.errors import UserError
 from bench.gate.check import ALPHA, Verdict
 from bench.gate.margins import Margins
+from bench.measure.columns import names_of
 from bench.measure.statistics.across import slower
 from bench.measure.statistics.paired import holm
 from bench.store.run import Run
 
 ROUNDS = 12
-COLUMNS = ("train_batch_ms", "infer_batch_ms")
+TIMES = names_of("time", level=1)
 
 # What either interpreter runs: it builds the network that a line of JSON on standard input asks for, times a few
 # batches, answers with a line of JSON, and waits for its next turn. Only public names of the package are used.
@@ -114,7 +115,7 @@ def time_verdicts(
     with ExitStack() as stack:
         pair = stack.enter_context(worker(base_python)), stack.enter_context(worker(now_python))
         samples = {each: _in_turns(each, pair, rounds) for each in asked}
-    found = [_verdict(each, column, samples[each]) for each in asked for column in COLUMNS]
+    found = [_verdict(each, column, samples[each]) for each in asked for column in TIMES]
     adjusted = holm([p for _, p, _ in found])
     return [_decided(verdict, p, ratio, margins) for (verdict, _, ratio), p in zip(found, adjusted, strict=True)]
 

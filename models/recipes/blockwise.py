@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from models.recipes import gradient
-from models.recipes.callbacks import PARTS
+from models.recipes.callbacks import STATE
 
 if TYPE_CHECKING:
     from models.recipes.gradient import FitContext, FitOutcome
@@ -53,7 +53,7 @@ def fit(context: FitContext) -> FitOutcome:
         stage = replace(
             context,
             protocol=context.protocol.model_copy(update=changes),
-            folder=context.folder / PARTS / f"block-{trained}",
+            folder=context.folder / STATE / f"block-{trained}",
         )
         outcomes.append(gradient.fit(stage))
     return _joined(context, outcomes)

@@ -20,8 +20,7 @@ from models.recipes.classifier import Classifier
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
-PARTS = "parts"
-"""The folder of a recipe that makes several fits: their states to resume from."""
+STATE = "state"
 
 OnEvent = Callable[[dict[str, Any]], None]
 

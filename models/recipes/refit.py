@@ -58,10 +58,9 @@ def refit(
     epochs = int(first.columns["best_epoch"]) + 1
     whole = context.data.train.joined(context.data.val)
     again = replace(
-        context,
+        context.stage(FOLDER),
         data=replace(context.data, train=whole),
         protocol=context.protocol.model_copy(update={"epochs": epochs}),
-        folder=context.folder / FOLDER,
     )
     context.module.load_state_dict(start)
     train(again, [FixedLearningRates([row["learning_rate"] for row in first.history]), LastCheckpoint(again.folder)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.measure.columns import column
+from bench.measure.columns import column, names_of
 from bench.measure.statistics.methods import TOO_NARROW
 from bench.measure.statistics.paired import Difference, holm, smallest_difference
 from bench.measure.statistics.pooled import difference, mean_difference
@@ -17,7 +17,7 @@ from reports.tables.markup import Entry, Grid, grid
 from reports.tables.published import CHANGES, PAPER_MODELS, figures
 
 FULL = "deepmedix"
-METRICS = ("accuracy", "balanced_accuracy", "roc_auc")
+METRICS = names_of("quality", level=1)
 POOLED = "all datasets"
 
 

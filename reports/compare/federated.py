@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
-from bench.measure.columns import BY_NAME, column
+from bench.measure.columns import QUALITY, column, names_of
 from bench.measure.statistics.paired import Difference, holm
 from bench.measure.statistics.pooled import difference
 from bench.store.run import StoredCell
@@ -25,9 +25,8 @@ from reports.tables.markup import Entry, Grid, grid
 
 # The twin sees as many images as the clients, with their optimizer; where it was not run, the plain cell stands in.
 TWINS = ("twin", "centralized")
-COSTS = ("rounds", "up_mb", "down_mb", "worst_client_accuracy")
+COSTS = names_of("federated", level=2)
 SHARES = (0.90, 0.95, 0.99)
-METRICS = tuple(name for name, about in BY_NAME.items() if about.family in ("quality", "calibration"))
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,9 @@ def gap_rows(folder: Path, metric: str = "accuracy") -> list[dict[str, Any]]:
     Raises:
         UserError: no run there, or an unknown column.
     """
-    if metric not in METRICS:
-        raise UserError(f"no quality column is called {metric!r}; {near_matches(metric, METRICS)}")
+    known = names_of(*QUALITY)
+    if metric not in known:
+        raise UserError(f"no quality column is called {metric!r}; {near_matches(metric, known)}")
     source = load(folder)
     return [_plain_row(source, gap, metric) for gap in gaps(source, rows(source.cells), metric)]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
-from bench.measure.columns import BY_NAME, column
+from bench.measure.columns import QUALITY, column, names_of
 from bench.measure.statistics.across import wilcoxon
 from bench.measure.statistics.paired import Difference, Mcnemar, holm, mcnemar, smallest_difference
 from bench.measure.statistics.pooled import Paired, clusters_of, difference, differences
@@ -20,11 +20,6 @@ from reports.compare.ranking import p_equals, probability
 from reports.load.source import Source, load
 from reports.tables.grid import Condition, Row, conditions, rows
 from reports.tables.markup import Entry, Grid, grid
-
-TESTED = (
-    "accuracy", "balanced_accuracy", "precision", "f1", "specificity", "roc_auc", "roc_auc_hard", "pr_auc", "mcc",
-    "log_loss", "brier", "ece",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ def _mean(row: Row, name: str) -> float:
 def _differences(found: Match) -> dict[str, tuple[Difference, float]]:
     every = differences(found.parts, found.classes)
     every |= {name: difference(name, found.parts, found.classes) for name in ("accuracy", "roc_auc")}
-    tested = {name: every[name] for name in TESTED}
+    tested = {name: every[name] for name in names_of(*QUALITY) if not column(name).same_as}
     adjusted = holm([step.p for step in tested.values()])
     return {name: (step, p) for (name, step), p in zip(tested.items(), adjusted, strict=True)}
 
@@ -210,7 +205,7 @@ def _entry(entry: Versus) -> dict[str, Any]:
     columns = {
         name: {
             **{part: _finite(getattr(step, part)) for part in ("value", "low", "high", "error", "p")},
-            "p_holm": _finite(p), "method": step.method, "better": BY_NAME[name].better,
+            "p_holm": _finite(p), "method": step.method, "better": column(name).better,
             "first": _finite((entry.figures or {})[name][0]), "second": _finite((entry.figures or {})[name][1]),
         }
         for name, (step, p) in entry.differences.items()

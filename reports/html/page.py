@@ -10,7 +10,7 @@ from typing import Any
 
 import bench
 from bench.core.output import counted
-from bench.measure.columns import COLUMNS, column
+from bench.measure.columns import column, names_of
 from bench.measure.statistics.methods import METHODS, TOO_NARROW, interval_method
 from reports.compare.ablation import Ablation
 from reports.compare.ablation import tables as ablation_tables
@@ -59,7 +59,7 @@ def page(drawing: Drawing) -> str:
         datasets=dataset_cards(source),
         environment=environment_fields(source.environment),
         protocol=protocol_fields(source),
-        columns=COLUMNS,
+        columns=[column(name) for name in names_of(level=3)],
         foot=f"Drawn by deepmedix-bench {bench.__version__} from the run's folder; it needs no network.",
         payload=script_json(data),
         css=text("page.css"),

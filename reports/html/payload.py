@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.measure.clients import VAL_CLIENT_COLUMNS
-from bench.measure.columns import BY_NAME, Column, column
+from bench.measure.columns import COLUMNS, Column, column, names_of
 from bench.measure.quality import rarest_class
 from bench.store.run import StoredCell
 from reports.compare.ranking import Ranking
@@ -23,7 +23,6 @@ HISTORY = (
     "train_loss", "val_loss", "train_accuracy", "val_accuracy", "learning_rate",
     *VAL_CLIENT_COLUMNS, "up_mb", "down_mb",
 )  # fmt: skip
-HIDDEN = ("recall", "sensitivity")
 
 
 def payload(source: Source, rows: Sequence[Row], rankings: Sequence[Ranking]) -> dict[str, Any]:
@@ -46,22 +45,22 @@ def payload(source: Source, rows: Sequence[Row], rankings: Sequence[Ranking]) ->
 def _described(name: str, answered: Mapping[str, str]) -> Column:
     """A column; one that an analysis brings says so."""
     about = column(name)
-    return (
-        replace(about, family="analyses", about=f"From the analysis {answered[name]}.") if name in answered else about
-    )
+    if name not in answered:
+        return about
+    return replace(about, family="analyses", summary=f"From the analysis {answered[name]}.")
 
 
 def shown(rows: Sequence[Row]) -> list[str]:
     """The leaderboard's columns: the known ones in their order, then added ones, without each class's recall."""
     present = dict.fromkeys(name for row in rows for name in row.names)
-    added = [name for name in present if name not in BY_NAME and not name.startswith("recall_")]
-    return [name for name in BY_NAME if name in present and name not in HIDDEN] + added
+    added = [name for name in present if name not in COLUMNS and not name.startswith("recall_")]
+    return [name for name in names_of() if name in present and not column(name).same_as] + added
 
 
 def column_entry(about: Column) -> dict[str, Any]:
     """A column for the page."""
-    names = ("name", "title", "head", "family", "better", "scale", "digits", "unit", "about")
-    return {name: getattr(about, name) for name in names}
+    names = ("name", "title", "head", "family", "better", "scale", "digits", "unit", "level")
+    return {**{name: getattr(about, name) for name in names}, "about": about.summary}
 
 
 def row_entry(source: Source, row: Row, cells: list[int], marked: bool) -> dict[str, Any]:

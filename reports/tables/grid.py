@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from bench.data.audit.cell import CellAudit, cell_audit
-from bench.measure.columns import BY_NAME
+from bench.measure.columns import COLUMNS, column, names_of
 from bench.measure.statistics.methods import TOO_NARROW, interval_method
+from bench.measure.statistics.student import student_quantile
 from bench.store.run import StoredCell
 from reports.load.conditions import variants
 from reports.tables.published import figures
@@ -94,13 +95,18 @@ class Row:
     @cached_property
     def names(self) -> list[str]:
         """Every figure that at least one cell has."""
-        found = {name for cell in self.done for name in _values(cell)}
-        known = [name for name in BY_NAME if name in found]
-        return known + sorted(name for name in found if name not in BY_NAME)
+        found = {name for _, values in self._figures for name in values}
+        known = [name for name in names_of() if name in found]
+        return known + sorted(found.difference(known))
+
+    @cached_property
+    def _figures(self) -> list[tuple[StoredCell, dict[str, float]]]:
+        """Each finished cell with its figures."""
+        return [(cell, _values(cell)) for cell in self.done]
 
     def figure(self, name: str) -> Interval | None:
         """Mean and interval of a figure over the cells that have it, None when none has."""
-        values = [(cell, _values(cell).get(name)) for cell in self.done]
+        values = [(cell, values.get(name)) for cell, values in self._figures]
         known = [(cell, value) for cell, value in values if value is not None]
         return _interval(name, known) if known else None
 
@@ -124,7 +130,7 @@ def _values(cell: StoredCell) -> dict[str, float]:
 
 def _is_figure(name: str, value: object, added: set[str]) -> bool:
     """Known columns, and those that others add, which come with an interval."""
-    known = name in BY_NAME or name in added
+    known = column(name).listed if name in COLUMNS else name in added
     return known and isinstance(value, (int, float)) and math.isfinite(value)
 
 
@@ -138,8 +144,8 @@ def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
     mean = float(values.mean())
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     low, high = _stored_bounds(name, [cell for cell, _ in known])
-    if len(values) >= MIN_SEEDS and name in BY_NAME and BY_NAME[name].family not in ("cost", "time"):
-        reach = _student(len(values) - 1) * deviation / math.sqrt(len(values))
+    if len(values) >= MIN_SEEDS and name in COLUMNS and column(name).family not in ("cost", "time"):
+        reach = student_quantile(0.975, len(values) - 1) * deviation / math.sqrt(len(values))
         if not math.isfinite(low) or 2 * reach > high - low:
             over = f"seeds; {TOO_NARROW}" if _too_narrow(known) else "seeds"
             return Interval(mean, *_bounded(name, mean - reach, mean + reach), deviation, over)
@@ -162,14 +168,9 @@ def _stored_bounds(name: str, cells: list[StoredCell]) -> tuple[float, float]:
 
 
 def _bounded(name: str, low: float, high: float) -> tuple[float, float]:
-    """A share cannot leave 0..1."""
-    return (max(0.0, low), min(1.0, high)) if BY_NAME[name].scale == 100 else (low, high)
-
-
-def _student(freedom: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, freedom))
+    """A share cannot leave 0..1, nor any column its limits."""
+    lowest, highest = column(name).limits
+    return max(lowest, low), min(highest, high)
 
 
 def rows(cells: Sequence[StoredCell]) -> list[Row]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.data.audit.cell import audit_sentences
-from bench.measure.columns import column
+from bench.measure.columns import column, names_of
 from reports.compare.ranking import Ranking, with_interval
 from reports.load.source import Source
 from reports.tables.grid import Row
 from reports.tables.markup import Entry, Grid, grid
 from reports.tables.published import figures
 
-METRICS = ("accuracy", "balanced_accuracy", "roc_auc")
+METRICS = names_of("quality", level=1)
 BOLD = (
     "Bold: the best, and what the paired test (sign flips of groups, adjusted over all pairs of models, since the best "
     "was picked by the same images) does not tell apart from it."
@@ -71,7 +71,7 @@ def _figure(metric: str, row: Row, ranking: Ranking) -> Entry:
     return Entry(with_interval(row, metric) + count, bold=bold)
 
 
-COSTS = ("params_m", "macs_m", "flops_m", "train_batch_ms", "infer_batch_ms", "peak_memory_mb")
+COSTS = names_of("cost", "time", level=2)
 
 
 def cost_table(rows: Sequence[Row]) -> Grid:

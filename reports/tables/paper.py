@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bench.measure.columns import PRINTED, column
+from bench.measure.columns import column
 from reports.tables.grid import Row
 from reports.tables.markup import Entry, Grid, grid
 from reports.tables.published import (
+    COLUMNS,
     FLOPS_M,
     FOOTNOTES,
     PAPER_DATASETS,
@@ -43,7 +44,7 @@ def paper_tables(table: Sequence[Row]) -> list[Grid]:
 
 def _table(number: int, table: Sequence[Row]) -> Grid:
     printed = [row for row in published_rows() if row.table == number]
-    metrics = PRINTED if number in (1, 4) else ("accuracy",)
+    metrics = tuple(COLUMNS.values()) if number in (1, 4) else ("accuracy",)
     with_protocol = number in (2, 3)
     head = ["System", "Dataset", *(["Its own publication"] if with_protocol else [])]
     texts = len(head)

@@ -100,9 +100,12 @@ def compared() -> tuple[Compared, ...]:
     """The models of tables 2 and 3, from `systems.csv`: what their cards say, for reports, which know no models."""
     text = files("reports.tables").joinpath("systems.csv").read_text(encoding="utf-8")
     records = csv.DictReader(text.splitlines())
-    return tuple(
-        Compared(**{**record, "doubts": tuple(filter(None, record["doubts"].split("|")))}) for record in records
-    )
+    return tuple(_compared(record) for record in records)
+
+
+def _compared(record: dict[str, str]) -> Compared:
+    doubts = tuple(filter(None, record["doubts"].split("|")))
+    return Compared(record["model"], record["system"], record["own"], record["protocol"], doubts)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bench.measure.columns import column, names_of
 from bench.measure.statistics.methods import interval_method
 from bench.store.run import StoredCell
 from reports.load.source import Source
@@ -71,7 +72,7 @@ def card_html(cell: StoredCell) -> str:
         f"<h2>{escape(spec['model'])} on {escape(spec['dataset'])}</h2>",
         f"<p>{escape(spec['regime'])}, split {escape(spec['split'])}, seed {spec['seed']}; "
         f"{data.get('n_train')} training, {data.get('n_val')} validation, {data.get('n_test')} test images.</p>",
-        f"<p>Accuracy {_percent(metrics.get('accuracy'))}, ROC-AUC {_percent(metrics.get('roc_auc'))}.</p>",
+        f"<p>{', '.join(_figure(name, metrics.get(name)) for name in names_of('quality', level=1))}.</p>",
         f"<p>{'Synthetic images: says nothing of patients. ' if data.get('synthetic') else ''}"
         f"Audit: {escape(audit_of(cell).text)}. For research; no medical device.</p>",
         f"<pre>{escape(json.dumps(spec['protocol'], indent=1))}</pre>",
@@ -79,5 +80,6 @@ def card_html(cell: StoredCell) -> str:
     return "\n".join(lines)
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+def _figure(name: str, value: float | None) -> str:
+    about = column(name)
+    return f"{about.title} {about.text(value)} {about.unit}".strip()

@@ -6,9 +6,8 @@ import importlib
 import importlib.util
 from typing import Any
 
+from bench.measure.columns import names_of
 from reports.load.source import Source
-
-PANELS = (("accuracy", "macs_m"), ("roc_auc", "train_batch_ms"))
 
 
 def dashboard(source: Source, mode: str) -> str:
@@ -40,7 +39,11 @@ def build(source: Source, **where: str) -> Any:
         wr.LinePlot(title="Validation accuracy", x="Step", y=["val_accuracy"]),
         wr.LinePlot(title="Loss", x="Step", y=["train_loss", "val_loss"]),
         wr.BarPlot(title="Accuracy", metrics=["accuracy"]),
-        *(wr.ScatterPlot(title=f"{y} against {x}", x=x, y=y) for y, x in PANELS),
+        *(
+            wr.ScatterPlot(title=f"{y} against {x}", x=x, y=y)
+            for y in names_of("quality", level=1)
+            for x in names_of("cost", level=1)
+        ),
     ]
     about = "Figures are fractions; COLUMN_low and COLUMN_high are 95 % bounds, found as interval_method says."
     blocks = [wr.H1(text=source.name), wr.P(text=about), wr.PanelGrid(runsets=[runs], panels=panels)]

@@ -1,148 +1,152 @@
-"""Recipes that are not one fit: what they learn, how they go on after a stop, and that they answer when stored."""
+"""Recipes of a plugin file: run, stopped and resumed, reported, asked again, and refused where they cannot go."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.svm import LinearSVC
-from torch import nn
 
 from bench.core.config import Runtime
 from bench.core.errors import UserError
+from bench.core.plugins import load_plugin
+from bench.core.registry import Registry
 from bench.executors.run import execute
+from bench.harness.cell import run_cell
 from bench.harness.finished import FinishedCell
+from bench.harness.inputs import CellJob
+from bench.harness.plan import Plan
 from bench.store.run import Run
-from models.backbones.registry import BACKBONES, Backbone
 from models.heads.config import LinearHeadConfig
-from models.recipes.blockwise import blocks_of
-from models.recipes.features import _voted
+from models.predictor import PREDICTORS
+from models.recipes.callbacks import Interrupted
+from models.recipes.registry import RECIPES
 from models.registry import MODELS, ModelSpec
+from reports.write import report
 from tests.harness.conftest import MakePlan, RunPlan
 
-FULL = ("tuning=full", "epochs=4")
-
-
-def _blocks() -> nn.Module:
-    layers: list[nn.Module] = []
-    for inputs, outputs in ((3, 8), (8, 8), (8, 8)):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*layers)
+PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+EXAMPLES = dict(re.findall(r"```python\n# example: ([\w-]+)\n(.*?)```", PAGE, re.DOTALL))
 
 
 @pytest.fixture(autouse=True)
-def _models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKBONES._items, "pooled-blocks", Backbone("pooled-blocks", 8, _blocks, min_size=16))
-    recipes: dict[str, tuple[str, dict[str, Any]]] = {
-        "svm": ("features", {"classifier": "svm"}),
-        "knn": ("features", {"classifier": "knn"}),
-        "unknown": ("features", {"classifier": "tree"}),
-        "blocks": ("blockwise", {}),
-    }
-    for name, (recipe, options) in recipes.items():
-        spec = ModelSpec(name, "pooled-blocks", LinearHeadConfig(), recipe=recipe, options=options)
-        monkeypatch.setitem(MODELS._items, name, spec)
+def _plugins(tmp_path: Path) -> Iterator[None]:
+    """The two recipes as plugin files, with models on the tiny backbone; forgotten afterwards."""
+    registries: list[Registry[Any]] = [MODELS, RECIPES, PREDICTORS]
+    before = [dict(registry._items) for registry in registries]
+    for name, options in (("block-wise", {"stages": 3}), ("neighbours", {"k": 3})):
+        plugin = tmp_path / f"{name}.py"
+        plugin.write_text(EXAMPLES[name])
+        load_plugin(plugin)
+        spec = ModelSpec(f"{name}-tiny", "tiny", LinearHeadConfig(), recipe=name, options=options)
+        MODELS.register(spec.name, spec)
+    yield
+    for registry, items in zip(registries, before, strict=True):
+        registry._items.clear()
+        registry._items.update(items)
 
 
-@pytest.mark.parametrize("name", ["svm", "knn", "blocks"])
-@pytest.mark.parametrize("overrides", [FULL, ()], ids=["full", "head"])
-def test_a_stored_predictor_answers_as_its_fit_did(
-    small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path, name: str, overrides: tuple[str, ...]
+@pytest.mark.parametrize(("model", "tuning"), [("block-wise-tiny", "full"), ("neighbours-tiny", "head")])
+def test_it_runs_is_reported_and_answers_again(
+    small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path, model: str, tuning: str
 ) -> None:
-    plan = small_plan(name, overrides)
+    plan = small_plan(model, (f"tuning={tuning}",))
     assert run_plan(plan).done == 1
+    drawn = report(tmp_path / "run")
+    assert drawn["problems"] == []
+    assert model in Path(drawn["files"]["html"][0]).read_text()
     cell = FinishedCell.open(tmp_path / "run", plan.cells[0].key)
     stored = cell.stored.predictions()
     shares = np.stack([stored[f"p_{name}"].to_numpy() for name in cell.classes], axis=1)
     assert np.array_equal(cell.predictor.of_images(cell.images()), shares)
-    assert np.abs(shares.sum(1) - 1).max() < 1e-6
-    assert not (cell.folder / "parts").exists()
-    assert hasattr(cell.predictor, "network") == (name == "blocks")
+    rows = cell.history()
+    assert [row["epoch"] for row in rows] == list(range(len(rows)))
+    assert [row.get("stage") for row in rows] == ([0, 0, 1, 1, 2, 2] if model == "block-wise-tiny" else [None])
+    assert {file.name for file in cell.folder.iterdir()} - {".lock"} == {
+        "cell.json", "history.parquet", "predictions.parquet", "predictor", "result.json"
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["svm", "blocks"])
-def test_a_stopped_cell_goes_on_bit_for_bit(
-    small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = small_plan(name, FULL)
-    run_plan(plan, "whole")
-    from models.recipes import gradient
+def test_neighbours_are_those_of_scikit_learn(small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path) -> None:
+    from sklearn.neighbors import KNeighborsClassifier
 
-    fits: list[str] = []
-    plain = gradient.fit
-
-    def stopped(context: Any) -> Any:
-        fits.append(context.folder.name)
-        if len(fits) == (3 if name == "blocks" else 1):
-            raise gradient.Interrupted
-        return plain(context)
-
-    monkeypatch.setattr(gradient, "fit", stopped)
-    with suppress(KeyboardInterrupt):
-        run_plan(plan, "stopped")
-    monkeypatch.setattr(gradient, "fit", plain)
-    assert execute(plan, Run.create(tmp_path / "stopped"), Runtime(), []).done == 1
-    whole, again = (
-        FinishedCell.open(tmp_path / folder, plan.cells[0].key).stored.predictions() for folder in ("whole", "stopped")
-    )
-    assert whole.equals(again)
+    run_plan(small_plan("neighbours-tiny"))
+    cell = FinishedCell.open(tmp_path / "run", "neighbours-tiny*")
+    backbone = cell.predictor.network.backbone  # type: ignore[attr-defined]
+    features = [
+        backbone(cell.prepare(cell.images(part))).detach().numpy().mean((2, 3)) for part in ("train", "test")  # type: ignore[arg-type]
+    ]  # fmt: skip
+    voters = KNeighborsClassifier(3).fit(features[0], cell.predictions("train").labels)
+    np.testing.assert_allclose(voters.predict_proba(features[1]), cell.predictions().probabilities, atol=1e-6)
 
 
-def test_clients_cannot_follow_these_recipes(small_plan: MakePlan) -> None:
-    for name in ("svm", "blocks", "deepak-knn", "swati-vgg19"):
-        with pytest.raises(UserError, match=rf"{name} is fitted by the recipe .* not under fedavg"):
-            small_plan(name, regimes="fedavg")
+def test_a_stopped_block_wise_fit_goes_on_in_its_stage(small_plan: MakePlan, tmp_path: Path) -> None:
+    plan = small_plan("block-wise-tiny", ("tuning=full",))
+    whole, resumed = Run.create(tmp_path / "whole"), Run.create(tmp_path / "resumed")
+    trained = _run(plan, whole)
+    with pytest.raises(Interrupted):
+        _run(plan, resumed, stop_after=trained // 2)
+    assert (resumed.folder(plan.cells[0].key) / "state" / "stage-0" / "last.ckpt").is_file()
+    assert _run(plan, resumed) < trained
+    weights = [
+        (run.folder(plan.cells[0].key) / "predictor" / "weights.safetensors").read_bytes() for run in (whole, resumed)
+    ]
+    assert weights[0] == weights[1]
 
 
-def test_what_a_recipe_cannot_do_fails_the_cell_in_a_sentence(small_plan: MakePlan, run_plan: RunPlan) -> None:
-    assert run_plan(small_plan("unknown")).failed == 1
-    assert run_plan(small_plan("knn", ("refit=true",)), "refit").failed == 1
+def _run(plan: Plan, run: Run, stop_after: int = 10**9) -> int:
+    """Run the plan's cell; how many batches were trained."""
+    batches: list[dict[str, Any]] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        batches.extend([event] * (event["event"] == "batch"))
+
+    (cell,) = plan.cells
+    run_cell(
+        CellJob(
+            cell, plan.tables[cell.spec.dataset], run.folder(cell.key), Runtime(), hear,
+            lambda: len(batches) >= stop_after,
+        )
+    )  # fmt: skip
+    return len(batches)
 
 
-def test_vgg19s_blocks_are_five_of_convolutions_and_the_classifier() -> None:
-    with torch.device("meta"):
-        network = MODELS.get("swati-vgg19").build(3)
-    weights = [sum(parameter.ndim > 1 for parameter in block) for block in blocks_of(network)]
-    assert weights == [2, 2, 4, 4, 4, 3]
+def test_a_pair_that_patterns_bring_together_is_left_out_and_one_named_is_refused(small_plan: MakePlan) -> None:
+    plan = small_plan("linear@tiny,neighbours*", regimes="centralized,fed*")
+    assert {cell.spec.regime for cell in plan.cells if cell.spec.model == "neighbours-tiny"} == {"centralized"}
+    assert {cell.spec.regime for cell in plan.cells if cell.spec.model == "linear@tiny"} > {"fedavg", "fedbn"}
+    assert any(sentence.startswith("neighbours-tiny is fitted by the recipe neighbours") for sentence in plan.left_out)
+    # The default regimes were not named by anybody.
+    plan = small_plan("neighbours-tiny", regimes="centralized,fedavg")
+    assert [cell.spec.regime for cell in plan.cells] == ["centralized"]
+    refused = r"neighbours-tiny is fitted by the recipe neighbours, which clients cannot follow: not under fedprox"
+    with pytest.raises(UserError, match=refused):
+        small_plan("neighbours-tiny,linear@tiny", regimes="centralized,fedprox")
+    with pytest.raises(UserError, match="not under fed"):
+        small_plan("neighbours*", regimes="fed*")
 
 
-def test_each_stage_trains_one_block_more(small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path) -> None:
-    plan = small_plan("blocks", FULL)
-    run_plan(plan)
-    history = FinishedCell.open(tmp_path / "run", plan.cells[0].key).history()
-    assert [row["blocks_trained"] for row in history] == [1, 2, 3, 4]
-    assert [row["epoch"] for row in history] == [0, 1, 2, 3]
+def test_a_recipe_is_part_of_the_key_and_the_default_one_is_not() -> None:
+    plain = ModelSpec("one", "tiny", LinearHeadConfig())
+    assert set(plain.identity()) == {"name", "backbone", "head"}
+    other = ModelSpec("one", "tiny", LinearHeadConfig(), recipe="neighbours", options={"k": 3})
+    assert other.identity() == {**plain.identity(), "recipe": "neighbours", "options": {"k": 3}}
+    json.dumps(other.identity())
+    hash(other)
 
 
-def test_votes_and_decisions_are_scikit_learns(small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path) -> None:
-    """The stored tensors, read back, against scikit-learn's own classifiers fitted on the same features."""
-    plan = small_plan("svm,knn", FULL)
-    run_plan(plan)
-    for planned in plan.cells:
-        cell = FinishedCell.open(tmp_path / "run", planned.key)
-        predictor = cell.predictor
-        tensors = predictor._tensors
-        images = {part: cell.images(part) for part in ("train", "test")}
-        pooled = {part: predictor._pooled(predictor.prepare(stack)).detach() for part, stack in images.items()}
-        train, test = (((values - tensors["mean"]) / tensors["std"]).numpy() for values in pooled.values())
-        labels = cell.predictions("train").labels
-        decided = cell.predictions("test").probabilities.argmax(1)
-        if planned.spec.model == "knn":
-            count = int(tensors["neighbours"])
-            theirs = KNeighborsClassifier(count, algorithm="brute").fit(train, labels).predict_proba(test)
-            np.testing.assert_allclose(_voted(torch.from_numpy(test), tensors).numpy(), theirs, atol=1e-6)
-        else:
-            cost = cell.result["metrics"]["svm_c"]
-            machines = [
-                LinearSVC(C=cost, random_state=planned.spec.fit_seed % 2**31, dual=True, max_iter=5000).fit(
-                    train, labels == number
-                )
-                for number in range(len(cell.classes))
-            ]
-            theirs = np.stack([machine.decision_function(test) for machine in machines], 1).argmax(1)
-            assert np.array_equal(decided, theirs)
+def test_an_unknown_recipe_is_named_at_planning(small_plan: MakePlan) -> None:
+    MODELS.register("lost", ModelSpec("lost", "tiny", LinearHeadConfig(), recipe="block-wse"))
+    with pytest.raises(UserError, match=r"no recipe is called 'block-wse'; did you mean block-wise\?"):
+        small_plan("lost")
+
+
+def test_the_wrong_tuning_is_a_failed_row(small_plan: MakePlan, tmp_path: Path) -> None:
+    plan = small_plan("neighbours-tiny", ("tuning=full",))
+    assert execute(plan, Run.create(tmp_path / "run"), Runtime(), []).failed == 1
+    (cell,) = Run.open(tmp_path / "run").cells()
+    assert cell.problem.endswith("neighbours needs a frozen backbone; use --set tuning=head")

@@ -14,15 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.measure.columns import column
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# What a column's values are bounded by; a column that is not here has no bounds that are known.
-_SHARES = (
-    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "sensitivity", "specificity", "roc_auc",
-    "roc_auc_hard", "pr_auc", "ece", "mean_client_accuracy",
-)  # fmt: skip
-_POSITIVE = ("log_loss", "brier")
 # Every image counts alike in these; in the others every class does.
 _BY_IMAGE = ("accuracy", "log_loss", "brier", "ece")
 
@@ -86,7 +82,7 @@ def bounds(name: str, value: float, spread: float, weights: Floats) -> tuple[flo
     """
     from scipy.stats import t
 
-    low, high = _range(name)
+    low, high = column(name).limits
     if not math.isfinite(value) or not math.isfinite(spread):
         return math.nan, math.nan
     if math.isfinite(high) and value in (low, high):
@@ -100,14 +96,6 @@ def bounds(name: str, value: float, spread: float, weights: Floats) -> tuple[flo
     if not math.isfinite(high):
         return _finite_exp(value, -reach / value), _finite_exp(value, reach / value)
     return _logit_bounds(value, reach, low, high)
-
-
-def _range(name: str) -> tuple[float, float]:
-    if name in _SHARES or name.startswith("recall_"):
-        return 0.0, 1.0
-    if name == "mcc":
-        return -1.0, 1.0
-    return (0.0 if name in _POSITIVE else -math.inf), math.inf
 
 
 def _finite_exp(value: float, exponent: float) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.measure.extra import extra_left_out
 from bench.measure.quality import left_out, scores
 from bench.measure.statistics.clusters import FEWEST_GROUPS
 from bench.measure.statistics.clusters import parts as leave_out
@@ -128,6 +129,7 @@ def _steps(
     present, codes = np.unique(lots, return_inverse=True)
     sides = [
         left_out(scores(part.labels, shares, classes), codes.astype(np.int64), names)
+        | extra_left_out(part.labels, shares, codes.astype(np.int64), names)
         for shares in (part.first, part.second)
     ]
     found = {}

@@ -39,7 +39,6 @@ function byCondition(rows) {
 }
 
 // Leaderboard -------------------------------------------------------------------------------------------------------
-const KEY = ["accuracy", "balanced_accuracy", "roc_auc", "rarest", "ece", "macs_m", "train_batch_ms", "infer_batch_ms"];
 const extra = {
   rarest: { name: "rarest", title: "Recall of the rarest class", head: "Rarest class", better: "high", scale: 100, digits: 1, unit: "%", about: "The share found of the class with the fewest test images, which is named under it." },
   paper: { name: "paper", title: "The paper's accuracy", head: "Paper acc.", better: "high", scale: 1, digits: 2, unit: "%", about: "Accuracy printed in the paper; see the reading under Beside the paper." },
@@ -53,7 +52,8 @@ function valueOf(row, name) {
   return mean(row, name);
 }
 function shownColumns() {
-  let names = KEY.filter((name) => columns[name] || name === "rarest");
+  const first = data.columns.filter((column) => column.level === 1), of = (quality) => first.filter((column) => (column.family === "quality") === quality).map((column) => column.name);
+  let names = [...of(true), "rarest", ...of(false)];
   if (state.family === "all") names = data.columns.map((column) => column.name);
   else if (state.family !== "key") names = data.columns.filter((column) => column.family === state.family || (state.family === "cost" && column.family === "time")).map((column) => column.name);
   if (data.rows.some((row) => row.paper.accuracy) && ["key", "all", "quality"].includes(state.family)) names = [names[0], "paper", ...names.slice(1)];
