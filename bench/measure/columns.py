@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Better = Literal["high", "low", ""]
 Part = Literal["test", "validation", "fit", "none"]
-Family = Literal["quality", "calibration", "cost", "time", "federated", "local-only", "fit"]
+Family = Literal["quality", "calibration", "cost", "time", "federated", "local-only", "fit", "analyses"]
 
 QUALITY: tuple[Family, ...] = ("quality", "calibration")
 

@@ -46,7 +46,7 @@ def _described(name: str, answered: Mapping[str, str]) -> Column:
     """A column; one that an analysis brings says so."""
     about = column(name)
     return (
-        replace(about, family="analyses", about=f"From the analysis {answered[name]}.") if name in answered else about
+        replace(about, family="analyses", summary=f"From the analysis {answered[name]}.") if name in answered else about
     )
 
 
