@@ -17,7 +17,7 @@ import json, sys
 sys.exit(not any(d["name"] == "figshare-brain" and d["at hand"] for d in json.load(sys.stdin)))
 ' || bench data add figshare-brain "$data"
 bench run --models "${MODELS:-deepmedix,linear@mobilenet_v2}" --datasets figshare-brain \
-    --regimes "${REGIMES:-centralized,twin,local,fedavg,fedavg-svrg,fedprox,scaffold,fedbn}" \
+    --regimes "${REGIMES:-centralized,twin,local-only,fedavg,fedavg-svrg,fedprox,scaffold,fedbn}" \
     --split "${SPLIT:-image}" --protocol demo --weights "$weights" --seeds 1 --out "$out" --progress plain \
     --set image_size=128 --set epochs=10 --set early_stopping_patience=10 \
     --set federated.clients="${CLIENTS:-5}" "$@"

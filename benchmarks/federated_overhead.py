@@ -27,7 +27,8 @@ from bench.data.loader import Part
 from federated.client.app import client_app
 from federated.server.checkpoint import Progress
 from federated.server.rounds import Hooks
-from federated.simulation.fit import ENGINE, Simulation, fit
+from federated.simulation.cell import ENGINE, Simulation
+from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.batches import Preparation
 from models.recipes.gradient import FitContext, FitData

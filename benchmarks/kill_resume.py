@@ -74,7 +74,7 @@ def contents(out: Path) -> dict[str, Any]:
             **{part: cell.result[part] for part in ("cell", "intervals", "cost", "data", "notes")},
             "predictions": without_clocks(cell.predictions()),
             "history": without_clocks(cell.history()),
-            "weights": (cell.folder / "best.safetensors").read_bytes(),
+            "weights": (cell.folder / "predictor" / "weights.safetensors").read_bytes(),
         }
     return found
 

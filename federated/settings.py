@@ -7,27 +7,27 @@ from typing import Any
 import numpy as np
 
 from bench.core.config import Federation, Protocol
-from federated.algorithms.registry import Recipe, batch_norm_policy
+from federated.algorithms.base import Algorithm
 from federated.client.training import Work
 from federated.privacy import mechanism as privacy
 from federated.server.aggregate import CentralPrivacy
 from federated.server.rounds import RoundSettings
 
 
-def work_of(federation: Federation, chosen: Recipe, seed: int) -> Work:
+def work_of(algorithm: Algorithm, seed: int) -> Work:
     """What every client is asked, but for the round's number."""
+    federation = algorithm.federation
     local_privacy = federation.privacy == "local"
     norm = np.inf if federation.clip_norm is None else federation.clip_norm
     return Work(
         round=0,
         seed=seed,
-        method=chosen.method,
-        svrg_clip=np.inf if federation.svrg_clip is None else federation.svrg_clip,
+        algorithm=algorithm.name,
+        settings=algorithm.travelling_settings(),
         learning_rate=federation.local_learning_rate,
         epochs=federation.local_epochs,
         steps=federation.local_steps,
-        scaffold=chosen.scaffold,
-        batch_norm=batch_norm_policy(chosen, federation),
+        batch_norm=algorithm.batch_norm_policy(),
         straggler_rate=federation.straggler_rate,
         compression=federation.compression,
         compression_ratio=federation.compression_ratio,
@@ -39,8 +39,10 @@ def work_of(federation: Federation, chosen: Recipe, seed: int) -> Work:
 def round_settings_of(
     protocol: Protocol, *, parallel: bool = False, timeout: float = 3600.0, system_noise: bool = False
 ) -> RoundSettings:
-    """How long, and with whom."""
+    """How long, and with whom. Raises UserError for privacy whose epsilon could not be told at the end."""
     federation = protocol.federated
+    if federation.privacy != "none":
+        privacy.accounting()
     return RoundSettings(
         rounds=federation.rounds or protocol.epochs,
         patience=protocol.early_stopping_patience,

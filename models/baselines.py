@@ -23,6 +23,20 @@ BASELINES: dict[str, str] = {
     "vit_b_16": "ViT-B/16 (2020), its class token",
 }
 
+# What torchvision's classification models call the parts behind the feature map, and the auxiliary classifiers.
+CLASSIFIER_PARTS = (
+    "classifier",
+    "fc",
+    "head",
+    "heads",
+    "avgpool",
+    "dropout",
+    "flatten",
+    "aux1",
+    "aux2",
+    "AuxLogits",
+)
+
 # The layers before the last one of the classifiers that are more than a global average and one linear layer: there the
 # published classifier is the baseline's head. Written down, so that a listing needs no network; a test compares.
 OWN_CLASSIFIER: dict[str, tuple[str, ...]] = {

@@ -14,7 +14,7 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.core.atomic import replacing
+from bench.core.atomic import replacing, sweep_temporaries
 from bench.core.identity import derive_seed, digest
 from bench.core.paths import cache
 from models.backbones.code import code_of, versions
@@ -52,6 +52,7 @@ def feature_maps(
     """
     path = cache() / "features" / f"{_key(backbone, prepare, identity)}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_temporaries(path.parent, lambda name: (path.parent / name).with_suffix(".lock"))
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             _compute(folded(backbone), images, prepare, path, on_event, should_stop, view)

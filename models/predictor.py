@@ -7,19 +7,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from bench.core.atomic import write_bytes, write_json
 from bench.core.errors import UserError
-from bench.core.registry import Registry
+from bench.core.registry import Registry, imported
+from bench.core.schema import MOST_ARRAYS, read_bytes, read_json
 from bench.data.loader import Part
 from models.evaluate import evaluated, positions
 from models.features import folded, half, pooled
@@ -56,7 +59,15 @@ class Card:
 
     @classmethod
     def of(cls, model: ModelSpec, classes: tuple[str, ...], image_size: int, prepare: Preparation, tuning: str) -> Card:
-        """The card of a model that was fitted with a protocol's tuning."""
+        """The card of a model that was fitted with a protocol's tuning.
+
+        Args:
+            model: as it is registered.
+            classes: the k class names, in the order of the probabilities.
+            image_size: pixels a side of what the network is given.
+            prepare: how images become its inputs.
+            tuning: "full" or "head".
+        """
         stored: Stored = "images" if tuning == "full" else "means" if model.head.averages_first else "maps"
         identity = json.loads(json.dumps(model.identity()))
         return cls(model.name, identity, classes, image_size, prepare.normalization, prepare.channels_last, stored)
@@ -66,6 +77,31 @@ class Card:
         """From its JSON values. Raises KeyError or TypeError for what is no card."""
         scale = Normalization(**{name: tuple(numbers) for name, numbers in values["normalization"].items()})
         return cls(**{**values, "classes": tuple(values["classes"]), "normalization": scale})
+
+
+_Colours = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
+
+
+class _Scale(TypedDict):
+    mean: _Colours
+    std: _Colours
+
+
+class _Card(TypedDict):
+    model: str
+    identity: dict[str, Any]
+    classes: Annotated[list[str], Field(min_length=2)]
+    image_size: Annotated[int, Field(ge=16, le=1024)]
+    normalization: _Scale
+    channels_last: bool
+    stored: Stored
+
+
+class _File(TypedDict):
+    layout: int
+    kind: str
+    card: _Card
+    values: dict[str, Any]
 
 
 class Predictor(ABC):
@@ -101,7 +137,17 @@ class Predictor(ABC):
     @classmethod
     @abstractmethod
     def restore(cls, card: Card, values: dict[str, Any], tensors: dict[str, Tensor], device: torch.device) -> Self:
-        """The predictor of a state."""
+        """The predictor of a state.
+
+        Args:
+            card: what is known of it without its tensors.
+            values: plain JSON values, as `state` gave them.
+            tensors: by name, as `state` gave them.
+            device: where it computes.
+
+        Raises:
+            UserError: the state is that of a model which is registered with other parameters by now.
+        """
 
     def probabilities(self, batches: Iterable[Tensor]) -> NDArray[np.float32]:
         """Class probabilities float32 [N, k] of batches of normalized images [B, 3, H, W], in all N of them."""
@@ -131,7 +177,8 @@ class Predictor(ABC):
         )
 
 
-PREDICTORS: Registry[type[Predictor]] = Registry("predictor", "bench.predictors")
+PREDICTORS: Registry[type[Predictor] | str] = Registry("predictor", "bench.predictors")
+"""Kinds by name: the class, or its name as "module:class" where it is imported only when one is loaded."""
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
@@ -141,18 +188,19 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
         UserError: a file is missing or damaged, the model is not registered, or is another one by now.
     """
     try:
-        stored = json.loads((folder / PREDICTOR).read_text())
+        stored = read_json(folder / PREDICTOR, _File, "run its cell again")
         if stored["layout"] != LAYOUT:
             raise UserError(f"{folder / PREDICTOR} has layout {stored['layout']}, not {LAYOUT}; run its cell again")
-        card = Card.read(stored["card"])
-        tensors = tensors_of((folder / WEIGHTS).read_bytes())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        card = Card.read(cast(Mapping[str, Any], stored["card"]))
+        tensors = tensors_of(read_bytes(folder / WEIGHTS, "run its cell again", MOST_ARRAYS))
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"{folder} holds no predictor that can be read ({error}); run its cell again") from error
-    kind = PREDICTORS.get(stored["kind"])
+    kind: Any = imported(PREDICTORS.get(stored["kind"]))
     try:
-        return kind.restore(card, stored["values"], tensors, torch.device(device))
-    except (RuntimeError, KeyError, ValueError) as error:
+        found: Predictor = kind.restore(card, stored["values"], tensors, torch.device(device))
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: its tensors do not fit {card.model} ({error}); run its cell again") from error
+    return found
 
 
 class NetworkPredictor(Predictor):
@@ -207,7 +255,10 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
     """The card's registered model with these tensors, frozen and in evaluation mode.
 
     Args:
+        card: names the model, its identity and its classes.
         group_norms: names of layers that are GroupNorms in it and were registered as BatchNorms.
+        tensors: all of the network's, by name.
+        device: where the network is put.
 
     Raises:
         UserError: the registered model has other parameters than the stored one.
@@ -228,3 +279,4 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
 
 
 PREDICTORS.register(NetworkPredictor.kind, NetworkPredictor)
+PREDICTORS.register("features", "models.recipes.features:FeaturePredictor")

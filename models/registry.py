@@ -21,7 +21,6 @@ from models.baselines import BASELINES, DEPARTURES, OWN_CLASSIFIER
 from models.heads.config import HeadSpec, LinearHeadConfig, PublishedHeadConfig
 from models.literature.catalogue import SYSTEMS
 from models.literature.system import Own, Publication, System
-from models.normalization import Normalization
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,11 +62,14 @@ class ModelSpec:
     activation: str = ""
     publication: Publication | None = None
 
-    def build(self, num_classes: int) -> Network:
+    def build(self, num_classes: int, trunk: Callable[[], nn.Module] | None = None) -> Network:
         """Build the network with random weights, which depend on the state of torch's default generator alone.
 
         Backbone and head are initialized under seeds of their own: from one state, models that share a backbone get the
         same backbone, whatever their heads, and each call advances the generator by one draw.
+
+        Args:
+            trunk: makes the backbone, in place of the registered one's own `build`.
 
         Raises:
             UserError: for fewer than two classes, or when the backbone cannot be had.
@@ -80,9 +82,9 @@ class ModelSpec:
 
         backbone = BACKBONES.get(self.backbone)
         seed = int(torch.randint(2**31 - 1, (), device="cpu"))
-        trunk = _built_under(derive_seed("backbone", seed), backbone.build)
+        extractor = _built_under(derive_seed("backbone", seed), trunk or backbone.build)
         head = _built_under(derive_seed("head", seed), lambda: self.head.build(backbone.channels, num_classes))
-        network = Network(trunk, head)
+        network = Network(extractor, head)
         if self.activation:
             from models.activations import ACTIVATIONS, swap_activations
 
@@ -94,11 +96,12 @@ class ModelSpec:
         fields = without_defaults(dataclasses.asdict(self.head), self.head.added)
         head = {"type": type(self.head).__qualname__, **fields}
         # Left out at their defaults: models were stored before they could choose.
-        given = {"recipe": self.recipe, "options": dict(self.options), "activation": self.activation}
-        return {"name": self.name, "backbone": self.backbone, "head": head, **without_defaults(given, _ADDED)}
+        later = {"recipe": self.recipe, "options": dict(self.options), "activation": self.activation}
+        chosen = without_defaults(later, _LATER)
+        return {"name": self.name, "backbone": self.backbone, "head": head, **chosen}
 
 
-_ADDED: dict[str, Any] = {"recipe": "gradient", "options": {}, "activation": ""}
+_LATER: dict[str, Any] = {"recipe": "gradient", "options": {}, "activation": ""}
 
 
 def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
@@ -113,8 +116,8 @@ def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
         torch.set_rng_state(state)
 
 
-HEADS: Registry[HeadSpec] = Registry("head", listing="bench models list")
-MODELS: Registry[ModelSpec] = Registry("model", "bench.models")
+HEADS: Registry[HeadSpec] = Registry("head", kind=HeadSpec, listing="bench models list")
+MODELS: Registry[ModelSpec] = Registry("model", "bench.models", kind=ModelSpec)
 
 
 def _register_all() -> None:
@@ -148,7 +151,7 @@ def _of_literature(system: System) -> ModelSpec:
     """The model of a system, whose own backbone, if it has one, is registered under the model's name."""
     own, publication = system.backbone, system.publication
     if isinstance(own, Own):
-        published = Published(own.weights_url, Normalization(*own.normalization)) if own.weights_url else None
+        published = Published(own.weights_url, own.normalization) if own.weights_url else None
         BACKBONES.register(
             system.name,
             Backbone(
@@ -171,6 +174,8 @@ def _of_literature(system: System) -> ModelSpec:
         "literature",
         publication.row,
         publication.chosen,
+        recipe=system.recipe,
+        options=dict(system.options),
         caution=system.caution,
         tables=(publication.table,) if publication.table else (),
         activation=system.activation,

@@ -127,10 +127,24 @@ def _tables(drawn: Drawing) -> list[Grid]:
 
 
 def draw(run: Path, console: Any) -> Path:
-    """Write the whole report of a run and print its summary tables; the HTML page's path."""
-    outcome = report(run)
+    """Write the whole report of a run, unless nothing changed since, and print its summary tables; the page's path."""
+    page = run / "report" / "index.html"
+    if not is_current(page, run):
+        report(run)
     show_summary(run, console)
-    return Path(outcome["files"]["html"][0])
+    return page
+
+
+def is_current(page: Path, run: Path) -> bool:
+    """Whether a page is younger than the run's plan, everything in its cells' folders, and the code that draws it."""
+    if not page.is_file():
+        return False
+    drawn = page.stat().st_mtime_ns
+    code = Path(__file__).parent.rglob("*.py")
+    cells = (run / "cells").glob("*/")
+    # A folder is as young as the last file that was put into it or replaced there.
+    sources = [run / "plan.json", *code, *(folder for cell in cells for folder in (cell, cell / "analyses"))]
+    return all(source.stat().st_mtime_ns < drawn for source in sources if source.exists())
 
 
 def show_summary(run: Path, console: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.core.cellspec import CENTRALIZED
+from bench.core.cellspec import CENTRALIZED, LOCAL_ONLY
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
 from bench.measure.columns import QUALITY, Family, column, names_of
@@ -46,8 +46,8 @@ def parse_objectives(texts: Sequence[str], classes: Sequence[str], regime: str) 
 
 
 def columns(classes: Sequence[str], regime: str) -> list[str]:
-    """Every column that a trial of this regime has: none is of the test part."""
-    own: Family = {CENTRALIZED: "fit", "local": "local-only"}.get(regime, "federated")  # type: ignore[assignment]
+    """Every column that a trial of this regime has: none is of the test set."""
+    own: Family = {CENTRALIZED: "fit", LOCAL_ONLY: "local-only"}.get(regime, "federated")  # type: ignore[assignment]
     of_regime = [name for name in names_of(own) if column(name).part != "test"]
     return [*judged(classes), *names_of("cost", "time"), *of_regime]
 

@@ -23,9 +23,10 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from bench.core.cellspec import CENTRALIZED
-from bench.core.config import Federation, Protocol, read_toml
+from bench.core.config import Federation, Protocol
 from bench.core.errors import UserError
 from bench.core.registry import Registry, near_matches
+from bench.core.schema import read_toml
 from bench.harness.regimes import REGIMES
 
 # They make other images, or measure in another way: no two of their values can be compared.
@@ -107,7 +108,7 @@ def load_space(path: Path, regime: str) -> Space:
         UserError: naming the file and the line: an unknown field, an empty range, a log scale over zero, a value that
             the field does not take.
     """
-    tables = read_toml(path)
+    tables = read_toml(path, dict[str, dict[str, Any]], "a space has tables such as [protocol] with fields in them")
     complain = _Complaint(path)
     dimensions = [
         Dimension(_full_name(table, field), _domain(table, field, given, complain))

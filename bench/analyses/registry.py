@@ -80,4 +80,6 @@ class AnalysisSpec:
         return self.settings.model_validate(dict(values))
 
 
-ANALYSES: Registry[AnalysisSpec] = Registry("analysis", "bench.analyses", listing="bench analyze list")
+ANALYSES: Registry[AnalysisSpec] = Registry(
+    "analysis", "bench.analyses", listing="bench analyze list", kind=AnalysisSpec
+)

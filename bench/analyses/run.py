@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 import bench.analyses.builtin  # noqa: F401 - registers what comes along
-from bench.analyses.opening import opened
 from bench.analyses.registry import ANALYSES, AnalysisSpec, Answer, Settings
 from bench.core.atomic import write_json
 from bench.core.errors import UserError
@@ -24,7 +22,6 @@ from bench.store.failures import failure_of
 from bench.store.run import Run, StoredCell, now
 
 Status = Literal["answered", "kept", "failed"]
-_CHARACTERS = "model", "dataset", "split", "regime", "seed"
 
 
 @dataclass(frozen=True)
@@ -98,28 +95,28 @@ def _assignment(text: str) -> tuple[str, str, Any]:
 
 
 def chosen_cells(run: Run, pattern: str = "*") -> list[StoredCell]:
-    """The finished cells that a shell pattern matches: a key's beginning, or "MODEL/DATASET/SPLIT/REGIME/SEED".
-
-    A pattern of fewer parts leaves the rest open.
+    """The finished cells that a key's beginning, or a shell pattern on their names, stands for.
 
     Raises:
         UserError: no finished cell matches.
     """
+    from bench.harness.finished import matching
+
     done = [cell for cell in run.cells() if cell.status == "done"]
-    found = [cell for cell in done if _matches(cell, pattern)]
+    found = matching(done, pattern)
     if not found:
         raise UserError(
             f"--cells {pattern}: none of the {len(done)} finished cells of {run.path} matches; "
-            "name a key, or MODEL/DATASET/SPLIT/REGIME/SEED"
+            "give the beginning of a key, or a pattern such as 'deepmedix · *'"
         )
     return found
 
 
-def _matches(cell: StoredCell, pattern: str) -> bool:
-    parts = pattern.split("/")
-    named = [str(cell.spec[name]) for name in _CHARACTERS]
-    by_name = len(parts) <= len(named) and all(map(fnmatch.fnmatchcase, named, parts))
-    return by_name or fnmatch.fnmatchcase(cell.key, f"{pattern}*")
+def opened(cell: StoredCell) -> Any:
+    """The cell made alive."""
+    from bench.harness.finished import FinishedCell
+
+    return FinishedCell.of(cell)
 
 
 def analyze(

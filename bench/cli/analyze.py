@@ -21,7 +21,7 @@ LIST = "list"
 def analyze_command(
     run: Annotated[str, typer.Argument(help="The run's folder; `list` names the analyses.", show_default=False)],
     names: Annotated[str, typer.Option("--with", help="Names or patterns of analyses, comma-separated.")] = "all",
-    cells: Annotated[str, typer.Option(help="A key, or MODEL/DATASET/SPLIT/REGIME/SEED; patterns.")] = "*",
+    cells: Annotated[str, typer.Option(help="A key's beginning, or a pattern on names: 'deepmedix · *'.")] = "*",
     values: Annotated[list[str] | None, typer.Option("--set", help="NAME.field=value; repeatable.")] = None,
     on: Annotated[str | None, typer.Option(help="external: the dataset to answer on.")] = None,
     as_json: Json = False,

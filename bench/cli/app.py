@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import bench
+from bench.cli.door import guarded
 from bench.cli.options import Json, Plugin, print_listing
 from bench.core.errors import UserError
 from bench.core.output import print_json
@@ -29,7 +30,7 @@ def main() -> None:
     # wants a core, and cost nothing measurable otherwise.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        guarded(app)
     except UserError as error:
         typer.secho(f"bench: {error}", err=True, fg=typer.colors.RED)
         sys.exit(2)
@@ -78,12 +79,12 @@ def doctor(as_json: Json = False) -> None:
 
 def _mount() -> None:
     """Add the commands of the other files; none of them imports anything heavy."""
-    from bench.cli import analyze, check, data, fed, models, report, run, sweep
+    from bench.cli import analyze, check, data, fed, models, predict, report, run, sweep
 
     app.add_typer(models.app, name="models")
     app.add_typer(data.app, name="data")
     app.add_typer(fed.app, name="fed")
-    for group in (run, models, report, analyze, check, sweep):
+    for group in (run, models, predict, report, analyze, check, sweep):
         for name, function in group.COMMANDS.items():
             app.command(name)(function)
 

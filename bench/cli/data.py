@@ -88,6 +88,9 @@ def add(
     split: Annotated[str | None, typer.Option(help="CSV column with train/val/test or a fold's number.")] = None,
     kind: Annotated[str, typer.Option(help="brain, skin or other: chooses the augmentation.")] = "other",
     licence: Annotated[str, typer.Option(help="Licence to show on the card.")] = "",
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="The CSV may name images outside its folder.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Remember a dataset that lies on this machine. Columns of a CSV are found by common names.
@@ -98,7 +101,7 @@ def add(
     from bench.data.registry import add as add_dataset
 
     columns = {"image": image, "label": label, "group": group, "site": site, "split": split}
-    found = describe(add_dataset(name, path, columns, _kind(kind), licence))
+    found = describe(add_dataset(name, path, columns, _kind(kind), licence, allow_outside))
     if as_json:
         print_json(found)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,7 +147,6 @@ def run(
 
     Example: `bench fed run trial deepmedix --classes rim,diffuse,midline --rehearse phantom-brain --out runs/trial`
     """
-    from bench.store.run import read_json
     from federated.deployment.consortium import Consortium
     from federated.deployment.operate import follow, run_log, start_run
     from federated.deployment.task import Task
@@ -162,15 +162,22 @@ def run(
     number = start_run(made, task.to_json(), out, settings)
     typer.echo(f"run {number}")
     status = follow(made, number, out, _print_round)
+    _print_outcome(status, out, lambda: run_log(made, number))
+
+
+def _print_outcome(status: str, out: Path, log: Callable[[], str]) -> None:
+    from federated.deployment.status import read_status
+
     if status != "finished:completed":
-        typer.echo(run_log(made, number)[-2000:], err=True)
+        typer.echo(log()[-2000:], err=True)
         typer.echo(f"the run ended as {status}; the last finished round is in {out}, start it again to go on", err=True)
         raise typer.Exit(1)
-    told = read_json(out / "status.json")
+    told = read_status(out / "status.json")
     typer.echo(f"weights: {out / 'best.safetensors'}")
     for note in told["notes"]:
         typer.echo(note)
-    if spent := told.get("privacy"):
+    spent: Any = told.get("privacy")
+    if spent:
         typer.echo(f"epsilon {spent['epsilon']} at delta {spent['delta']:g}: {spent['statement']}")
 
 

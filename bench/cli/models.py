@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import DeviceName, Json, Overrides, Plugin, ProtocolName, print_listing
+from bench.cli.options import DeviceName, Json, Overrides, Plugin, ProtocolName, Timing, print_listing
 from bench.core.output import print_json
 
 app = typer.Typer(help="The registered models.", no_args_is_help=True)
@@ -54,20 +54,24 @@ def profile_command(
     protocol: ProtocolName = "paper",
     overrides: Overrides = None,
     device: DeviceName = "auto",
-    timing: Annotated[bool, typer.Option(help="Also time batches of training and inference.")] = True,
+    timing: Timing = "full",
     as_json: Json = False,
     plugin: Plugin = None,
 ) -> None:
-    """Count parameters, MACs, FLOPs and activations, and time batches, without training.
+    """Count parameters, MACs, FLOPs and activations, and time batches, without training. Counts are shown at once.
 
     Example: `bench profile "deepmedix*" mobilenet_v2 --set image_size=96 --set timing_batch_size=8`
     """
     from bench.core.config import load_protocol, make_runtime
-    from bench.harness.listing import PROFILE_COLUMNS, profile_rows
+    from bench.harness.listing import COUNT_COLUMNS, PROFILE_COLUMNS, count_rows, timed_rows
 
-    recipe = load_protocol(protocol, overrides)
-    rows = profile_rows(",".join(models), classes, recipe, make_runtime(device=device), timing)
-    print_listing(rows, PROFILE_COLUMNS, as_json)
+    recipe, runtime = load_protocol(protocol, overrides), make_runtime(device=device, timing=timing)
+    rows = count_rows(",".join(models), classes, recipe)
+    if not as_json:
+        print_listing(rows, COUNT_COLUMNS)
+    if timing != "off" or as_json:
+        timed = list(timed_rows(rows, classes, recipe, runtime))
+        print_listing(timed, ["model", *PROFILE_COLUMNS[len(COUNT_COLUMNS) :]], as_json)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"profile": profile_command}

@@ -34,6 +34,9 @@ ProtocolName = Annotated[str, typer.Option(help="paper, demo, or a TOML file.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="field=value of the protocol; repeatable.")]
 Weights = Annotated[str | None, typer.Option(help="imagenet, none, or a .safetensors/.pth file.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Timing = Annotated[
+    str, typer.Option(help="Batch times: off, quick (at most 10 batches each, no peak memory), or full.")
+]
 SplitName = Annotated[str, typer.Option(help="grouped, image, official or official:N.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import DeviceName, Json, Overrides, Plugin, ProtocolName, SplitName, Weights, asked_protocol
+from bench.cli.options import (
+    DeviceName,
+    Json,
+    Overrides,
+    Plugin,
+    ProtocolName,
+    SplitName,
+    Timing,
+    Weights,
+    asked_protocol,
+)
 from bench.core.output import print_json
 
 if TYPE_CHECKING:
@@ -42,6 +52,7 @@ def run_command(
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
     devices: Annotated[int, typer.Option(min=1, help="Devices that train one centralized cell together (DDP).")] = 1,
+    timing: Timing = "full",
     analyses: Annotated[
         str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
     ] = None,
@@ -57,7 +68,7 @@ def run_command(
 
     recipe = asked_protocol(protocol, overrides, weights)
     placement = {"executor": executor, "jobs": jobs, "address": address, "per_gpu": per_gpu, "devices": devices}
-    runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, **placement)
+    runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, timing=timing, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 
     asked = _questions(analyses)
@@ -88,7 +99,7 @@ def run_plan(
     console = Console(stderr=as_json)
     refuse_contradictions(plan, runtime, Run(folder))
     stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
-    pending = show_plan(console, plan, stored)
+    pending = show_plan(console, plan, stored, runtime.timing)
     if dry_run:
         cells = [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells]
         if as_json:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.options import DeviceName, Json, Overrides, Plugin, SplitName, Weights, asked_protocol
 from bench.core.output import print_json
+
+if TYPE_CHECKING:
+    from sweeps.sweep import Asked
 
 
 def sweep_command(
@@ -47,20 +50,22 @@ def sweep_command(
     Example: `bench sweep deepmedix --dataset phantom-brain --protocol demo --trials 10 --objective accuracy:max`
     """
     from bench.core.config import make_runtime
+    from bench.harness.plan import Request
+    from sweeps.sweep import Asked
 
-    recipe = asked_protocol(protocol, overrides, weights)
     runtime = make_runtime(device=device, threads=threads, progress=progress)
     folder = out or Path("runs") / f"sweep-{model.replace(':', '-')}-{dataset.replace(':', '-')}"
+    request = Request(model, dataset, asked_protocol(protocol, overrides, weights), regime, seeds, split)
+    objectives = tuple(objective or ["roc_auc:max"])
+    _search(Asked(request, trials, objectives, folder, runtime, space, storage, pruner, best, test), as_json)
 
+
+def _search(asked: Asked, as_json: bool) -> None:
+    """Run the sweep, say where the best protocol is, and exit as it went."""
     from rich.console import Console
 
-    from bench.harness.plan import Request
-    from sweeps.sweep import Asked, run_sweep
+    from sweeps.sweep import run_sweep
 
-    request = Request(model, dataset, recipe, regime, seeds, split)
-    asked = Asked(
-        request, trials, tuple(objective or ["roc_auc:max"]), folder, runtime, space, storage, pruner, best, test
-    )  # fmt: skip
     outcome = run_sweep(asked, Console(stderr=as_json))
     if as_json:
         print_json(outcome)

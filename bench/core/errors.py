@@ -12,3 +12,7 @@ class UserError(Exception):
 
 class UnknownName(UserError):
     """A name that no registry knows; the message offers near matches."""
+
+
+class DamagedState(UserError):
+    """What a fit was to go on from cannot be used: cut off, of another model, or not ours at all."""

@@ -42,10 +42,10 @@ def load_source(path: str, text: str) -> None:
     sys.modules[module.__name__] = module
     try:
         exec(compile(text, path, "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(path, error) from error
     PLUGINS[path] = text
 
 
-def _failed(path: Path | str, error: Exception) -> UserError:
+def _failed(path: Path | str, error: BaseException) -> UserError:
     return UserError(f"--plugin {path} failed: {type(error).__name__}: {error}")

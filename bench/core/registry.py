@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib
+import sys
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from bench.core.errors import UnknownName
+from bench.core.errors import UnknownName, UserError
 
 T = TypeVar("T")
 # Resolvers of these are asked in the order in which they were added.
@@ -34,6 +36,29 @@ def imported(function: Callable[..., Any] | str) -> Callable[..., Any]:
     return found
 
 
+def import_extra(module: str, extra: str, user: str) -> ModuleType:
+    """A module that only an optional dependency brings, imported now.
+
+    Args:
+        module: its dotted name.
+        extra: the extra of this package that installs it.
+        user: what needs it, the start of a sentence.
+
+    Raises:
+        UserError: it is not installed; the sentence has the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # A module that is there and lacks something itself is no missing extra.
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UserError(
+            f"{user} needs the package {module.partition('.')[0]}, which is not installed: "
+            f"python -m pip install 'deepmedix-bench[{extra}]'"
+        ) from error
+
+
 class Registry(Generic[T]):
     """Names to items, with third-party entry points and `prefix:NAME` resolvers.
 
@@ -42,19 +67,31 @@ class Registry(Generic[T]):
         group: entry-point group whose objects are callables; each is called once with this registry
             at the first lookup, and registers what it brings.
         listing: the command that names every item, for messages.
+        kind: the class of its items.
     """
 
-    def __init__(self, noun: str, group: str | None = None, listing: str = "") -> None:
+    def __init__(self, noun: str, group: str | None = None, listing: str = "", kind: type = object) -> None:
         self.noun = noun
+        self._kind = kind
         self._listing = listing or f"bench {noun}s list"
         self._group = group
         self._items: dict[str, T] = {}
         self._resolvers: dict[str, Callable[[str], T]] = {}
         self._groups: dict[str, Callable[[str], list[str]]] = {}
+        self._included: list[tuple[Registry[Any], Callable[[str, Any], T]]] = []
+        self._renamed: dict[str, str] = {}
         self._loaded = group is None
 
     def register(self, name: str, item: T) -> T:
-        """Add an item. Raises ValueError when the name is taken."""
+        """Add an item.
+
+        Raises:
+            TypeError: the item is not of the registry's kind, or the name no text.
+            ValueError: the name is taken.
+        """
+        if not isinstance(name, str) or not isinstance(item, self._kind):
+            wanted, given = self._kind.__name__, type(item).__name__
+            raise TypeError(f"{self.noun} {name!r}: a name and a {wanted} are registered, not a {given}")
         if name in self._items:
             raise ValueError(f"{self.noun} {name!r} is registered twice")
         self._items[name] = item
@@ -67,6 +104,14 @@ class Registry(Generic[T]):
     def group(self, prefix: str, members: Callable[[str], list[str]]) -> None:
         """Let the pattern `prefix:REST` stand for the names `members(REST)`, which raises UnknownName for none."""
         self._groups[prefix] = members
+
+    def include(self, other: Registry[Any], convert: Callable[[str, Any], T]) -> None:
+        """Let every name of another registry, whenever it comes, be one here: the item is `convert(name, other's)`."""
+        self._included.append((other, convert))
+
+    def rename(self, old: str, new: str) -> None:
+        """Tell whoever asks for a name of before what it is called now."""
+        self._renamed[old] = new
 
     def names(self) -> list[str]:
         """Every registered name, in the order of registration."""
@@ -127,13 +172,30 @@ class Registry(Generic[T]):
         return None
 
     def _unknown(self, name: str) -> str:
+        if name in self._renamed:
+            return f"the {self.noun} {name!r} is called {self._renamed[name]!r} now"
         hint = near_matches(name, self._items)
         prefixes = "".join(f", or {prefix}:NAME" for prefix in self._resolvers if prefix not in _SIGNS)
         return f"no {self.noun} is called {name!r}; {hint} (`{self._listing}` names them all{prefixes})"
 
     def _load_entry_points(self) -> None:
-        if self._loaded:
-            return
-        self._loaded = True
-        for entry in entry_points(group=self._group or ""):
+        if not self._loaded:
+            self._loaded = True
+            for entry in entry_points(group=self._group or ""):
+                self._load_entry_point(entry)
+        for other, convert in self._included:
+            for name in other.names():
+                self._items.setdefault(name, convert(name, other.get(name)))
+
+    def _load_entry_point(self, entry: EntryPoint) -> None:
+        before = dict(self._items)
+        try:
             entry.load()(self)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - another's code may raise anything
+            # What it registered before it failed is half of something.
+            self._items = before
+            print(
+                f"bench: the plugin {entry.name} ({entry.value}) failed and is left out: "
+                f"{type(error).__name__}: {error}",
+                file=sys.stderr,
+            )

@@ -7,13 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, NotRequired
 from urllib.parse import quote
 
+from typing_extensions import TypedDict
+
 from bench.core.atomic import write_text
-from bench.core.config import Protocol, read_toml
+from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.paths import home
+from bench.core.schema import read_toml
 from bench.data.table import Kind, Table
 
 Layout = Literal["folder", "csv", "source"]
@@ -28,6 +31,7 @@ class Added:
         path: absolute; the folder, or the CSV file.
         layout: "source" where a known distribution's own reader reads it.
         columns: a manifest's columns by role.
+        allow_outside: whether a manifest may name images outside its folder.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Added:
     kind: Kind = "other"
     columns: Mapping[str, str | None] = field(default_factory=dict)
     licence: str = ""
+    allow_outside: bool = False
 
     def __call__(self, path: Path, protocol: Protocol) -> Table:
         """Read the folder or the manifest."""
@@ -44,7 +49,17 @@ class Added:
 
         if self.layout == "folder":
             return read_folder(self.name, path, self.kind)
-        return read_manifest(self.name, manifest_in(self.name, path), self.columns, self.kind)
+        return read_manifest(self.name, manifest_in(self.name, path), self.columns, self.kind, self.allow_outside)
+
+
+class _Record(TypedDict):
+    name: str
+    path: str
+    layout: Layout
+    kind: Kind
+    licence: str
+    columns: dict[str, str | None]
+    allow_outside: NotRequired[bool]
 
 
 def layout_of(path: Path) -> Layout:
@@ -79,6 +94,7 @@ def remember(record: Added) -> None:
         raise UserError(f"a dataset cannot be called {record.name!r}; use letters, digits, dot, dash and underscore")
     values = {"name": record.name, "path": str(record.path), "layout": record.layout, "kind": record.kind}
     lines = [f"{key} = {_toml(value)}" for key, value in {**values, "licence": record.licence}.items()]
+    lines += ["allow_outside = true"] * record.allow_outside
     columns = [f"{role} = {_toml(column)}" for role, column in record.columns.items() if column]
     write_text(_record_path(record.name), "\n".join([*lines, "", "[columns]", *columns]) + "\n")
 
@@ -105,9 +121,13 @@ def _toml(text: str) -> str:
 
 
 def _read(path: Path) -> Added:
-    values: dict[str, Any] = read_toml(path)
-    try:
-        layout, kind = cast(Layout, values["layout"]), cast(Kind, values["kind"])
-        return Added(values["name"], Path(values["path"]), layout, kind, values["columns"], values["licence"])
-    except KeyError as error:
-        raise UserError(f"{path} lacks {error}; remove it and add the dataset again") from error
+    values = read_toml(path, _Record, "remove it and add the dataset again")
+    return Added(
+        values["name"],
+        Path(values["path"]),
+        values["layout"],
+        values["kind"],
+        values["columns"],
+        values["licence"],
+        values.get("allow_outside", False),
+    )

@@ -144,7 +144,14 @@ def _taken(inputs: Rows | NDArray[Any], rows: NDArray[np.int64]) -> Rows:
 
 
 def part(table: Table, inputs: NDArray[Any], rows: NDArray[np.int64], views: tuple[NDArray[Any], ...] = ()) -> Part:
-    """The part of a table at some rows, over arrays that have a row for each of the table's."""
+    """The part of a table at some rows.
+
+    Args:
+        table: gives the labels, ids, groups and sites.
+        inputs: images or feature maps, a row for each of the table's [N, ...]; the part reads its own rows alone.
+        rows: positions in the table [M].
+        views: further inputs [N, ...] of the same images, from augmented copies.
+    """
     columns = ("labels", "ids", "groups", "sites")
     # Copies throughout: a view's base would be a whole column of the table.
     rows = np.array(rows)

@@ -75,6 +75,7 @@ def load(name: str, protocol: Protocol, joined: bool = True) -> Table:
     """Read a dataset.
 
     Args:
+        name: as it is registered, or as it was added.
         protocol: what a drawn dataset goes by (`synthetic_images`, `image_size`).
         joined: make one group of groups that share byte-identical files, or that an audit joined.
 
@@ -110,13 +111,20 @@ def add(
     columns: Mapping[str, str | None] | None = None,
     kind: Kind = "other",
     licence: str = "",
+    allow_outside: bool = False,
 ) -> Table:
     """Read a folder or a CSV manifest as a dataset and remember it under a name.
 
     The name of a known distribution makes that distribution's own source read the path.
 
     Args:
-        columns: columns of a manifest by role ("image", "label", "group", "site", "split").
+        name: under which it is remembered.
+        path: a folder of class folders, a CSV manifest, or the folder of a known distribution.
+        columns: columns of a manifest by role ("image", "label", "group", "site", "split"); found by common names
+            where they are not given.
+        kind: of image; the augmentation goes by it.
+        licence: shown on the dataset's card, "unknown" where empty.
+        allow_outside: a manifest may name images outside its folder.
 
     Raises:
         UserError: the path cannot be read as a dataset; nothing is remembered then.
@@ -125,7 +133,7 @@ def add(
         raise UserError(f"there is no {path}; name the folder or the CSV file of dataset {name!r}")
     source = _known_source(name)
     layout: Layout = "source" if source else layout_of(path)
-    record = Added(name, path.resolve(), layout, kind, dict(columns or {}), licence)
+    record = Added(name, path.resolve(), layout, kind, dict(columns or {}), licence, allow_outside)
     table = (source.reader if source else record)(record.path, Protocol())
     remember(record)
     return table

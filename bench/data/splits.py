@@ -142,7 +142,9 @@ def divide(
     whose groups are all of one class each part misses its share by at most that class's largest group.
 
     Args:
-        labels, groups: [N].
+        labels, groups: of each row [N].
+        shares: of the images, one a part; they add up to 1.
+        seed: by which the groups are put in order.
 
     Returns:
         the part of each row, int64 [N].

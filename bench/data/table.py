@@ -56,7 +56,16 @@ class Picked:
 
 
 def read_at(source: ImageSource, index: int, size: int) -> Pixels:
-    """The image, drawn at `size` where the source draws, as it is stored otherwise."""
+    """The image, drawn at `size` where the source draws, as it is stored otherwise.
+
+    Args:
+        source: where the pixels come from.
+        index: its row.
+        size: pixels a side; a stored image keeps its own.
+
+    Returns:
+        uint8 [H, W] (gray) or [H, W, 3] (RGB).
+    """
     if isinstance(source, Picked):
         return read_at(source.source, int(source.rows[index]), size)
     return source.read_at(index, size) if isinstance(source, DrawnImages) else source.read(index)

@@ -25,6 +25,7 @@ from bench.executors.transfer import CellTask, pack, run_task, throttled
 from bench.harness.environment import machine
 from bench.harness.networks import pick_device
 from bench.harness.plan import PlannedCell
+from bench.harness.timing import FOLDER
 
 _END_SECONDS = 5.0
 # Spawned, not forked: a forked child inherits locks of torch's threads, and cannot use CUDA.
@@ -168,4 +169,5 @@ def _run(
     # waits until the orphan has noticed and stopped.
     with FileLock(folder / ".worker.lock"):
         on_event = throttled(lambda event: connection.send(WorkerEvent(key, event)))
-        connection.send(WorkerResult(key, run_task(task, metadata, folder, on_event, should_stop)))
+        times = folder.parents[1] / FOLDER
+        connection.send(WorkerResult(key, run_task(task, metadata, folder, on_event, should_stop, times)))

@@ -8,7 +8,9 @@ from bench.executors.driver import Driver
 from bench.harness.cell import run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell
+from bench.harness.timing import FOLDER
 from bench.store.failures import failure_of
+from bench.store.run import is_done
 from models.recipes.callbacks import Interrupted
 
 
@@ -20,6 +22,7 @@ def work_through(driver: Driver) -> None:
     """
     if driver.runtime.threads:
         torch.set_num_threads(driver.runtime.threads)
+    timed_with = networks_left(driver)
     while driver.left and not driver.stop():
         cell = driver.claim()
         if cell is None:
@@ -27,12 +30,22 @@ def work_through(driver: Driver) -> None:
                 driver.await_others()
             continue
         try:
-            _run(driver, cell)
+            _run(driver, cell, timed_with)
         finally:
             driver.release(cell)
 
 
-def _run(driver: Driver, cell: PlannedCell) -> None:
+def networks_left(driver: Driver) -> tuple[tuple[PlannedCell, int], ...]:
+    """A cell without a result for each network that is left to be timed, with its number of classes."""
+    found: dict[tuple[object, ...], tuple[PlannedCell, int]] = {}
+    for cell in driver.left:
+        classes = len(driver.plan.tables[cell.spec.dataset].classes)
+        if not is_done(driver.run.folder(cell.key)):
+            found.setdefault((cell.model, classes, cell.image_size, cell.protocol), (cell, classes))
+    return tuple(found.values())
+
+
+def _run(driver: Driver, cell: PlannedCell, timed_with: tuple[tuple[PlannedCell, int], ...]) -> None:
     driver.started(cell)
     job = CellJob(
         cell,
@@ -41,6 +54,8 @@ def _run(driver: Driver, cell: PlannedCell) -> None:
         driver.runtime,
         lambda event: driver.event(cell, event),
         driver.stop,
+        times=driver.run.path / FOLDER,
+        timed_with=timed_with,
     )
     failure = None
     try:

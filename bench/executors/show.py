@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from rich.console import Console
 
 from bench.core.cellspec import CENTRALIZED
-from bench.core.config import Runtime
+from bench.core.config import Runtime, TimingMode
 from bench.core.errors import UserError
 from bench.core.output import counted
 from bench.executors.display import Pace, PlainDisplay, RichDisplay, clock
@@ -53,7 +53,7 @@ def unfinished(plan: Plan, stored: Run) -> list[PlannedCell]:
     return [cell for cell in plan.cells if not is_done(stored.folder(cell.key))]
 
 
-def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
+def show_plan(console: Console, plan: Plan, stored: Run, timing: TimingMode = "full") -> list[PlannedCell]:
     """Say what is about to run; the cells that are left."""
     pending = unfinished(plan, stored)
     specs = [cell.spec for cell in plan.cells]
@@ -75,7 +75,9 @@ def show_plan(console: Console, plan: Plan, stored: Run) -> list[PlannedCell]:
     if pending:
         from bench.harness.estimate import estimate_seconds
 
-        rough = f"; roughly {clock(estimate_seconds(plan, pending, stored))} one after the other"
+        found = estimate_seconds(plan, pending, stored, timing)
+        share = f", {clock(found.timing)} of it for batch times (--timing {timing})" if found.timing else ""
+        rough = f"; roughly {clock(found.seconds)} one after the other{share}"
     console.print(f"  {len(specs) - len(pending)} done already, {len(pending)} to run{rough}", highlight=False)
     return pending
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +26,13 @@ from bench.harness.cell import clear_leftovers, run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell, plan_cell
 from bench.store.failures import failure_of
-from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, RESULT
+from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT
 from models.recipes.callbacks import Interrupted, OnEvent
 from models.weights.initial import ResolvedWeights
 
 BEGUN = {"event": "begun"}
 _TELL_SECONDS = 0.2
-_NOT_STATE = {CELL, FAILURE, HISTORY, PREDICTIONS, RESULT, "wandb.json"}
+_NOT_STATE = {CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, "wandb.json"}
 _FREQUENT = {"batch", "features"}
 
 
@@ -78,9 +78,18 @@ def pack(cell: PlannedCell, runtime: Runtime, beside: int, files: dict[str, byte
 
 
 def run_task(
-    task: CellTask, metadata: DatasetMetadata, folder: Path, on_event: OnEvent, should_stop: Callable[[], bool]
+    task: CellTask,
+    metadata: DatasetMetadata,
+    folder: Path,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    times: Path | None = None,
 ) -> TaskResult:
-    """Run a task's cell in a folder, on the worker; whatever goes wrong with the cell is part of the result."""
+    """Run a task's cell in a folder, on the worker; whatever goes wrong with the cell is part of the result.
+
+    Args:
+        times: where the run keeps batch times, if the worker can see it.
+    """
     if task.runtime.threads:
         torch.set_num_threads(task.runtime.threads)
     try:
@@ -94,7 +103,8 @@ def run_task(
         planned = plan_cell(task.spec, table, weights)
         _same_cell(task, planned)
         on_event(BEGUN)
-        run_cell(CellJob(planned, table, folder, task.runtime, on_event, should_stop, beside=task.beside))
+        job = CellJob(planned, table, folder, task.runtime, on_event, should_stop, times=times)
+        run_cell(replace(job, beside=task.beside))
     except Interrupted:
         return TaskResult("interrupted")
     except Exception as error:  # noqa: BLE001 - one cell's failure must not stop the others; it is stored with its traceback
@@ -104,7 +114,7 @@ def run_task(
 
 def unfinished(folder: Path) -> dict[str, bytes]:
     """What a stopped attempt left in a cell's folder, for another worker to go on from; empty at a first attempt."""
-    return {name: content for name, content in collect(folder).items() if name not in _NOT_STATE}
+    return {name: content for name, content in collect(folder).items() if Path(name).parts[0] not in _NOT_STATE}
 
 
 def collect(folder: Path) -> dict[str, bytes]:

@@ -13,26 +13,50 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, FiniteFloat, with_config
+from typing_extensions import TypedDict
 
 import bench
 from bench.core.atomic import write_text
 from bench.core.errors import UserError
 from bench.core.identity import digest
+from bench.core.schema import read_json
 from bench.measure.columns import QUALITY, names_of
 from bench.measure.quality import scores
 from bench.measure.statistics.paired import Z95
 from bench.measure.statistics.pooled import Paired
-from bench.store.run import Run, StoredCell, read_json
+from bench.store.run import Run, StoredCell
 
 SCHEMA = 1
 ALPHABET = string.digits + string.ascii_letters
 _LINE = 100
 # How a cell is measured, not how it is trained.
 _ASIDE = ("timing_", "bootstrap_")
+_ANEW = "write it anew with --update"
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Entry(TypedDict):
+    protocol: NotRequired[str]
+    data: NotRequired[str]
+    classes: NotRequired[Annotated[list[str], Field(min_length=2)]]
+    metrics: NotRequired[dict[str, FiniteFloat | None] | None]
+    errors: NotRequired[dict[str, Annotated[FiniteFloat, Field(ge=0)]]]
+    cost: NotRequired[dict[str, FiniteFloat]]
+    images: NotRequired[str]
+    decisions: NotRequired[list[str]]
+    problem: NotRequired[str]
+
+
+@with_config(ConfigDict(extra="allow"))
+class _File(TypedDict):
+    schema: int
+    protocols: NotRequired[dict[str, dict[str, Any]]]
+    cells: dict[str, _Entry]
 
 
 @dataclass(frozen=True)
@@ -98,14 +122,14 @@ def load_side(path: Path) -> Side:
         return Side({name: _of_run(cell) for name, cell in zip(names, cells, strict=True)}, has_probabilities=True)
     if not path.is_file():
         raise UserError(f"there is no baseline at {path}; write one with `bench check RUN --baseline {path} --update`")
-    stored = read_json(path)
-    if stored.get("schema") != SCHEMA or not isinstance(stored.get("cells"), dict):
-        raise UserError(f"{path} is no baseline of this version; write it anew with --update")
+    stored = read_json(path, _File, _ANEW)
+    if stored["schema"] != SCHEMA:
+        raise UserError(f"{path} is no baseline of this version; {_ANEW}")
     protocols = stored.get("protocols", {})
     try:
         return Side({name: _of_file(entry, protocols) for name, entry in stored["cells"].items()}, False)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); write it anew with --update") from error
+        raise UserError(f"{path} is damaged ({error}); {_ANEW}") from error
 
 
 def _names(specs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
+from bench.core.schema import read_toml
 from bench.measure.columns import QUALITY, names_of
 
 
@@ -52,10 +53,7 @@ def load_margins(path: Path | None) -> Margins:
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"the margins {path} cannot be read: {error}") from error
+    values = read_toml(path, dict[str, Any], "margins stand under [quality] and [time]")
     unknown = sorted(set(values) - {"quality", "time"})
     if unknown or not all(isinstance(part, dict) for part in values.values()):
         raise UserError(f"{path}: margins stand under [quality] and [time], not {', '.join(unknown) or 'plain values'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -22,8 +23,9 @@ from bench.data.loader import Part
 from bench.data.sealed import Sealed
 from bench.harness.environment import machine
 from bench.harness.inputs import CellData, CellJob, cell_data, preparation
-from bench.harness.networks import initial_network, model_cost, model_timing, pick_device
+from bench.harness.networks import initial_network, model_cost, pick_device
 from bench.harness.regimes import REGIMES
+from bench.harness.timing import Asked, own_or_joint
 from bench.measure import quality
 from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
 from bench.measure.extra import extra_intervals, extra_quality
@@ -31,11 +33,11 @@ from bench.measure.statistics.clusters import MOST_PARTS, clusters
 from bench.measure.statistics.methods import METHODS
 from bench.measure.throughput import train_images_per_s
 from bench.store.predictions import write_predictions
-from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, SCHEMA, now, write_table
+from bench.store.run import CELL, FAILURE, HISTORY, PREDICTOR, RESULT, SCHEMA, now, write_table
 from models.network import Network
-from models.recipes.callbacks import BEST, LAST
+from models.recipes.callbacks import BEST, LAST, STATE, Interrupted
 from models.recipes.gradient import FitContext, FitData, FitOutcome
-from models.recipes.refit import FOLDER as REFIT
+from models.recipes.state import again_from_the_start
 
 
 def run_cell(job: CellJob) -> None:
@@ -53,12 +55,14 @@ def run_cell(job: CellJob) -> None:
 def _run_cell(job: CellJob) -> None:
     started, clock = now(), time.perf_counter()
     write_json(job.folder / CELL, {"key": job.planned.key, **job.spec.as_dict()})
-    # An earlier attempt that was killed after it had predicted; the fit is handed this folder, and must not find them.
-    (job.folder / PREDICTIONS).unlink(missing_ok=True)
+    # Of an earlier attempt: the fit is handed this folder and must not find test predictions, and a finished cell's
+    # other predictions are of its own predictor.
+    for earlier in job.folder.glob("predictions*.parquet"):
+        earlier.unlink()
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = cell_data(job.source, network, preparation(job.source, device))
-    outcome = fit_with_less_memory(job, context_of(job, network, data.fit, device))
+    outcome = fit_from_state(job, context_of(job, network, data.fit, device))
     job.on_event({"event": "measuring"})
     outcome.predictor.save(job.folder / PREDICTOR)
     predicted = outcome.predictor.of_part(data.test)
@@ -85,7 +89,7 @@ def clear_leftovers(folder: Path) -> None:
     """Remove what a done cell needs no more: the record of a failure, and the fit's own state."""
     for leftover in (FAILURE, LAST, BEST):
         (folder / leftover).unlink(missing_ok=True)
-    shutil.rmtree(folder / REFIT, ignore_errors=True)
+    shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
@@ -109,6 +113,20 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         micro_batches=job.micro_batches,
         devices=job.runtime.devices,
     )
+
+
+def fit_from_state(job: CellJob, context: FitContext) -> FitOutcome:
+    """Fit, from what a killed attempt left where it can be used; a damaged or foreign state is set aside and noted."""
+    backbone = {name: tensor.clone() for name, tensor in context.network.backbone.state_dict().items()}
+
+    def anew() -> FitOutcome:
+        network = initial_network(job.planned, len(context.classes), context.device)
+        # The statistics of a random backbone were estimated; the fit that failed has trained nothing of a frozen one.
+        network.backbone.load_state_dict(backbone)
+        return fit_with_less_memory(job, replace(context, network=network))
+
+    outcome, note = again_from_the_start(job.folder, lambda: fit_with_less_memory(job, context), anew)
+    return replace(outcome, notes=[*outcome.notes, *([note] if note else [])])
 
 
 def fit_with_less_memory(job: CellJob, context: FitContext) -> FitOutcome:
@@ -180,11 +198,19 @@ def untested_clients(metrics: Mapping[str, float | None]) -> str:
 
 
 def measure_cost(job: CellJob, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Operations of the network and times of a batch; both are taken once a process for equal networks."""
-    planned = job.planned
-    asked = (planned.model, len(job.table.classes), planned.image_size)
+    """Operations of the network and times of a batch, as far as `--timing` wants them."""
+    planned, mode = job.planned, job.runtime.timing
+    cells = [(planned, len(job.table.classes)), *job.timed_with]
+    own, *others = (Asked(cell.model, classes, cell.image_size, cell.protocol, device) for cell, classes in cells)
     job.on_event({"event": "timing"})
-    return {"cost": dict(model_cost(*asked)), "timing": dict(model_timing(*asked, job.protocol, device))}
+    timing = own_or_joint(own, others, job.times, mode, functools.partial(_heard, job))
+    return {"cost": dict(model_cost(own.model, own.num_classes, own.image_size)), "timing": timing}
+
+
+def _heard(job: CellJob, event: dict[str, Any]) -> None:
+    if job.should_stop():
+        raise Interrupted
+    job.on_event(event)
 
 
 def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.core.config import TimingMode
 from bench.harness.plan import Plan, PlannedCell
+from bench.harness.timing import effort
 from bench.store.run import Run
 from models.registry import ModelSpec
 
@@ -17,15 +20,46 @@ HEAD_SECONDS_PER_IMAGE = 1 / 1500  # training a head on stored maps, measured on
 FIXED_SECONDS = 1.0
 
 
-def estimate_seconds(plan: Plan, pending: list[PlannedCell], run: Run) -> float:
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a plan will take, one cell after the other; `timing` of them go into batch times."""
+
+    seconds: float
+    timing: float
+
+
+def estimate_seconds(plan: Plan, pending: list[PlannedCell], run: Run, mode: TimingMode = "full") -> Estimate:
     """Seconds for the pending cells: from cells of the same model that are done, else from operation counts.
 
-    An upper bound in kind: it counts every epoch, although early stopping may save some.
+    An upper bound in kind: it counts every epoch, although early stopping may save some, and every batch that timing
+    may take, although it ends when the spread is small.
+
+    Args:
+        mode: how batches are timed.
     """
     known = _known_seconds(plan, run)
     rate = machine_rate()
+    timing = _timing_seconds(plan, pending, rate, mode)
     seen: set[tuple[str, ...]] = set()
-    return sum(known.get(cell.spec.model) or _from_operations(plan, cell, rate, seen) for cell in pending)
+    cells = sum(known.get(cell.spec.model) or _from_operations(plan, cell, rate, seen) for cell in pending)
+    return Estimate(cells + timing, timing)
+
+
+def _timing_seconds(plan: Plan, pending: list[PlannedCell], rate: float, mode: TimingMode) -> float:
+    """A backbone is timed once for all models on it; heads are small beside it, but for the whole network's memory."""
+    total = 0.0
+    seen: set[tuple[object, ...]] = set()
+    for cell in pending if mode != "off" else []:
+        protocol = cell.spec.protocol
+        most, full = effort(mode, protocol), protocol.tuning == "full"
+        batch = protocol.timing_batch_size * _forward_operations(cell.model, cell.image_size) / rate
+        step = batch * ((1 + TRAIN_PASSES) if full else 1.0)
+        backbone = (cell.model.backbone, cell.image_size)
+        model = (cell.spec.model, cell.image_size, len(plan.tables[cell.spec.dataset].classes))
+        total += step * (most.most + most.warmup) if backbone not in seen else 0.0
+        total += step * 2 if mode == "full" and model not in seen else 0.0
+        seen |= {backbone, model}
+    return total
 
 
 def _known_seconds(plan: Plan, run: Run) -> dict[str, float]:
@@ -40,10 +74,7 @@ def _known_seconds(plan: Plan, run: Run) -> dict[str, float]:
 def _from_operations(plan: Plan, cell: PlannedCell, rate: float, seen: set[tuple[str, ...]]) -> float:
     protocol, images = cell.spec.protocol, len(plan.tables[cell.spec.dataset])
     forward = _forward_operations(cell.model, cell.image_size) / rate
-    timed = (1 + TRAIN_PASSES) * (protocol.timing_batches + protocol.timing_warmup) * protocol.timing_batch_size
-    share = ("timing", cell.spec.model, str(len(plan.tables[cell.spec.dataset].classes)))
-    total = FIXED_SECONDS + (0.0 if share in seen else timed * forward)
-    seen.add(share)
+    total = FIXED_SECONDS
     if protocol.tuning == "full":
         return total + protocol.epochs * images * TRAIN_PASSES * 0.8 * forward
     features = ("features", cell.model.backbone, cell.spec.dataset, str(cell.image_size))

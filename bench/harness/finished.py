@@ -28,7 +28,7 @@ from bench.store.predictions import (
     read_predictions,
     write_predictions,
 )
-from bench.store.run import PREDICTOR, Run, StoredCell
+from bench.store.run import PREDICTOR, RESULT, Run, StoredCell, read_cell
 from models.predictor import Predictor, load
 from models.recipes.batches import Preparation
 
@@ -53,6 +53,7 @@ class FinishedCell:
         Args:
             run: the run's folder, wherever it lies now.
             name: the beginning of its key, or a pattern on its name ("deepmedix · *").
+            device: where its predictor computes.
 
         Raises:
             UserError: no such run, none or several such cells, or one that is not done.
@@ -64,6 +65,17 @@ class FinishedCell:
             keys = ", ".join(cell.key for cell in found[:3])
             raise UserError(f"{name!r} stands for {len(found)} cells of {run} ({keys} ...); give more of the key")
         return cls.of(found[0], device)
+
+    @classmethod
+    def at(cls, place: Path, device: torch.device | str = "cpu") -> FinishedCell:
+        """Open the cell that is named as its folder, or as RUN/NAME with a name that `open` takes.
+
+        Raises:
+            UserError: as `open`.
+        """
+        if (place / RESULT).is_file():
+            return cls.of(read_cell(place.resolve().name, place, {}), device)
+        return cls.open(place.parent, place.name, device)
 
     @classmethod
     def of(cls, stored: StoredCell, device: torch.device | str = "cpu") -> FinishedCell:

@@ -39,6 +39,8 @@ class CellJob:
         folder: the cell's folder in the run.
         micro_batches: in how many pieces a batch is computed.
         beside: how many cells may be running on this machine.
+        times: where the run keeps batch times; None: in this process alone.
+        timed_with: what else of the run may be timed in turns with this cell's network, with its number of classes.
     """
 
     planned: PlannedCell
@@ -49,6 +51,8 @@ class CellJob:
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
     beside: int = 1
+    times: Path | None = None
+    timed_with: tuple[tuple[PlannedCell, int], ...] = ()
 
     @property
     def spec(self) -> CellSpec:

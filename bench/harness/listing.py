@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from bench.core.config import Protocol, Runtime
@@ -11,8 +12,10 @@ from models.literature.system import Publication
 from models.registry import MODELS
 
 PROFILE_COLUMNS = [
-    "model", "image_size", *names_of("cost"), *names_of("time", level=1), "batch_size", "precision", "device",
+    "model", "image_size", *names_of("cost"), *names_of("time", level=1), "batch_size", "timed_precision",
+    "machine_busy", "device",
 ]  # fmt: skip
+COUNT_COLUMNS = ["model", "image_size", *names_of("cost")]
 
 
 def models_table() -> list[dict[str, Any]]:
@@ -71,17 +74,32 @@ def _published(publication: Publication | None) -> dict[str, Any]:
     }
 
 
-def profile_rows(
-    patterns: str, classes: int, protocol: Protocol, runtime: Runtime, timing: bool
-) -> list[dict[str, Any]]:
-    """A row a model: operations, and times where asked for."""
-    from bench.harness.networks import model_cost, model_timing, pick_device
+def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str, Any]]:
+    """A row a model: its parameters and operations.
 
-    device = pick_device(runtime)
+    Raises:
+        UserError: a name that is not known.
+    """
+    from bench.harness.networks import model_cost
+
     rows = []
     for name in MODELS.match(patterns):
         spec = MODELS.get(name)
         size, note = effective_size(BACKBONES.get(spec.backbone), protocol.image_size)
-        row = {"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)}
-        rows.append(row | (model_timing(spec, classes, size, protocol, device) if timing else {}))
+        rows.append({"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)})
     return rows
+
+
+def timed_rows(
+    rows: list[dict[str, Any]], classes: int, protocol: Protocol, runtime: Runtime
+) -> Iterator[dict[str, Any]]:
+    """The rows of `count_rows` with the times of a batch, measured in turns; nothing is added where timing is off."""
+    from bench.harness.networks import check_runtime, pick_device
+    from bench.harness.timing import Asked, measure_all, timing_row
+
+    check_runtime(protocol, runtime)
+    device, mode = pick_device(runtime), runtime.timing
+    asked = [Asked(MODELS.get(row["model"]), classes, row["image_size"], protocol, device) for row in rows]
+    measure_all(asked, None, mode, lambda event: None)
+    for row, network in zip(rows, asked, strict=True):
+        yield row | timing_row(network, None, mode, lambda event: None)

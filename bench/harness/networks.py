@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 
+from bench.core.atomic import write_json
 from bench.core.config import Protocol, Runtime
 from bench.core.errors import UserError
-from bench.core.identity import derive_seed
+from bench.core.identity import derive_seed, digest
+from bench.core.paths import cache
+from bench.core.schema import read_json
 from bench.harness.plan import Setup
 from bench.measure.columns import names_of
 from bench.measure.cost import cost
-from bench.measure.timing import timings
+from bench.measure.rounds import Effort, Subject, in_rounds
+from bench.measure.steps import backward_step
+from models.backbones.code import code_of, versions
+from models.backbones.probe import build_without_memory
+from models.backbones.registry import BACKBONES
 from models.calibrate import put_statistics
 from models.network import Network
-from models.recipes.classifier import make_optimizer
 from models.registry import ModelSpec
-from models.weights.initial import load
+from models.weights.initial import built
+
+_COUNTS_VERSION = 1  # of the way in which `bench.measure.cost` counts
 
 
 def pick_device(runtime: Runtime) -> torch.device:
@@ -41,11 +51,44 @@ def check_runtime(protocol: Protocol, runtime: Runtime) -> None:
         UserError: in one sentence.
     """
     device = pick_device(runtime)
-    if device.type == "cpu" and protocol.precision != "32":
+    if device.type != "cpu" or protocol.precision == "32":
+        return
+    if protocol.precision == "fp16":
         raise UserError(
-            f"precision = {protocol.precision} runs on GPUs only (on a CPU it is more than ten times slower); "
+            "precision = fp16 runs on GPUs only; use --set precision=32, or bf16 where the processor has it"
+        )
+    if not bf16_instructions():
+        raise UserError(
+            "precision = bf16 needs a GPU, or a processor with AVX512_BF16 or AMX, which this one lacks; "
             "use --set precision=32"
         )
+    gain = bf16_gain()
+    if gain < 1:
+        raise UserError(
+            f"precision = bf16 would be slower here: this processor has the instructions, but a pointwise convolution "
+            f"forward and backward reaches {gain:.2f} of its speed in 32 bits; use --set precision=32"
+        )
+
+
+def bf16_instructions() -> bool:
+    """Whether torch finds instructions for bfloat16 products in the processor."""
+    asked: Any = torch.cpu
+    return bool(asked._is_avx512_bf16_supported() or asked._is_amx_tile_supported())
+
+
+@lru_cache(maxsize=1)
+def bf16_gain() -> float:
+    """How many times as fast a pointwise convolution of MobileNetV2's is in bfloat16, forward and backward.
+
+    The best of many steps of each kind, in turns and by one thread, so that other work on the machine matters little;
+    about a second.
+    """
+    layer = nn.Conv2d(96, 576, 1, bias=False).to(memory_format=torch.channels_last)
+    batch = torch.zeros(16, 96, 14, 14).to(memory_format=torch.channels_last)
+    steps = {precision: backward_step(layer, batch, precision, torch.optim.SGD) for precision in ("32", "bf16")}
+    subjects = [Subject(precision, step, threads=1) for precision, step in steps.items()]
+    found = in_rounds(subjects, batch.device, Effort(30, 30, 3, 0.0)).samples
+    return min(found["32"]) / min(found["bf16"])
 
 
 def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Network:
@@ -55,15 +98,19 @@ def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Net
         ValueError: the set-up brings statistics that do not fit the backbone.
     """
     torch.manual_seed(derive_seed(setup.spec.fit_seed, "init"))
-    network = setup.model.build(num_classes)
-    load(network, setup.weights)
+    network = built(setup.model, num_classes, setup.weights)
     if setup.statistics:
         put_statistics(network.backbone, setup.statistics)
     return placed(network, setup.protocol, device)
 
 
 def placed(network: Network, protocol: Protocol, device: torch.device) -> Network:
-    """The network on its device and in the protocol's memory format, the backbone frozen if only the head is tuned."""
+    """The network on its device and in the protocol's memory format, the backbone frozen if only the head is tuned.
+
+    On a GPU 32 bits are 32 bits from here on: convolutions and products do without TF32, whose factors have 10 bits.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if protocol.tuning == "head":
         network.freeze_backbone()
     network.to(device)
@@ -72,29 +119,28 @@ def placed(network: Network, protocol: Protocol, device: torch.device) -> Networ
     return network
 
 
+def tf32(device: torch.device) -> bool | None:
+    """Whether a GPU may round factors to TF32; None where there is no such thing."""
+    return torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None
+
+
 @lru_cache(maxsize=256)
 def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str, Any]:
-    """Parameters and operations of a model, in millions, and what was not counted."""
+    """Parameters and operations of a model, in millions, and what was not counted.
+
+    Kept in the user's cache by what they depend on: the model with its code, classes, size and the packages' versions.
+    """
+    with torch.random.fork_rng(devices=[]):
+        empty = build_without_memory(lambda: model.build(num_classes))
+    made_by = {"code": code_of(empty, BACKBONES.get(model.backbone).build), "packages": versions("torch", "fvcore")}
+    asked = {"model": model.identity(), "classes": num_classes, "size": image_size, "version": _COUNTS_VERSION}
+    path = cache() / "counts" / f"{digest({**asked, **made_by}, length=24)}.json"
+    if path.is_file():
+        # A file that cannot be read is counted anew below; nothing is lost with it.
+        with suppress(UserError):
+            return read_json(path, dict[str, Any], "delete it to count anew")
     found = cost(model.build(num_classes), image_size)
     sums = {name: value for name, value in vars(found).items() if name in names_of("cost")}
-    return {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}
-
-
-@lru_cache(maxsize=256)
-def model_timing(
-    model: ModelSpec, num_classes: int, image_size: int, protocol: Protocol, device: torch.device
-) -> dict[str, Any]:
-    """Times of a batch by the protocol's settings; a frozen backbone is timed as frozen, images in."""
-    network = placed(model.build(num_classes), protocol, device)
-    batch = torch.randn(protocol.timing_batch_size, 3, image_size, image_size, device=device)
-    if protocol.channels_last:
-        batch = batch.to(memory_format=torch.channels_last)
-    return timings(
-        network,
-        batch,
-        num_classes,
-        batches=protocol.timing_batches,
-        warmup=protocol.timing_warmup,
-        precision=protocol.precision,
-        optimizer=lambda parameters: make_optimizer(parameters, protocol),
-    )
+    counts = {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}
+    write_json(path, counts)
+    return counts

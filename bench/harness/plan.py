@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bench.core.cellspec import CENTRALIZED, CellSpec
-from bench.core.config import Protocol
+from bench.core.config import CENTRALIZED_FIELDS, Protocol
 from bench.core.errors import UserError
 from bench.data import registry as datasets
 from bench.data.splits import expand
@@ -160,12 +160,27 @@ def settle(spec: CellSpec, weights: ResolvedWeights, statistics: bytes = b"") ->
     model = MODELS.get(spec.model)
     if reason := misfit(model, spec.regime):
         raise UserError(f"{reason}; use {CENTRALIZED}")
+    refuse_unmeant(spec)
     backbone = BACKBONES.get(model.backbone)
     size, note = effective_size(backbone, spec.protocol.image_size)
     scratch = "starts from random weights, as the published network does" if backbone.from_scratch else ""
     asked = spec.protocol.weights == "imagenet"
     notes = [note, f"{model.name} {scratch}" if scratch and asked else ""]
     return Setup(spec, model, weights, size, "; ".join(filter(None, notes)), statistics=statistics)
+
+
+def refuse_unmeant(spec: CellSpec) -> None:
+    """Refuse fields of the protocol that would mean nothing in a cell. Raises UserError in a sentence."""
+    protocol = spec.protocol
+    changed = [name for name in CENTRALIZED_FIELDS if getattr(protocol, name) != Protocol.model_fields[name].default]
+    if changed and spec.regime != CENTRALIZED:
+        raise UserError(
+            f"{changed[0]} = {getattr(protocol, changed[0])} means nothing under {spec.regime}, whose clients take "
+            f"plain steps; use --regimes {CENTRALIZED}, or leave it at {Protocol.model_fields[changed[0]].default}"
+        )
+    needs_images = [name for name in ("cutmix", "layer_decay") if name == protocol.mix or name in changed]
+    if needs_images and protocol.tuning == "head":
+        raise UserError(f"{needs_images[0]} means nothing where the head alone is trained; use --set tuning=full")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bench.core.cellspec import LOCAL_ONLY
 from bench.core.registry import Registry, imported
+from federated.algorithms.registry import ALGORITHMS
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class RegimeSpec:
         return imported(self.fit)
 
 
-REGIMES: Registry[RegimeSpec] = Registry("regime", "bench.regimes", listing="bench regimes")
+REGIMES: Registry[RegimeSpec] = Registry("regime", "bench.regimes", listing="bench regimes", kind=RegimeSpec)
 
 
 def _register(name: str, summary: str, fit: str) -> None:
@@ -40,20 +42,6 @@ _register(
     "all data in one place, with the clients' optimizer and number of images seen",
     "federated.simulation.fit:twin",
 )
-_register("local", "each client trains alone; the median client answers", "federated.simulation.local_only:fit")
-for _name, _summary in {
-    "fedavg": "weighted mean of the clients' models (the paper's algorithm 1 with SGD)",
-    "fedavg-svrg": "the paper's algorithm 1 with SVRG at the clients",
-    "fedprox": "FedAvg with a pull to the round's model",
-    "fedavgm": "momentum at the server",
-    "fedadam": "Adam at the server",
-    "fedyogi": "Yogi at the server",
-    "fedadagrad": "Adagrad at the server",
-    "scaffold": "control variates against client drift",
-    "fednova": "updates normalized by the clients' numbers of steps",
-    "fedbn": "FedAvg; BatchNorm layers stay with the clients",
-    "fedmedian": "coordinate-wise median, against hostile clients",
-    "fedtrimmedavg": "coordinate-wise trimmed mean, against hostile clients",
-    "krum": "the one model nearest to the others, against hostile clients",
-}.items():
-    _register(_name, _summary, "federated.simulation.fit:fit")
+_register(LOCAL_ONLY, "each client trains alone; the median client answers", "federated.simulation.local_only:fit")
+REGIMES.rename("local", LOCAL_ONLY)
+REGIMES.include(ALGORITHMS, lambda name, found: RegimeSpec(name, found.summary, "federated.simulation.fit:fit"))

@@ -11,13 +11,15 @@ from filelock import FileLock
 
 from bench.core.atomic import write_json
 from bench.data.loader import Part
-from bench.harness.cell import context_of, fit_with_less_memory, json_number
+from bench.harness.cell import context_of, fit_from_state, json_number
 from bench.harness.inputs import CellJob, fitting_data, preparation
-from bench.harness.networks import initial_network, model_cost, model_timing, pick_device
+from bench.harness.networks import initial_network, model_cost, pick_device
+from bench.harness.timing import Asked, timing_row
 from bench.measure.extra import extra_quality
 from bench.measure.quality import quality
 from bench.measure.throughput import train_images_per_s
-from bench.store.run import CELL, HISTORY, now, read_json, write_table
+from bench.store.files import read_trial
+from bench.store.run import CELL, HISTORY, now, write_table
 from models.recipes.callbacks import BEST, LAST, Interrupted
 from models.recipes.gradient import FitOutcome
 
@@ -42,13 +44,14 @@ def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
     with FileLock(job.folder / ".lock"):
         if not (job.folder / TRIAL).is_file():
             _fit_unless_ended(job)
-    columns: dict[str, float | None] = read_json(job.folder / TRIAL)["columns"]
+    columns: dict[str, float | None] = read_trial(job.folder / TRIAL)["columns"]
     planned, classes = job.planned, len(job.table.classes)
     found = dict(model_cost(planned.model, classes, planned.image_size))
     if timed:
         job.on_event({"event": "timing"})
         device = pick_device(job.runtime)
-        found |= model_timing(planned.model, classes, planned.image_size, job.protocol, device)
+        asked = Asked(planned.model, classes, planned.image_size, job.protocol, device)
+        found |= timing_row(asked, job.times, job.runtime.timing, job.on_event)
     return columns | {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
 
 
@@ -74,7 +77,7 @@ def _fit_and_write(job: CellJob) -> None:
     device = pick_device(job.runtime)
     network = initial_network(job.planned, len(job.table.classes), device)
     data = fitting_data(job.source, network, preparation(job.source, device))
-    outcome = fit_with_less_memory(job, context_of(job, network, data, device))
+    outcome = fit_from_state(job, context_of(job, network, data, device))
     columns = {**_validated(job, outcome, data.val), "seconds": time.perf_counter() - clock}
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
     cell: dict[str, Any] = {"key": job.planned.key, "cell": job.spec.as_dict(), "started": started}

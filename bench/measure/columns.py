@@ -193,9 +193,12 @@ def _costs() -> list[Column]:
 
 
 def _times() -> list[Column]:
-    step, forward = "Median time of a training step on one batch.", "Median time of a forward pass on one batch."
+    step = "Median time of a training step of the whole network on one batch of images."
+    head = "Median time of a training step of a tuned head alone, on stored maps."
+    forward = "Median time from one batch of images to the answer, backbone and head."
     return [
         _time("train_batch_ms", "Training step", "ms/batch", step, short="Train", level=1),
+        _time("head_train_batch_ms", "Head's step", "ms/batch", head, short="Head", level=1),
         _time("train_batch_ms_p95", "Training step p95", "ms/batch", "95th percentile of the step.", short="Train p95"),
         _time("infer_batch_ms", "Inference", "ms/batch", forward, short="Infer", level=1),
         _time("infer_batch_ms_p95", "Inference p95", "ms/batch", "95th percentile of the pass.", short="Infer p95"),

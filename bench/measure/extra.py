@@ -45,7 +45,18 @@ def extra_left_out(
 def extra_intervals(
     labels: Labels, probabilities: Probabilities, groups: NDArray[np.str_], most_parts: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Every added column's 95 % interval, by the same jackknife over groups as the others."""
+    """Every added column's 95 % interval, by the same jackknife over groups as the others.
+
+    Args:
+        labels: int64 [N].
+        probabilities: float64 [N, k].
+        groups: the patient or lesion of each image [N].
+        most_parts: into how many parts the groups are dealt at most, each left out once.
+        seed: by which they are dealt.
+
+    Returns:
+        (lower, upper) by name; NaN where there are too few images.
+    """
     if len(labels) < FEWEST_GROUPS:
         return dict.fromkeys((one.name for one in computed()), (math.nan, math.nan))
     codes = parts(clusters(groups)[0], most_parts, seed)

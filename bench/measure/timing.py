@@ -101,6 +101,7 @@ def description(batch: Tensor, batches: int, warmup: int, precision: str) -> dic
     }
 
 
+@functools.lru_cache(maxsize=1)
 def processor() -> str:
     """The processor's own name, where the system tells."""
     try:

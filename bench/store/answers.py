@@ -16,7 +16,8 @@ from typing import Any
 
 from bench.core.atomic import write_json
 from bench.core.errors import UserError
-from bench.store.run import read_json
+from bench.core.schema import read_json
+from bench.store.files import read_failure
 
 ANSWERS = "analyses"
 SCHEMA = 1
@@ -69,14 +70,14 @@ def failed(cell: Path) -> dict[str, str]:
     """The reason of each analysis whose last attempt failed, by name."""
     found = {}
     for path in sorted((cell / ANSWERS).glob(f"*{_FAILURE}")):
-        found[path.name.removesuffix(_FAILURE)] = str(read_json(path).get("error", "no reason was written"))
+        found[path.name.removesuffix(_FAILURE)] = str(read_failure(path).get("error", "no reason was written"))
     return found
 
 
 def read_answer(cell: Path, name: str) -> StoredAnswer:
     """An answer. Raises UserError naming the file and what is wrong with it."""
     path = answer_path(cell, name)
-    given = read_json(path)
+    given = dict(read_json(path, dict[str, Any], "delete it and ask again"))
     if given.pop("schema", None) != SCHEMA:
         raise UserError(f"{path} is of another layout than {SCHEMA}; delete it and ask again")
     wrong = _misshapen(given)

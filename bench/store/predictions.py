@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import UserError
+from bench.core.schema import read_table
 from bench.measure.quality import scores
-from bench.store.run import HISTORY, PREDICTIONS, StoredCell, read_parquet, write_table
+from bench.store.run import HISTORY, MADE_AGAIN, PREDICTIONS, StoredCell, write_table
 
 PartName = Literal["train", "val", "test"]
 
@@ -84,7 +85,7 @@ def read_predictions(cell: StoredCell, part: PartName = "test") -> Predictions:
     classes = tuple(str(name) for name in cell.result["data"]["classes"])
     if not path.is_file():
         raise UserError(f"{path} is missing: its curves and comparisons are left out")
-    table = read_parquet(path)
+    table = read_table(path, MADE_AGAIN)
     wanted = ["image_id", "group", "site", "label", *(f"p_{name}" for name in classes)]
     lacking = [name for name in wanted if name not in table.column_names]
     if lacking:

@@ -8,15 +8,17 @@ runs/NAME/cells/KEY/cell.json, history.parquet, predictions.parquet, predictor/,
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.atomic import replacing, write_json
+from bench.core.cellspec import with_todays_words
 from bench.core.errors import UserError
+from bench.core.schema import read_table, refuse_links_out
 from bench.measure.statistics.methods import interval_method
+from bench.store.files import AGAIN, read_environment, read_failure, read_plan, read_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,7 @@ CELL, RESULT, FAILURE = "cell.json", "result.json", "failure.json"
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
 PREDICTOR = "predictor"
 
+MADE_AGAIN = "delete its cell's result.json and run again"
 Status = Literal["done", "failed", "missing", "corrupt"]
 # What rounds called the figures over their clients' validation images before the names said so.
 _EARLIER_HISTORY = {
@@ -48,7 +51,7 @@ class StoredCell:
     """A cell as its folder holds it.
 
     Attributes:
-        spec: model, dataset, split, regime, protocol, seed.
+        spec: model, dataset, split, regime, protocol, seed, in today's words.
         problem: why the status is not "done"; "" when it is.
     """
 
@@ -59,13 +62,16 @@ class StoredCell:
     result: dict[str, Any] | None
     problem: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", with_todays_words(self.spec))
+
     def predictions(self) -> pa.Table:
         """One row a test image: image_id, group, site, label, p_CLASS... Raises UserError when it cannot be read."""
-        return read_parquet(self.folder / PREDICTIONS)
+        return read_table(self.folder / PREDICTIONS, MADE_AGAIN)
 
     def history(self) -> pa.Table:
         """One row an epoch or round. Raises UserError when it cannot be read."""
-        table = read_parquet(self.folder / HISTORY)
+        table = read_table(self.folder / HISTORY, MADE_AGAIN)
         return table.rename_columns([_EARLIER_HISTORY.get(name, name) for name in table.column_names])
 
 
@@ -101,7 +107,8 @@ class Run:
         plan = path / PLAN
         if not plan.is_file():
             raise UserError(f"{path} is no run: it has no {PLAN}; name a folder that `bench run --out` made")
-        schema = read_json(plan).get("schema")
+        refuse_links_out(path, "remove it: what is written through it would land elsewhere")
+        schema = read_plan(plan)["schema"]
         if schema != SCHEMA:
             raise UserError(
                 f"{path} was made by another version (layout {schema}, this one writes {SCHEMA}); choose another --out"
@@ -119,7 +126,10 @@ class Run:
 
     def write_plan(self, cells: list[dict[str, Any]], command: str) -> None:
         """Remember what was asked for; cells asked for earlier stay in the plan."""
-        known = {cell["key"]: cell for cell in self.plan()} | {cell["key"]: cell for cell in cells}
+        before: Any = read_plan(self.path / PLAN) if (self.path / PLAN).is_file() else {}
+        known = {cell["key"]: cell for cell in before.get("cells", [])} | {cell["key"]: cell for cell in cells}
+        if before.get("command") == command and before["cells"] == list(known.values()):
+            return
         plan = {"schema": SCHEMA, "command": command, "written": now(), "cells": list(known.values())}
         write_json(self.path / PLAN, plan)
 
@@ -127,22 +137,17 @@ class Run:
         """The planned cells, each {"key", "cell"}; empty before the first plan."""
         if not (self.path / PLAN).is_file():
             return []
-        cells: list[dict[str, Any]] = read_json(self.path / PLAN)["cells"]
+        cells: list[dict[str, Any]] = read_plan(self.path / PLAN)["cells"]
         return cells
 
     def environment(self) -> dict[str, Any]:
         """What the machine was; empty when it was not written."""
         path = self.path / ENVIRONMENT
-        return read_json(path) if path.is_file() else {}
+        return read_environment(path) if path.is_file() else {}
 
     def cell(self, key: str, spec: dict[str, Any]) -> StoredCell:
         """Read one cell; whatever is wrong with its files becomes its status."""
-        folder = self.folder(key)
-        if (folder / RESULT).is_file():
-            return _read_result(key, folder, spec)
-        if (folder / FAILURE).is_file():
-            return _read_failure(key, folder, spec)
-        return StoredCell(key, folder, spec, "missing", None, "not run yet")
+        return read_cell(key, self.folder(key), spec)
 
     def cells(self) -> list[StoredCell]:
         """Every planned cell, in the plan's order."""
@@ -153,6 +158,19 @@ class Run:
         import pandas as pd
 
         return pd.DataFrame([row(cell) for cell in self.cells()])
+
+
+def read_cell(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
+    """Read a cell's folder; whatever is wrong with its files becomes its status.
+
+    Args:
+        spec: what the plan says of it; empty: what its result says.
+    """
+    if (folder / RESULT).is_file():
+        return _read_result(key, folder, spec)
+    if (folder / FAILURE).is_file():
+        return _read_failure(key, folder, spec)
+    return StoredCell(key, folder, spec, "missing", None, "not run yet")
 
 
 def is_done(folder: Path) -> bool:
@@ -185,42 +203,19 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises UserError when it cannot be."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it and run again to make it anew") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object; delete it and run again to make it anew")
-    return value
-
-
-def read_parquet(path: Path) -> pa.Table:
-    """Read a cell's Parquet file. Raises UserError when it cannot be."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete its cell's result.json and run again") from error
-
-
-_RESULT_PARTS = {"key", "cell", "metrics", "intervals", "cost", "timing", "data", "notes", "seconds"}
-
-
 def _read_result(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
     try:
-        result = read_json(folder / RESULT)
+        result = read_result(folder / RESULT)
     except UserError as error:
         return StoredCell(key, folder, spec, "corrupt", None, str(error))
-    missing = sorted(_RESULT_PARTS - result.keys())
-    if missing or result.get("schema") != SCHEMA:
-        what = f"lacks {', '.join(missing)}" if missing else f"has layout {result.get('schema')}, not {SCHEMA}"
-        return StoredCell(key, folder, spec, "corrupt", None, f"{folder / RESULT} {what}; delete it and run again")
-    if isinstance(result["metrics"], dict):
-        result["metrics"] = _of_validation(result["metrics"])
+    problem = ""
+    if result["schema"] != SCHEMA:
+        problem = f"{folder / RESULT} has layout {result['schema']}, not {SCHEMA}; {AGAIN}"
+    elif key and result["key"] != key:
+        problem = f"{folder / RESULT} belongs to cell {result['key']}; {AGAIN}"
+    if problem:
+        return StoredCell(key, folder, spec, "corrupt", None, problem)
+    result["metrics"] = _of_validation(result["metrics"])
     return StoredCell(key, folder, spec or result["cell"], "done", result, "")
 
 
@@ -235,7 +230,7 @@ def _of_validation(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _read_failure(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
     try:
-        failure = read_json(folder / FAILURE)
+        failure = read_failure(folder / FAILURE)
     except UserError as error:
         return StoredCell(key, folder, spec, "failed", None, str(error))
     return StoredCell(key, folder, spec, "failed", None, str(failure.get("error", "no reason was written")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from flwr.app import Context, Error, Message, MetricRecord, RecordDict
@@ -87,10 +86,7 @@ def _reporter(tell: Callable[[Exception], str] | None) -> Callable[..., Message]
 
 
 def _fit(client: Client, content: RecordDict) -> RecordDict:
-    config = wire.config_of(content)
-    work = work_from_json(str(config["work"]))
-    if "proximal-mu" in config:  # Flower's FedProx puts it there
-        work = replace(work, proximal_mu=float(config["proximal-mu"]))  # type: ignore[arg-type]
+    work = work_from_json(str(wire.config_of(content)["work"]))
     arrays, metrics = client.fit(work, wire.arrays_of(content))
     return RecordDict({wire.ARRAYS: wire.to_record(arrays), wire.METRICS: MetricRecord(dict(metrics))})
 

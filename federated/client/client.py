@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from bench.core.atomic import replacing
+from bench.core.config import Federation
+from bench.core.errors import DamagedState, UserError
 from bench.core.identity import derive_seed
-from federated.client import training as local
-from federated.client.gradients import ClientData, Correction, control, proximal
+from bench.core.schema import read_arrays
+from federated.algorithms.base import EMPTY
+from federated.algorithms.registry import ALGORITHMS
+from federated.client import training
+from federated.client.gradients import ClientData
+from federated.client.local import LocalRound
 from federated.client.training import Work
 from federated.privacy import mechanism as privacy
 from federated.transport import compression
@@ -28,7 +34,7 @@ Metrics = dict[str, int | float]
 
 
 class Store(Protocol):
-    """What a client remembers between rounds: SCAFFOLD's variate, top-k's residual, its own BatchNorm layers."""
+    """What a client remembers between rounds: what its algorithm does, top-k's residual, its own layers."""
 
     def load(self, before: int) -> Arrays:
         """The arrays saved in the last round before `before`; empty when there are none."""
@@ -67,8 +73,10 @@ class FolderStore:
         earlier = [number for number in self._rounds() if number < before]
         if not earlier:
             return {}
-        with np.load(self._path(max(earlier)), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        try:
+            return read_arrays(self._path(max(earlier)), "start the federated fit anew")
+        except UserError as error:
+            raise DamagedState(str(error)) from error
 
     def save(self, round_number: int, arrays: Arrays, best: int) -> None:
         """Keep the arrays of this round, of the one before and of the best."""
@@ -82,7 +90,11 @@ class FolderStore:
         return self.folder / f"round-{round_number}.npz"
 
     def _rounds(self) -> list[int]:
-        return [int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.npz")]
+        return [
+            int(number)
+            for path in self.folder.glob("round-*.npz")
+            if (number := path.stem.removeprefix("round-")).isdecimal()
+        ]
 
 
 def _worth_keeping(rounds: list[int], current: int, best: int) -> set[int]:
@@ -122,27 +134,28 @@ class Client:
         """Train from the round's vectors.
 
         Args:
-            arrays: `weights` [P], `buffers` [B], and for SCAFFOLD `control` [P].
+            arrays: `weights` [P], `buffers` [B], and `shared` where the algorithm sends something beside them.
 
         Returns:
-            The encoded weights, `buffers` [B], for SCAFFOLD `control` (the variate's change [P]); counts and means.
+            The encoded weights, `buffers` [B], `shared` where the algorithm sends something; counts and means.
         """
         started = time.perf_counter()
         memory = self.store.load(work.round)
         known = np.asarray(arrays["weights"], np.float32)
-        self._load(known, arrays, memory)
-        steps = local.steps_of(work, self.data, self.partition)
-        seed = client_seed(work.seed, self.partition)
-        variate = memory.get("control", np.zeros_like(known)) if work.scaffold else None
-        corrections = self._corrections(work, arrays, variate)
-        progress = local.train(self.module, self.data, work, steps, seed, corrections, self._micro_batches)
+        self._load(known, arrays, {} if self.packing.second_model else memory)
+        algorithm = ALGORITHMS.get(work.algorithm)(Federation(**work.settings))
+        local = self._local(work, known, np.asarray(arrays.get("shared", EMPTY), np.float32), memory)
+        gradient, correction = partial(algorithm.gradient, local), algorithm.correction(local)
+        progress = training.train(
+            self.module, self.data, work, local.steps, local.seed, gradient, correction, self._micro_batches
+        )
         trained = pack(self.packing.trainable)
         sent, remembered = self._encode(work, trained, known, memory)
         sent["buffers"] = pack(self.packing.buffers)
-        if variate is not None:
-            change = (known - trained) / np.float32(progress.steps * work.learning_rate) - arrays["control"]
-            sent["control"] = change.astype(np.float32)
-            remembered["control"] = variate + sent["control"]
+        beside, own = algorithm.finish(local, trained, progress.steps)
+        remembered |= own
+        if len(beside):
+            sent["shared"] = beside
         if self.packing.personal:
             remembered["personal"] = pack(self.packing.personal)
         if remembered:
@@ -154,36 +167,30 @@ class Client:
         """Quality of the round's model (with this client's own layers where it has any) on the validation images."""
         started = time.perf_counter()
         self._load(np.asarray(arrays["weights"], np.float32), arrays, self.store.load(round_number + 1))
-        loss, accuracy, count = local.evaluate(self.module, self.data.val())
+        loss, accuracy, count = training.evaluate(self.module, self.data.val())
         seconds = time.perf_counter() - started
         # A client without validation images has no mean; 0 images weigh it out, and Flower's records take NaN badly.
         quality = {"loss": loss, "accuracy": accuracy} if count else {"loss": 0.0, "accuracy": 0.0}
         return {"partition": self.partition, "num-examples": count, **quality, "seconds": seconds}
 
     def personal(self, round_number: int) -> Vector:
-        """The client's own BatchNorm layers [L] after a round; empty when it never trained."""
+        """What stays with the client [L] after a round; empty when it never trained."""
         memory = self.store.load(round_number + 1)
         return np.asarray(memory.get("personal", np.empty(0)), np.float32)
+
+    def _local(self, work: Work, known: Vector, shared: Vector, memory: Arrays) -> LocalRound:
+        seed = client_seed(work.seed, self.partition)
+        steps = training.steps_of(work, self.data, self.partition)
+        return LocalRound(
+            self.module, self.packing, self.data, work, known, shared, memory, seed, steps, self._micro_batches
+        )
 
     def _load(self, known: Vector, arrays: Arrays, memory: Arrays) -> None:
         unpack(known, self.packing.trainable)
         unpack(np.asarray(arrays["buffers"], np.float32), self.packing.buffers)
-        if self.packing.personal:
+        if "personal" in memory or (self.packing.personal and not self.packing.second_model):
             start = memory.get("personal", self.packing.initial_personal)
             unpack(np.asarray(start, np.float32), self.packing.personal)
-
-    def _corrections(self, work: Work, arrays: Arrays, variate: Vector | None) -> list[Correction]:
-        tensors, corrections = self.packing.trainable, []
-        every = [p for p in self.module.parameters() if p.requires_grad]
-        index = {id(parameter): position for position, parameter in enumerate(every)}
-        order = [index[id(tensor)] for tensor in tensors]
-        if work.proximal_mu > 0:
-            anchor = [tensor.detach().clone() for tensor in tensors]
-            corrections.append(_on(order, proximal(tensors, anchor, work.proximal_mu)))
-        if variate is not None:
-            difference = _split(np.asarray(arrays["control"], np.float32) - variate, tensors)
-            corrections.append(_on(order, control(difference)))
-        return corrections
 
     def _encode(self, work: Work, trained: Vector, known: Vector, memory: Arrays) -> tuple[Arrays, Arrays]:
         target = self._privatise(work, trained, known)
@@ -199,7 +206,7 @@ class Client:
         deviation = 0.0 if work.noise_multiplier == 0 else work.noise_multiplier * work.clip_norm
         return privacy.noisy(clipped, deviation, privacy.noise_stream(seed))
 
-    def _metrics(self, progress: local.Progress, drift: float, started: float) -> Metrics:
+    def _metrics(self, progress: training.Progress, drift: float, started: float) -> Metrics:
         return {
             "partition": self.partition,
             "num-examples": self.data.n_train,
@@ -226,21 +233,6 @@ def work_to_json(work: Work) -> str:
 def work_from_json(text: str) -> Work:
     """Undo `work_to_json`."""
     return Work.from_dict(json.loads(text))
-
-
-def _on(order: Sequence[int], correction: Correction) -> Correction:
-    def correct(gradients: list[Tensor]) -> None:
-        correction([gradients[position] for position in order])
-
-    return correct
-
-
-def _split(vector: Vector, tensors: Sequence[Tensor]) -> list[Tensor]:
-    pieces = np.split(vector, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
-    return [
-        torch.from_numpy(piece.copy()).view(tensor.shape).to(tensor.device)
-        for piece, tensor in zip(pieces, tensors, strict=True)
-    ]
 
 
 MakeClient = Callable[[int], Client]

@@ -1,4 +1,4 @@
-"""Gradients of a client's steps: plain and variance-reduced, with FedProx's and SCAFFOLD's corrections."""
+"""Gradients of a client's steps: plain and variance-reduced, and the pull to an anchor."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from federated.transport.packing import freeze_statistics
@@ -34,6 +36,11 @@ class ClientData(Protocol):
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
+        ...
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """The training images' labels."""
         ...
 
     def train(self, epoch: int) -> Batches:
@@ -74,9 +81,13 @@ class Plain:
             found.append(logits.detach())
         return total, torch.stack(losses).sum(), torch.cat(found)
 
-    def _piece(self, inputs: Tensor, labels: Tensor) -> tuple[Gradients, Tensor, Tensor]:
+    def forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of images, a mean over them, and their logits [B, k]."""
         logits = self.module(inputs)
-        loss = F.cross_entropy(logits.float(), labels)
+        return F.cross_entropy(logits.float(), labels), logits
+
+    def _piece(self, inputs: Tensor, labels: Tensor) -> tuple[Gradients, Tensor, Tensor]:
+        loss, logits = self.forward(inputs, labels)
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         return [g.detach() for g in gradients], loss, logits
 
@@ -143,23 +154,12 @@ class VarianceReduced(Plain):
 
 
 def proximal(parameters: Sequence[Tensor], anchor: Sequence[Tensor], mu: float) -> Correction:
-    """FedProx's term mu * (w - w_t) on the travelling parameters, which come first among the gradients asked for."""
+    """The term mu * (w - anchor) of the given parameters."""
 
     @torch.no_grad()
     def correct(gradients: Gradients) -> None:
         for gradient, parameter, start in zip(gradients, parameters, anchor, strict=True):
             gradient.add_(parameter - start, alpha=mu)
-
-    return correct
-
-
-def control(difference: Sequence[Tensor]) -> Correction:
-    """SCAFFOLD's term c - c_k."""
-
-    @torch.no_grad()
-    def correct(gradients: Gradients) -> None:
-        for gradient, value in zip(gradients, difference, strict=True):
-            gradient.add_(value)
 
     return correct
 

@@ -1,11 +1,11 @@
-"""What a client computes (algorithm 1, 2b): SGD or SVRG on its own images, FedProx's and SCAFFOLD's corrections."""
+"""What a client computes (algorithm 1, 2b): steps of SGD on its own images, by an algorithm's gradients."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.core.identity import derive_seed
-from federated.client.gradients import Batches, ClientData, Correction, Plain, VarianceReduced
+from federated.client.gradients import Batches, ClientData, Correction, Plain
 from federated.transport.packing import freeze_statistics
 
 
@@ -23,7 +23,7 @@ class Work:
 
     Attributes:
         round: from 1; `best_round` is the best so far, whose state a client does not forget.
-        method: `sgd` or `svrg`; `svrg_clip` bounds the norm of SVRG's corrected gradients.
+        algorithm: its registered name, which every site must know; `settings` are those that it reads.
         epochs: local passes; `steps` steps in their place where given.
         straggler_rate: chance that the client gets through a random part of its steps only.
         clip_norm, noise_multiplier: local differential privacy; 0 noise and an infinite norm mean none.
@@ -32,13 +32,11 @@ class Work:
     round: int
     seed: int
     best_round: int = 0
-    method: str = "sgd"
-    svrg_clip: float = math.inf
+    algorithm: str = "fedavg"
+    settings: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 0.1
     epochs: int = 1
     steps: int | None = None
-    proximal_mu: float = 0.0
-    scaffold: bool = False
     batch_norm: str = "average"
     straggler_rate: float = 0.0
     compression: str = "none"
@@ -54,11 +52,11 @@ class Work:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Work:
         """Undo `as_dict`. Raises TypeError for a field that this version does not know."""
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls)}
         if unknown := values.keys() - known:
             raise TypeError(f"this version knows no {', '.join(sorted(unknown))}; use one version at every site")
-        bounds = {name: math.inf for name in ("clip_norm", "svrg_clip") if values[name] is None}
-        return cls(**{**values, **bounds})
+        norm = math.inf if values["clip_norm"] is None else values["clip_norm"]
+        return cls(**{**values, "clip_norm": norm})
 
 
 @dataclass(frozen=True)
@@ -86,14 +84,16 @@ def train(
     work: Work,
     steps: int,
     seed: int,
-    corrections: Sequence[Correction] = (),
+    gradient: Callable[[], Plain] | None = None,
+    correction: Correction | None = None,
     micro_batches: int = 1,
 ) -> Progress:
     """Take `steps` steps in place; the same module, data and seeds give the same bits.
 
     Args:
         seed: of dropout; every local epoch starts its own stream, as the centralized fit does.
-        corrections: each adds its term to the gradients of a step.
+        gradient: makes what computes a batch's gradient once the module is ready to train; the plain one by default.
+        correction: adds its term to the gradients of a step.
         micro_batches: in how many pieces a batch's gradient is computed.
     """
     started = time.perf_counter()
@@ -102,16 +102,12 @@ def train(
         freeze_statistics(module)
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=work.learning_rate)
-    first_epoch = (work.round - 1) * _epochs_a_round(work, data)
-    gradient: Plain = Plain(module, parameters, micro_batches)
-    if work.method == "svrg":
-        own = derive_seed(seed, "svrg", work.round)
-        gradient = VarianceReduced(module, parameters, data, first_epoch, own, work.svrg_clip, micro_batches)
+    compute = Plain(module, parameters, micro_batches) if gradient is None else gradient()
     tally = _Tally()
-    for inputs, labels in _stream(data, first_epoch, steps, seed):
-        gradients, loss, logits = gradient(inputs, labels)
-        for correct in corrections:
-            correct(gradients)
+    for inputs, labels in _stream(data, first_epoch(work, data), steps, seed):
+        gradients, loss, logits = compute(inputs, labels)
+        if correction is not None:
+            correction(gradients)
         for parameter, value in zip(parameters, gradients, strict=True):
             parameter.grad = value
         optimizer.step()
@@ -149,8 +145,10 @@ class _Tally:
         return Progress(self.loss / self.count, self.hits / self.count, self.steps, self.count, seconds)
 
 
-def _epochs_a_round(work: Work, data: ClientData) -> int:
-    return work.epochs if work.steps is None else math.ceil(work.steps / data.steps_per_epoch)
+def first_epoch(work: Work, data: ClientData) -> int:
+    """Number of the round's first epoch over the client's data."""
+    a_round = work.epochs if work.steps is None else math.ceil(work.steps / data.steps_per_epoch)
+    return (work.round - 1) * a_round
 
 
 def _stream(data: ClientData, epoch: int, steps: int, seed: int) -> Batches:

@@ -57,6 +57,11 @@ class PartData:
         size = min(self.batch_size, len(self.train_part))
         return TrainBatches(self.train_part, self.prepare, size, self.seed, epoch)
 
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """The training images' labels."""
+        return np.asarray(self.train_part.labels, np.int64)
+
     def whole(self, epoch: int) -> Batches:
         """Every training image once, augmented; of stored maps every view, as the steps draw from them all."""
         return _Whole(self.train_part, self.prepare, derive_seed(self.seed, "whole", epoch))

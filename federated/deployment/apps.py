@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,20 +21,21 @@ from bench.data.registry import load as load_dataset
 from bench.data.table import Table
 from bench.harness.inputs import Source, fitting_data, preparation
 from bench.harness.networks import initial_network
-from federated.algorithms.registry import batch_norm_policy, recipe
+from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app as make_client_app
 from federated.client.client import Client, FolderStore, client_seed
 from federated.data.shares import PartData, share_out
+from federated.deployment.status import read_status
 from federated.deployment.task import Task
 from federated.server import checkpoint
-from federated.server.aggregate import Aggregator, Model
+from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
 from federated.server.client_manager import ClientManager
 from federated.server.losses import history_notes
 from federated.server.rounds import Hooks, Rounds
+from federated.server.vectors import Model
 from federated.settings import central_privacy, privacy_record, round_settings_of, work_of
 from federated.transport.packing import Packing, pack, unpack
-from models.group_norm import to_group_norm
 from models.network import Network
 from models.recipes.callbacks import BEST, LAST
 from models.recipes.gradient import FitData
@@ -77,7 +77,7 @@ def lead(grid: Grid, task: Task, folder: Path, settings: Mapping[str, Any]) -> P
     if packing.personal:
         mean, missing = rounds.personal_mean(progress)
         unpack(mean, packing.personal)
-        notes += [f"not in the mean of the clients' own BatchNorm layers: {loss}" for loss in missing]
+        notes += [f"not in the mean of the clients' own layers: {loss}" for loss in missing]
     with replacing(folder / BEST) as temporary:
         tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
         save_file(tensors, temporary, metadata={"round": str(progress.best_round)})
@@ -90,8 +90,8 @@ class _Status:
 
     def __init__(self, path: Path, federation: Federation, start: Progress) -> None:
         self._path, self._federation = path, federation
-        earlier = json.loads(path.read_text()) if path.is_file() else {}
-        self._begun = max(start.round, int(earlier.get("begun", 0)))
+        begun = read_status(path)["begun"] if path.is_file() else 0
+        self._begun = max(start.round, begun)
 
     def begin(self, progress: Progress) -> None:
         """Count a round before anything of it is sent: a server that dies in it has perhaps released it."""
@@ -109,33 +109,29 @@ class _Status:
 
 def _start(folder: Path, packing: Packing, task: Task) -> Progress:
     weights = pack(packing.trainable)
-    scaffold = recipe(task.regime, task.protocol.federated).scaffold
-    control = weights * 0 if scaffold else weights[:0]
-    return checkpoint.load(folder / LAST, Progress.start(Model(weights, pack(packing.buffers), control)))
+    shared = algorithm_of(task.regime, task.protocol.federated).shared(weights)
+    return checkpoint.load(folder / LAST, Progress.start(Model(weights, pack(packing.buffers), shared)))
 
 
 def _rounds(grid: Grid, task: Task, packing: Packing, settings: Mapping[str, Any]) -> Rounds:
     federation = task.protocol.federated
-    chosen = recipe(task.regime, federation)
+    algorithm = algorithm_of(task.regime, federation)
     manager = ClientManager(task.sites, packing.resident_digest(), network=True)
     manager.gather(grid, float(settings["gather-timeout"]), int(settings["minimum-sites"]) or None)
     total, largest = manager.total_examples(), manager.largest()
     central = central_privacy(federation, total, largest)
-    aggregator = Aggregator(chosen, chosen.strategy(federation), total, central)
+    aggregator = Aggregator(algorithm, total, task.sites, central)
     timeout = float(settings["round-timeout"])
     round_settings = round_settings_of(task.protocol, parallel=True, timeout=timeout, system_noise=True)
     if round_settings.secret_draw:
         logging.getLogger("flwr").setLevel(logging.WARNING)  # Flower's strategies log how many they asked
-    return Rounds(grid, manager, aggregator, work_of(federation, chosen, task.cell.fit_seed), round_settings)
+    return Rounds(grid, manager, aggregator, work_of(algorithm, task.cell.fit_seed), round_settings)
 
 
 def _packed(task: Task, network: Network) -> tuple[torch.nn.Module, Packing]:
     federation = task.protocol.federated
-    policy = batch_norm_policy(recipe(task.regime, federation), federation)
     module = network if task.protocol.tuning == "full" else network.head
-    if policy == "group":
-        to_group_norm(module)
-    return module, Packing(module, policy, network)
+    return module, algorithm_of(task.regime, federation).packing(module, network)
 
 
 def _find(_: Message, context: Context) -> Client:

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import re
 import string
-import tomllib
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 import bench
 from bench.core.atomic import write_bytes, write_text
 from bench.core.errors import UserError
+from bench.core.schema import read_toml
 from federated.deployment.keys import Authority, site_key, write_secret
 
+T = TypeVar("T")
 CONSORTIUM, SITE = "consortium.toml", "site.toml"
 CELL = "consortium"  # the connection's name in Flower's own configuration
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# A host's name by RFC 1123, an IPv4 address included: labels of letters, digits and hyphens.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST, _LONGEST_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?"), 253
+_Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _ConsortiumFile(TypedDict):
+    name: str
+    host: str
+    port: _Port
+    internal_port: _Port
+    sites: Annotated[list[str], Field(min_length=2)]
+
+
+class _SiteFile(TypedDict):
+    consortium: str
+    name: str
+    host: str
+    port: _Port
+    partition: Annotated[int, Field(ge=0)]
+    partitions: Annotated[int, Field(ge=2)]
+    version: str
 
 
 @dataclass(frozen=True)
@@ -54,8 +80,9 @@ class Consortium:
     @classmethod
     def open(cls, folder: Path) -> Consortium:
         """Read a folder. Raises UserError when it is none."""
-        values = _read(folder / CONSORTIUM, "`bench fed init` makes one")
-        return cls(**{**values, "sites": tuple(values["sites"])}, folder=folder.resolve())
+        values = _read(folder / CONSORTIUM, _ConsortiumFile, "`bench fed init` makes one")
+        _check_words(values["name"], values["host"], values["sites"])
+        return cls(**{**values, "sites": tuple(values["sites"])}, folder=folder.resolve())  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -74,7 +101,8 @@ class Site:
     @classmethod
     def open(cls, folder: Path) -> Site:
         """Read a folder. Raises UserError when it is none."""
-        values = _read(folder / SITE, "the consortium's server hands one to every site")
+        values = _read(folder / SITE, _SiteFile, "the consortium's server hands one to every site")
+        _check_words(values["consortium"], values["host"], [values["name"]])
         return cls(**values, folder=folder.resolve())
 
 
@@ -136,12 +164,17 @@ def _write_site(made: Consortium, number: int, name: str, certificate: bytes) ->
 def _check(folder: Path, name: str, host: str, sites: list[str]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; name a new folder, so that no key is overwritten")
+    if len(set(sites)) < max(2, len(sites)):
+        raise UserError(f"a consortium has two sites or more with different names, not {', '.join(sites) or 'none'}")
+    _check_words(name, host, sites)
+
+
+def _check_words(name: str, host: str, sites: list[str]) -> None:
+    """What enters nginx.conf, service files and certificates is a name and nothing else."""
     for word in (name, *sites):
         if not _NAME.fullmatch(word):
             raise UserError(f"{word!r} will not do as a name: use a-z, 0-9 and hyphens, as hospital-a")
-    if len(set(sites)) < max(2, len(sites)):
-        raise UserError(f"a consortium has two sites or more with different names, not {', '.join(sites) or 'none'}")
-    if not host or any(c.isspace() or c in "/:" for c in host):
+    if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
         raise UserError(f"--host takes the bare name or address that sites reach the server by, not {host!r}")
 
 
@@ -166,8 +199,7 @@ def _toml(values: dict[str, Any]) -> str:
     return tomli_w.dumps(values)
 
 
-def _read(path: Path, hint: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path.parent} is no such folder: {path.name} cannot be read ({error}); {hint}") from error
+def _read(path: Path, schema: type[T], hint: str) -> T:
+    if not path.is_file():
+        raise UserError(f"{path.parent} is no such folder: {path.name} cannot be read; {hint}")
+    return read_toml(path, schema, hint)

@@ -17,6 +17,7 @@ from bench.core.atomic import write_text
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
 from federated.deployment.consortium import CELL, Consortium, Site
+from federated.deployment.status import read_status
 
 _READY_SECONDS, _POLL_SECONDS, _AGAIN_SECONDS = 60.0, 2.0, 10.0
 _FIRST_PORT, _PORTS = 20000, 20000
@@ -134,7 +135,7 @@ def follow(made: Consortium, run: str, out: Path, tell: Callable[[dict[str, Any]
     while True:
         status = run_status(made, run)
         path = out / "status.json"
-        history = json.loads(path.read_text())["history"] if path.is_file() else []
+        history = read_status(path)["history"] if path.is_file() else []
         for row in history[told:]:
             tell(row)
         told = max(told, len(history))

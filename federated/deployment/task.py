@@ -74,9 +74,9 @@ class Task:
 
     def checked(self) -> Task:
         """Itself, when model, regime and settings are known and agree. Raises UserError where they do not."""
-        from federated.algorithms.registry import recipe
+        from federated.algorithms.registry import algorithm_of
 
-        recipe(self.regime, self.protocol.federated)
+        algorithm_of(self.regime, self.protocol.federated)
         if len(self.classes) < 2:
             raise UserError("a task needs two classes or more: --classes glioma,meningioma")
         if self.kind not in ("", *get_args(Kind)):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bench.core.registry import import_extra
 
 Vector = NDArray[np.float32]
 Adjacency = Literal["add or remove one client", "replace one client"]
@@ -58,12 +61,17 @@ def epsilon(
         return 0.0
     if noise_multiplier == 0:
         return math.inf
-    from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, SelfComposedDpEvent
-    from dp_accounting.pld import PLDAccountant
-
-    replaces = adjacency == "replace one client"
-    relation = NeighboringRelation.REPLACE_ONE if replaces else NeighboringRelation.ADD_OR_REMOVE_ONE
-    event: GaussianDpEvent | PoissonSampledDpEvent = GaussianDpEvent(noise_multiplier)
+    library = accounting()
+    relations = library.NeighboringRelation
+    relation = relations.REPLACE_ONE if adjacency == "replace one client" else relations.ADD_OR_REMOVE_ONE
+    event = library.GaussianDpEvent(noise_multiplier)
     if sampling < 1:
-        event = PoissonSampledDpEvent(sampling, event)
-    return float(PLDAccountant(relation).compose(SelfComposedDpEvent(event, rounds)).get_epsilon(delta))
+        event = library.PoissonSampledDpEvent(sampling, event)
+    accountant = library.pld.PLDAccountant(relation).compose(library.SelfComposedDpEvent(event, rounds))
+    return float(accountant.get_epsilon(delta))
+
+
+def accounting() -> ModuleType:
+    """The library that composes epsilons, the extra `privacy`. Raises UserError where it is not installed."""
+    import_extra("dp_accounting.pld", "privacy", "differential privacy")
+    return import_extra("dp_accounting", "privacy", "differential privacy")

@@ -6,15 +6,36 @@ import io
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, FiniteFloat, with_config
+from typing_extensions import TypedDict
 
 from bench.core.atomic import write_bytes
-from bench.core.errors import UserError
-from federated.server.aggregate import Model
+from bench.core.errors import DamagedState, UserError
+from bench.core.schema import read_arrays, validated
+from federated.server.vectors import Model
 
-_LAYOUT = 2
+_LAYOUT = 3
+_ANEW = "delete it to train from the first round"
+
+
+class _About(TypedDict):
+    layout: int
+    round: Annotated[int, Field(ge=0)]
+    best_round: Annotated[int, Field(ge=0)]
+    best_accuracy: FiniteFloat
+    history: list[_Row]
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Row(TypedDict):
+    round: int
+    val_accuracy: FiniteFloat | None
+    skipped: bool | None
+    clients_answered: int | None
 
 
 @dataclass(frozen=True)
@@ -23,7 +44,7 @@ class Progress:
 
     Attributes:
         best: the model of the first round with the highest validation accuracy.
-        memory: the strategy's own arrays (moments, momentum).
+        memory: the algorithm's own arrays at the server (moments, momentum).
         history: a row a round.
     """
 
@@ -78,24 +99,38 @@ def load(path: Path, start: Progress) -> Progress:
     """Read the state, or return `start` where there is no file.
 
     Raises:
-        UserError: a file of another layout or of another model.
+        DamagedState: a file that is damaged, of another layout or of another model.
     """
-    if not path.is_file():
+    if not path.exists():
         return start
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(arrays.pop("about").tobytes())
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it to train from the first round") from error
-    model = _model(arrays, "model")
-    if about["layout"] != _LAYOUT or len(model.weights) != len(start.model.weights):
-        raise UserError(f"{path} belongs to another model or version; delete it to train from the first round")
-    best = _model(arrays, "best") if "best.weights" in arrays else model
+        arrays = read_arrays(path, _ANEW)
+        about = _about(path, arrays.pop("about", np.empty(0, np.uint8)))
+        model = _model(path, arrays, "model", start.model)
+        best = _model(path, arrays, "best", start.model) if "best.weights" in arrays else model
+    except UserError as error:
+        raise DamagedState(str(error)) from error
     memory = {name.removeprefix("memory."): value for name, value in arrays.items() if name.startswith("memory.")}
-    history = tuple(about["history"])
+    history = tuple(dict(row) for row in about["history"])
     return Progress(about["round"], model, best, about["best_round"], about["best_accuracy"], history, memory)
 
 
-def _model(arrays: dict[str, np.ndarray[Any, Any]], prefix: str) -> Model:
-    return Model(*(arrays[f"{prefix}.{name}"] for name in ("weights", "buffers", "control")))
+def _about(path: Path, text: NDArray[Any]) -> _About:
+    try:
+        value = json.loads(text.tobytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}); {_ANEW}") from error
+    about = validated(path, value, _About, _ANEW)
+    if about["layout"] != _LAYOUT or about["round"] != len(about["history"]) or about["best_round"] > about["round"]:
+        raise UserError(f"{path} belongs to another model or version; {_ANEW}")
+    return about
+
+
+def _model(path: Path, arrays: dict[str, np.ndarray[Any, Any]], prefix: str, like: Model) -> Model:
+    """The vectors of a model, of the lengths and types that the one to be trained has."""
+    found = {name: arrays.get(f"{prefix}.{name}") for name in vars(like)}
+    for name, vector in vars(like).items():
+        stored = found[name]
+        if stored is None or stored.shape != vector.shape or stored.dtype.kind != "f" or not np.isfinite(stored).all():
+            raise UserError(f"{path} belongs to another model or version; {_ANEW}")
+    return Model(**found)  # type: ignore[arg-type]

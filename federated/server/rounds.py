@@ -16,12 +16,13 @@ from bench.core.identity import derive_seed
 from federated.client.app import PERSONAL
 from federated.client.client import work_to_json
 from federated.client.training import Work
-from federated.server.aggregate import Aggregator, Model, Update
+from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
 from federated.server.client_manager import ClientManager
 from federated.server.columns import distance, quality_columns, training_columns, without_the_draw
 from federated.server.exchange import Exchange
 from federated.server.losses import Loss, refuse_without_update, written
+from federated.server.vectors import Model, Update
 from federated.transport import wire
 from federated.transport.packing import Vector
 from federated.transport.secure import SecureRound
@@ -98,7 +99,7 @@ class Rounds:
             ClientFailed: when a client's code raised; in the server's own process, whatever it raised.
             UserError: when no update was ever aggregated, or no aggregated model ever evaluated.
         """
-        self._aggregator.remember(progress.memory)
+        self._aggregator.algorithm.remember(progress.memory)
         while not self._over(progress):
             if hooks.should_stop():
                 raise Stopped
@@ -110,7 +111,7 @@ class Rounds:
         return progress
 
     def personal_mean(self, progress: Progress) -> tuple[Vector, list[Loss]]:
-        """The weighted mean of the clients' own BatchNorm layers [L] after the best round, and whose are not in it.
+        """The weighted mean of what stays with the clients [L] after the best round, and whose are not in it.
 
         Raises:
             UserError: when none came.
@@ -120,7 +121,7 @@ class Rounds:
         pairs = [(wire.arrays_of(m.content)["personal"], wire.metrics_of(m.content)["num-examples"]) for m in replies]
         pairs = [(vector, weight) for vector, weight in pairs if len(vector)]
         if not pairs:
-            raise UserError(f"no client sent its own BatchNorm layers: {written(exchange.lost) or 'none has any'}")
+            raise UserError(f"no client sent its own layers: {written(exchange.lost) or 'none has any'}")
         total = sum(weight for _, weight in pairs)
         mean = sum(np.asarray(vector, np.float64) * (weight / total) for vector, weight in pairs)
         return np.asarray(mean, np.float32), exchange.lost
@@ -135,7 +136,8 @@ class Rounds:
         self._manager.refresh(self._grid)
         asked, absent = self._sample(number)
         exchange.lost += [Loss(partition, MessageType.TRAIN, "the site is not connected") for partition in absent]
-        work = replace(self._work, round=number, best_round=progress.best_round)
+        rate = self._aggregator.algorithm.learning_rate(self._work.learning_rate, number, self._settings.rounds)
+        work = replace(self._work, round=number, best_round=progress.best_round, learning_rate=rate)
         updates, replies = self._train(work, asked, progress.model, exchange)
         model, skipped = progress.model, not (updates or self._settings.poisson)
         if not skipped:
@@ -144,7 +146,7 @@ class Rounds:
         quality = quality_columns([]) if skipped else self._evaluate(number, model, exchange)
         row = {"round": number, **training_columns(replies), **quality}
         row |= {
-            "learning_rate": self._work.learning_rate,
+            "learning_rate": rate,
             "clients_asked": len(asked),
             "clients_answered": len(replies),
             "answered": ",".join(str(int(reply["partition"])) for reply in replies),
@@ -154,7 +156,7 @@ class Rounds:
         row |= {"update_norm": distance(model.weights, progress.model.weights)}
         row |= self._cost_columns(exchange, started)
         row = without_the_draw(row) if self._settings.secret_draw else row
-        return progress.advanced(model, row, self._aggregator.memory(), self._manager.has_judges())
+        return progress.advanced(model, row, self._aggregator.algorithm.memory(), self._manager.has_judges())
 
     def _train(
         self, work: Work, asked: list[int], model: Model, exchange: Exchange
@@ -163,7 +165,6 @@ class Rounds:
             return self._train_secretly(work, asked, model, exchange)
         config = ConfigRecord({"work": work_to_json(work)})
         chosen = cast(Grid, _Chosen(self._manager.nodes(asked)))
-        self._aggregator.seen(model)
         messages = self._aggregator.messages(work.round, model, config, chosen) if asked else []
         updates, metrics = [], []
         for message in exchange.ask(messages):
@@ -181,11 +182,9 @@ class Rounds:
     ) -> tuple[list[Update], list[dict[str, float]]]:
         assert self._settings.secure_range is not None
         grid = cast(Grid, exchange)
-        work = replace(work, proximal_mu=getattr(self._aggregator.strategy, "proximal_mu", 0.0))
         largest = float(self._manager.largest())
         secure = SecureRound(grid, work, largest, self._settings.secure_range, self._settings.timeout)
         updates, metrics = secure.run(self._manager.nodes(asked), model)
-        self._aggregator.seen(model)
         exchange.compute += [m["seconds"] for m in metrics]
         if not updates:
             whole = set(asked) - {loss.partition for loss in exchange.lost}

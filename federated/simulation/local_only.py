@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from pydantic import ConfigDict, FiniteFloat, with_config
+from safetensors.torch import save_file
+from typing_extensions import TypedDict
 
 from bench.core.atomic import replacing, write_json
 from bench.core.config import Federation
+from bench.core.errors import DamagedState, UserError
+from bench.core.schema import read_json
 from bench.measure.clients import VAL_LOCAL_MODEL_COLUMNS, over_clients
 from bench.measure.throughput import IMAGES, SECONDS
 from federated.client import training as local
@@ -21,8 +24,20 @@ from federated.data.shares import PartData, Shares, in_pieces, share_out, write_
 from models.recipes.batches import has_batch_norm
 from models.recipes.callbacks import BEST, Interrupted
 from models.recipes.gradient import FitContext, FitOutcome
+from models.recipes.state import load_weights
 
 _DONE = "alone.json"
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Trained(TypedDict):
+    client: int
+    train_loss: FiniteFloat
+    train_accuracy: FiniteFloat
+    best_round: int
+    val_loss: FiniteFloat
+    val_accuracy: FiniteFloat
+    own_val_accuracy: FiniteFloat | None
 
 
 def fit(context: FitContext) -> FitOutcome:
@@ -48,7 +63,7 @@ def fit(context: FitContext) -> FitOutcome:
             write_json(context.folder / _DONE, rows)
             context.on_event({"event": "epoch", "epoch": partition, **rows[-1]})
     median = int(np.argsort([row["val_accuracy"] for row in rows], kind="stable")[(len(rows) - 1) // 2])
-    context.module.load_state_dict(load_file(context.folder / f"alone-{median}.safetensors"))
+    load_weights(context.module, context.folder / f"alone-{median}.safetensors")
     _save(context, BEST)
     for partition in range(len(rows)):
         (context.folder / f"alone-{partition}.safetensors").unlink(missing_ok=True)
@@ -114,8 +129,10 @@ def _save(context: FitContext, name: str) -> None:
 def _finished(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    rows: list[dict[str, Any]] = json.loads(path.read_text())
-    return rows
+    try:
+        return list(read_json(path, list[_Trained], "train the clients anew"))  # type: ignore[arg-type]
+    except UserError as error:
+        raise DamagedState(str(error)) from error
 
 
 def _columns(rows: list[dict[str, Any]], median: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 import torch
@@ -21,22 +22,33 @@ Vector = NDArray[np.float32]
 class Packing:
     """Reads and writes a module's travelling parts.
 
-    Three disjoint lists of tensors: `trainable` (parameters that learn), `buffers` (floating buffers) and `personal`
-    (BatchNorm's parameters and buffers when they stay with the client). Integer buffers (`num_batches_tracked`)
-    and frozen parameters are in none: they never travel.
+    Three lists of tensors: `trainable` (parameters that learn), `buffers` (floating buffers) and `personal` (what stays
+    with the client: an algorithm's layers, and whole BatchNorm layers under the policy `personal`). They are disjoint,
+    unless `personal` is a second model. Integer buffers (`num_batches_tracked`) and frozen parameters are in none: they
+    never travel.
 
     Args:
-        batch_norm: `average` (statistics travel), `local` (whole BatchNorm layers are personal), `frozen`
+        batch_norm: `average` (statistics travel), `personal` (whole BatchNorm layers are personal), `frozen`
             (statistics neither change nor travel), `group` (the module has no BatchNorm left).
         network: what the module is a part of, where only a part is trained; its rest never travels.
+        own: names of further parameters and buffers that stay with the client.
+        second_model: `personal` is a second model, everything that learns, and nothing stays behind for it.
     """
 
-    def __init__(self, module: nn.Module, batch_norm: str = "average", network: nn.Module | None = None) -> None:
-        own = _batch_norm_names(module) if batch_norm == "local" else set()
+    def __init__(
+        self,
+        module: nn.Module,
+        batch_norm: str = "average",
+        network: nn.Module | None = None,
+        own: AbstractSet[str] = frozenset(),
+        second_model: bool = False,
+    ) -> None:
+        own = own | (_batch_norm_names(module) if batch_norm == "personal" else set())
+        self.second_model = second_model
         learned = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         statistics = [(name, b) for name, b in module.named_buffers() if b.is_floating_point()]
         self.trainable = [p for name, p in learned if name not in own]
-        self.personal = [t for name, t in [*learned, *statistics] if name in own]
+        self.personal = [t for name, t in [*learned, *statistics] if name in own or second_model]
         self.buffers = [] if batch_norm == "frozen" else [b for name, b in statistics if name not in own]
         travelling = {id(t) for t in [*self.trainable, *self.personal, *self.buffers]}
         self._resident = [t for _, t in _all_floating(network or module) if id(t) not in travelling]
@@ -83,6 +95,11 @@ def freeze_statistics(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, _BatchNorm):
             layer.eval()
+
+
+def parametric_layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers that have parameters of their own, by name, in the module's order."""
+    return [(name, layer) for name, layer in module.named_modules() if list(layer.parameters(recurse=False))]
 
 
 def _batch_norm_names(module: nn.Module) -> set[str]:

@@ -35,7 +35,7 @@ from flwr.serverapp import Grid
 from bench.core.identity import derive_seed
 from federated.client.client import Client, work_from_json, work_to_json
 from federated.client.training import Work
-from federated.server.aggregate import Model, Update
+from federated.server.vectors import Model, Update
 from federated.transport import compression
 
 Metrics = dict[str, float]

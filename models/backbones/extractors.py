@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from models.backbones.registry import CLASSIFIER_PARTS
+from models.baselines import CLASSIFIER_PARTS
 
 
 def torchvision_model(name: str, **options: Any) -> nn.Module:

@@ -6,33 +6,20 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import UnknownName, UserError
-from bench.core.registry import Registry, near_matches
+from bench.core.errors import UnknownName
+from bench.core.registry import Registry, import_extra, near_matches
+from models.baselines import CLASSIFIER_PARTS
 from models.normalization import HALF, IMAGENET, Normalization
 
 if TYPE_CHECKING:
     from torch import nn
 
 _SMALLEST = 32
-# What torchvision's classification models call the parts behind the feature map, and the auxiliary classifiers.
-CLASSIFIER_PARTS = (
-    "classifier",
-    "fc",
-    "head",
-    "heads",
-    "avgpool",
-    "dropout",
-    "flatten",
-    "aux1",
-    "aux2",
-    "AuxLogits",
-)
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,7 @@ class Backbone:
     from_scratch: bool = False
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone", listing="bench models list")
+BACKBONES: Registry[Backbone] = Registry("backbone", kind=Backbone, listing="bench models list")
 
 
 def effective_size(backbone: Backbone | str, requested: int) -> tuple[int, str]:
@@ -132,6 +119,12 @@ def _torchvision_weights(name: str) -> str | None:
     return None
 
 
+def _efficientnet_lite0() -> nn.Module:
+    from models.backbones.efficientnet_lite import EfficientNetLite0
+
+    return EfficientNetLite0()
+
+
 def _listed(
     name: str,
     channels: int,
@@ -146,12 +139,6 @@ def _listed(
     BACKBONES.register(
         name, Backbone(name, channels, build, min_size=min_size, size_multiple=size_multiple, weights=published)
     )
-
-
-def _efficientnet_lite0() -> nn.Module:
-    from models.backbones.efficientnet_lite import EfficientNetLite0
-
-    return EfficientNetLite0()
 
 
 _listed("mobilenet_v2", 1280, "mobilenet_v2-b0353104")
@@ -256,13 +243,7 @@ def _timm_weights(settings: Any) -> Published | None:
 
 def import_timm() -> ModuleType:
     """The package timm, an optional one. Raises UserError with the command that installs it."""
-    try:
-        return importlib.import_module("timm")
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "models called timm:NAME need the package timm, which is not installed: "
-            "python -m pip install 'deepmedix-bench[timm]'"
-        ) from error
+    return import_extra("timm", "timm", "a model called timm:NAME")
 
 
 BACKBONES.resolver("torchvision", torchvision_backbone)

@@ -1,4 +1,4 @@
-"""Configurations of heads, as registered; the networks that they build are imported when one is built."""
+"""Configurations of heads, as registered; the networks that they build are named, and imported when one is built."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from bench.core.registry import imported
 from models.baselines import OWN_CLASSIFIER
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from models.heads.dense import DeepMediXHead, LinearHead
-    from models.heads.published import PublishedHead
 
 Pooling = Literal["avg", "max"]
 
@@ -89,11 +87,10 @@ class HeadConfig(HeadSpec):
         there = [f"{'' if present else 'no '}{name}" for name, present in parts.items()]
         return ", ".join([self.pooling, "-".join(map(str, self.widths)), *there])
 
-    def build(self, channels: int, num_classes: int) -> DeepMediXHead:
+    def build(self, channels: int, num_classes: int) -> nn.Module:
         """Make the head for maps of `channels` channels."""
-        from models.heads.dense import DeepMediXHead
-
-        return DeepMediXHead(self, channels, num_classes)
+        made: nn.Module = imported("models.heads.dense:DeepMediXHead")(self, channels, num_classes)
+        return made
 
 
 @dataclass(frozen=True)
@@ -110,11 +107,10 @@ class LinearHeadConfig(HeadSpec):
         """Its two steps."""
         return "avg, linear"
 
-    def build(self, channels: int, num_classes: int) -> LinearHead:
+    def build(self, channels: int, num_classes: int) -> nn.Module:
         """Make the head for maps of `channels` channels."""
-        from models.heads.dense import LinearHead
-
-        return LinearHead(channels, num_classes)
+        made: nn.Module = imported("models.heads.dense:LinearHead")(channels, num_classes)
+        return made
 
 
 @dataclass(frozen=True)
@@ -135,27 +131,24 @@ class PublishedHeadConfig(HeadSpec):
     @property
     def published(self) -> dict[str, tuple[int, ...]]:
         """Shapes by name of the tensors that weight files of the network must hold."""
-        from models.heads.published import without_memory
-
-        return without_memory(self.network).published
+        shapes: dict[str, tuple[int, ...]] = imported("models.heads.published:without_memory")(self.network).published
+        return shapes
 
     @property
     def summary(self) -> str:
         """The classifier's layers."""
         return f"as published: {', '.join(self._layers)}, new last layer"
 
-    def build(self, channels: int, num_classes: int) -> PublishedHead:
+    def build(self, channels: int, num_classes: int) -> nn.Module:
         """Make the head, initialized as torchvision does it; `channels` must be those of the network's own map."""
-        from models.backbones.extractors import torchvision_model
-        from models.heads.published import PublishedHead
-
-        return PublishedHead(torchvision_model(self.network, num_classes=num_classes))
+        model = imported("models.backbones.extractors:torchvision_model")(self.network, num_classes=num_classes)
+        made: nn.Module = imported("models.heads.published:PublishedHead")(model)
+        return made
 
     @property
     def _layers(self) -> tuple[str, ...]:
         """The layers before the last: as they are known of a listed baseline, otherwise as the network tells."""
         if self.network in OWN_CLASSIFIER:
             return OWN_CLASSIFIER[self.network]
-        from models.heads.published import layers_in_words
-
-        return layers_in_words(self.network)
+        layers: tuple[str, ...] = imported("models.heads.published:layers_in_words")(self.network)
+        return layers

@@ -18,3 +18,18 @@ SYSTEMS: tuple[System, ...] = (
 def publications() -> dict[str, Publication]:
     """The publications by the names of their models."""
     return {system.name: system.publication for system in SYSTEMS}
+
+
+def compared_rows() -> list[dict[str, str]]:
+    """What `reports/tables/systems.csv` holds of the systems that the paper prints: reports must not import models."""
+    return [
+        {
+            "model": name,
+            "system": publication.row,
+            "own": f"{publication.figures[0].accuracy:.2f} on {publication.figures[0].dataset}",
+            "protocol": publication.figures[0].protocol,
+            "doubts": "|".join(publication.doubts),
+        }
+        for name, publication in publications().items()
+        if publication.table and publication.figures
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.literature.system import Own, Publication, System
+from models.normalization import HALF
 
 
 def trunk() -> Any:
@@ -35,6 +36,7 @@ SYSTEMS = (
             trunk,
             75,
             "https://huggingface.co/timm/inception_v4.tf_in1k/resolve/main/model.safetensors",
+            HALF,
             classifier=("last_linear",),
             key_prefix="model.",
         ),

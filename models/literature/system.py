@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from models.normalization import IMAGENET, Normalization
+
 Sureness = Literal["the published network", "by its description", "largely chosen here"]
 
 
@@ -60,7 +62,7 @@ class Own:
     Attributes:
         build: makes it; it imports torch when it is called.
         weights_url: of ImageNet weights; "" where the published network was trained from random ones.
-        normalization: mean and standard deviation of each colour that those weights were trained with.
+        normalization: what the images were normalized with when those weights were trained.
         classifier, key_prefix: see `models.backbones.registry.Backbone`.
     """
 
@@ -68,7 +70,7 @@ class Own:
     build: Callable[[], Any]
     min_size: int
     weights_url: str = ""
-    normalization: tuple[tuple[float, float, float], tuple[float, float, float]] = ((0.5,) * 3, (0.5,) * 3)
+    normalization: Normalization = IMAGENET
     classifier: tuple[str, ...] = ()
     key_prefix: str = ""
 

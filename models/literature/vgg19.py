@@ -34,5 +34,5 @@ _SAJJAD = Publication(
 
 SYSTEMS = (
     System("sajjad-vgg19", "VGG-19 on the whole slice", _SAJJAD, "vgg19", "published"),
-    System("swati-vgg19", "VGG-19 fine-tuned block by block", _SWATI, "vgg19", "published"),
+    System("swati-vgg19", "VGG-19 fine-tuned block by block", _SWATI, "vgg19", "published", recipe="blockwise"),
 )

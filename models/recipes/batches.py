@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -78,6 +79,7 @@ class TrainBatches:
     Args:
         seed: of the data, without the epoch.
         parts: in how many micro-batches a batch is given out (gradient accumulation).
+        balanced: draw with replacement, each class as often as every other, instead of each image once.
     """
 
     part: Part
@@ -86,12 +88,14 @@ class TrainBatches:
     seed: int
     epoch: int
     parts: int = 1
+    balanced: bool = False
 
     def __len__(self) -> int:
         return max(1, len(self.part) // self.batch_size) * self.parts
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = np.random.default_rng(derive_seed(self.seed, "order", self.epoch)).permutation(len(self.part))
+        draws = np.random.default_rng(derive_seed(self.seed, "order", self.epoch))
+        order = balanced_order(self.part.labels, draws) if self.balanced else draws.permutation(len(self.part))
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "augment", self.epoch))
         views = np.random.default_rng(derive_seed(self.seed, "views", self.epoch))
         whole = len(self) // self.parts
@@ -100,6 +104,13 @@ class TrainBatches:
             for micro in np.array_split(chosen, self.parts):
                 labels = torch.from_numpy(self.part.labels[micro]).to(self.prepare.device)
                 yield self.prepare(self.part.gather_any_view(micro, views), generator), labels
+
+
+def balanced_order(labels: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
+    """As many positions as there are labels, drawn with replacement, every class that is there equally often."""
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    chances = 1.0 / (len(counts) * counts[inverse])
+    return draws.choice(len(labels), size=len(labels), p=chances)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from models.recipes.classifier import Classifier
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
+STATE = "state"
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -162,7 +163,7 @@ class BestCheckpoint(Checkpoint):
         return accuracy > self.best_accuracy
 
     def _save_best(self, classifier: Classifier) -> None:
-        tensors = {name: tensor.contiguous() for name, tensor in classifier.module.state_dict().items()}
+        tensors = {name: tensor.contiguous() for name, tensor in classifier.evaluated_state.items()}
         with replacing(self._folder / BEST) as temporary:
             save_file(tensors, temporary, metadata={"epoch": str(self.best_epoch)})
 

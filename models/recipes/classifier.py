@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from bench.core.config import Protocol
 from bench.core.identity import derive_seed
+from models.recipes.loss import Loss, averaged, mix, rated_groups
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -44,6 +46,7 @@ class Classifier(pl.LightningModule):
         seed: of dropout; every epoch starts its own stream, so that a resumed fit draws what an undisturbed one does.
         mean_piece: images in a piece on average, where a batch is given out in pieces whose gradients are averaged: a
             larger piece then counts for more. None where all are alike.
+        loss: of training and validation; the plain mean cross-entropy if None.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Classifier(pl.LightningModule):
         val_batches: Callable[[], Batches],
         seed: int,
         mean_piece: float | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -62,6 +66,9 @@ class Classifier(pl.LightningModule):
         self._val_batches = val_batches
         self._seed = seed
         self._mean_piece = mean_piece
+        self._loss = loss or Loss()
+        self._average: dict[str, Tensor] = {}
+        self._averaged_steps = 0
         self.train_tally = Tally()
         self.val_tally = Tally()
 
@@ -85,8 +92,37 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The mean cross-entropy of a batch, or of a piece of one in proportion to its images."""
-        loss = self._step(batch, self.train_tally)
+        inputs, labels = batch
+        if self._protocol.mix == "none":
+            logits = self(inputs)
+            loss = self._loss(logits, labels)
+        else:
+            mixed = mix(inputs, labels, self._protocol)
+            logits = self(mixed.inputs)
+            loss = self._loss.of_mixture(logits, mixed)
+        self.train_tally.add(loss, logits, labels)
         return loss if self._mean_piece in (None, len(batch[1])) else loss * (len(batch[1]) / self._mean_piece)
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_index: int) -> None:
+        """Take the optimizer's step into the moving average, where the protocol asks for one."""
+        if self._protocol.ema_decay and self.trainer.global_step > self._averaged_steps:
+            step, self._averaged_steps = self._averaged_steps, self.trainer.global_step
+            self._average = averaged(self._average, self.module, step, self._protocol.ema_decay)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the moving average, so that a resumed fit goes on with it."""
+        if self._average:
+            checkpoint["average"] = {"steps": self._averaged_steps, "state": self._average}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        if stored := checkpoint.get("average"):
+            self._averaged_steps, self._average = stored["steps"], stored["state"]
+
+    @property
+    def evaluated_state(self) -> dict[str, Tensor]:
+        """What is validated and kept: the moving average where there is one, or else the module's own state."""
+        return self._average or self.module.state_dict()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
@@ -94,7 +130,9 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Count a validation batch."""
-        self._step(batch, self.val_tally)
+        inputs, labels = batch
+        logits = functional_call(self.module, self._average, (inputs,)) if self._average else self(inputs)
+        self.val_tally.add(self._loss(logits, labels), logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Tell the callbacks that watch the validation accuracy."""
@@ -102,19 +140,20 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The protocol's optimizer over what is trained."""
-        return make_optimizer(self.module.parameters(), self._protocol)
-
-    def _step(self, batch: tuple[Tensor, Tensor], tally: Tally) -> Tensor:
-        inputs, labels = batch
-        logits = self(inputs)
-        loss = F.cross_entropy(logits.float(), labels)
-        tally.add(loss, logits, labels)
-        return loss
+        return make_optimizer(self.module.parameters(), self._protocol, self.module)
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], protocol: Protocol) -> torch.optim.Optimizer:
-    """The protocol's optimizer over those of the parameters that ask for a gradient."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], protocol: Protocol, module: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """The protocol's optimizer over those of the parameters that ask for a gradient.
+
+    Args:
+        module: whose parameters they are: the rates of its blocks differ where the protocol has a `layer_decay`.
+    """
+    trained: list[Any] = [parameter for parameter in parameters if parameter.requires_grad]
+    if module is not None and protocol.layer_decay < 1:
+        trained = rated_groups(module, protocol.learning_rate, protocol.layer_decay)
     rate, decay = protocol.learning_rate, protocol.weight_decay
     if protocol.optimizer == "sgd":
         return torch.optim.SGD(trained, lr=rate, momentum=protocol.momentum, weight_decay=decay)

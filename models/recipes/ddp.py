@@ -25,6 +25,7 @@ from bench.core.identity import derive_seed
 from models.recipes.batches import EvalBatches, TrainBatches
 from models.recipes.callbacks import History
 from models.recipes.classifier import Classifier, Tally
+from models.recipes.loss import loss_of
 from models.recipes.processes import Seat, together
 
 if TYPE_CHECKING:
@@ -248,6 +249,7 @@ def _classifier(context: FitContext, seat: Seat) -> ShareClassifier:
         lambda epoch: Share(replace(context.train_batches(epoch), batch_size=size), seat.rank, seat.count),
         lambda: EvalBatches(share, context.prepare),
         context.fit_seed,
+        loss=loss_of(context.protocol, context.data.train.labels, context.num_classes),
     )
 
 

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from safetensors.torch import load_file
 from torch import nn
 
 from bench.core.config import Protocol
@@ -25,9 +24,11 @@ from models.network import Network
 from models.predictor import Card, NetworkPredictor, Predictor
 from models.recipes import ddp
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
-from models.recipes.callbacks import BEST, LAST, BestCheckpoint, History, Interrupted, OnEvent, Schedule
+from models.recipes.callbacks import BEST, LAST, STATE, BestCheckpoint, History, Interrupted, OnEvent, Schedule
 from models.recipes.classifier import Classifier
+from models.recipes.loss import loss_of
 from models.recipes.refit import refit
+from models.recipes.state import Started, going_on, load_weights
 from models.registry import ModelSpec
 
 
@@ -82,6 +83,10 @@ class FitContext:
         """What a predictor of this fit says of itself."""
         return Card.of(self.model, self.classes, self.image_size, self.prepare, self.protocol.tuning)
 
+    def stage(self, name: str) -> FitContext:
+        """The same fit with a folder of its own for its state: a recipe of several fits has one for each."""
+        return replace(self, folder=self.folder / STATE / name)
+
     def predictor(self) -> NetworkPredictor:
         """The network as it is now, to answer with."""
         return NetworkPredictor(self.card, self.network, self.device)
@@ -103,7 +108,15 @@ class FitContext:
 
     def train_batches(self, epoch: int) -> TrainBatches:
         """The training batches of an epoch."""
-        return TrainBatches(self.data.train, self.prepare, self.batch_size, self.data_seed, epoch, self.pieces)
+        return TrainBatches(
+            self.data.train,
+            self.prepare,
+            self.batch_size,
+            self.data_seed,
+            epoch,
+            self.pieces,
+            balanced=self.protocol.class_balance == "resample",
+        )
 
     def val_batches(self) -> EvalBatches:
         """The validation batches."""
@@ -161,12 +174,13 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
             context.val_batches,
             context.fit_seed,
             context.batch_size / context.pieces,
+            loss_of(context.protocol, context.data.train.labels, context.num_classes),
         )
         run_epochs(context, classifier, [history, *callbacks])
     else:
         for callback, state in zip([history, *callbacks], ddp.train(context, callbacks), strict=True):
             callback.load_state_dict(state)
-    context.module.load_state_dict(load_file(context.folder / BEST))
+    load_weights(context.module, context.folder / BEST)
     return history
 
 
@@ -178,9 +192,14 @@ def run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Call
     """
     last = context.folder / LAST
     with cpu_threads(context):
-        trainer = _trainer(context, callbacks, **placing)
+        started = Started()
+        trainer = _trainer(context, [*callbacks, started], **placing)
         try:
-            trainer.fit(classifier, ckpt_path=last if last.is_file() else None, weights_only=True)
+            if not last.exists():
+                trainer.fit(classifier)
+                return
+            with going_on(last, started):
+                trainer.fit(classifier, ckpt_path=last, weights_only=True)
         except SIGTERMException as error:
             # Lightning's own handler hears SIGTERM beside ours, and would end the process.
             raise Interrupted from error

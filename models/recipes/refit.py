@@ -28,7 +28,7 @@ class FixedLearningRates(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the epoch's rate."""
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = self._rates[trainer.current_epoch]
+            group["lr"] = self._rates[trainer.current_epoch] * group.get("factor", 1.0)
 
 
 class LastCheckpoint(BestCheckpoint):
@@ -58,10 +58,9 @@ def refit(
     epochs = int(first.columns["best_epoch"]) + 1
     whole = context.data.train.joined(context.data.val)
     again = replace(
-        context,
+        context.stage(FOLDER),
         data=replace(context.data, train=whole),
         protocol=context.protocol.model_copy(update={"epochs": epochs}),
-        folder=context.folder / FOLDER,
     )
     context.module.load_state_dict(start)
     train(again, [FixedLearningRates([row["learning_rate"] for row in first.history]), LastCheckpoint(again.folder)])

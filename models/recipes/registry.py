@@ -33,10 +33,15 @@ class RecipeSpec:
         return imported(self.fit)
 
 
-RECIPES: Registry[RecipeSpec] = Registry("recipe", "bench.recipes", listing="bench recipes")
+RECIPES: Registry[RecipeSpec] = Registry("recipe", "bench.recipes", listing="bench recipes", kind=RecipeSpec)
 GRADIENT = "gradient"
 _SUMMARY = "all trained weights at once, by gradients (Lightning)"
 RECIPES.register(GRADIENT, RecipeSpec(GRADIENT, _SUMMARY, "models.recipes.gradient:fit", federated=True))
+for _name, _about in {
+    "blockwise": "block by block, from the last backwards",
+    "features": "the network's pooled features under an SVM or k-NN",
+}.items():
+    RECIPES.register(_name, RecipeSpec(_name, _about, f"models.recipes.{_name}:fit"))
 
 
 def fit(context: FitContext) -> FitOutcome:

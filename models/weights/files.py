@@ -8,10 +8,10 @@ import math
 import pickle
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -22,6 +22,7 @@ from models.normalization import Normalization
 if TYPE_CHECKING:
     from torch import Tensor
 
+Value = TypeVar("Value")
 Shapes = dict[str, tuple[int, ...]]
 
 _SHOWN = 3
@@ -209,8 +210,8 @@ def _expected(backbone: Backbone) -> Shapes:
     return {name.removeprefix(backbone.key_prefix): tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def for_backbone(tensors: dict[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
-    """The tensors that a backbone's module loads, under its own names."""
+def for_backbone(tensors: Mapping[str, Value], backbone: Backbone) -> dict[str, Value]:
+    """The tensors that a backbone's module loads, or what is known of them, under its own names."""
     own = {name: tensor for name, tensor in tensors.items() if not _is_classifier(name, backbone)}
     return {backbone.key_prefix + name.removeprefix(backbone.key_prefix): tensor for name, tensor in own.items()}
 

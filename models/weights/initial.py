@@ -8,7 +8,7 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +23,8 @@ from models.registry import ModelSpec
 from models.weights.files import Shapes, WeightFile, checksum, classifier_misfit, describe, for_backbone, misfit, read
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from models.network import Network
 
 __all__ = ["Normalization", "ResolvedWeights", "WeightsError", "load", "normalization", "resolve", "resolve_all"]
@@ -145,6 +147,41 @@ def load(network: Network, resolved: ResolvedWeights) -> None:
     network.backbone.load_state_dict(for_backbone(tensors, backbone), strict=False)
     if head:
         head.load_published(tensors)
+
+
+def built(spec: ModelSpec, num_classes: int, resolved: ResolvedWeights) -> Network:
+    """A model's network with its initial weights: bit for bit what `ModelSpec.build` and then `load` make.
+
+    Where a file holds the whole backbone, no weights are drawn for it only to be overwritten.
+
+    Raises:
+        UserError: as of `ModelSpec.build` and of `load`.
+    """
+    backbone = BACKBONES.get(resolved.backbone)
+    names = for_backbone(describe(bring(resolved)).shapes, backbone).keys() if resolved.pretrained else set()
+    network = spec.build(num_classes, lambda: _to_be_loaded(backbone, names))
+    load(network, resolved)
+    return network
+
+
+def _to_be_loaded(backbone: Backbone, names: Set[str]) -> nn.Module:
+    """The backbone without values where those of these names are all that it has; with drawn ones otherwise."""
+    if not names:
+        return backbone.build()
+    from models.backbones.probe import build_without_memory
+
+    empty = build_without_memory(backbone.build)
+    tensors = {*empty.state_dict(), *(name for name, _ in empty.named_buffers())}
+    if not tensors <= names or _keeps_tensors_elsewhere(empty):
+        return backbone.build()
+    return empty.to_empty(device="cpu").train()
+
+
+def _keeps_tensors_elsewhere(module: nn.Module) -> bool:
+    """Whether a layer has tensors that are neither parameters nor buffers, which no state would fill."""
+    import torch
+
+    return any(isinstance(value, torch.Tensor) for layer in module.modules() for value in vars(layer).values())
 
 
 def bring(resolved: ResolvedWeights) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
+from typing_extensions import TypedDict
+
+from bench.core.errors import UserError
+from bench.core.schema import read_json
 from bench.store.run import StoredCell
 from reports.html.svg import picture, text
 from reports.tables.grid import Row
@@ -17,6 +19,13 @@ FILE = "partition.json"
 MOST_CLIENTS = 40
 COLOURS = 8
 LEFT, WIDTH, BAR, STEP = 90, 420, 12, 18
+
+
+class _Stored(TypedDict):
+    partition: str
+    clients: list[str]
+    train: list[list[int]]
+    val: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -83,12 +92,10 @@ def _read(cell: StoredCell) -> Dealt | None:
     if cell.result is None or not path.is_file():
         return None
     try:
-        stored: dict[str, Any] = json.loads(path.read_text())
-        counts = tuple(tuple(int(count) for count in row) for row in stored["train"])
-        clients = tuple(str(name) for name in stored["clients"])
-        kind = str(stored["partition"])
-    except (OSError, ValueError, KeyError, TypeError):
+        stored = read_json(path, _Stored, "run its cell again")
+    except UserError:
         return None
+    counts, clients, kind = tuple(map(tuple, stored["train"])), tuple(stored["clients"]), stored["partition"]
     classes = tuple(str(name) for name in cell.result["data"]["classes"])
     if len(counts) != len(clients) or any(len(row) != len(classes) for row in counts):
         return None

@@ -45,9 +45,9 @@ def payload(source: Source, rows: Sequence[Row], rankings: Sequence[Ranking]) ->
 def _described(name: str, answered: Mapping[str, str]) -> Column:
     """A column; one that an analysis brings says so."""
     about = column(name)
-    return (
-        replace(about, family="analyses", summary=f"From the analysis {answered[name]}.") if name in answered else about
-    )
+    if name not in answered:
+        return about
+    return replace(about, family="analyses", summary=f"From the analysis {answered[name]}.")
 
 
 def shown(rows: Sequence[Row]) -> list[str]:

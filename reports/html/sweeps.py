@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, FiniteFloat, with_config
+from typing_extensions import TypedDict
 
 from bench.core.errors import UserError
+from bench.core.schema import read_json
 from bench.measure.columns import column
-from bench.store.run import read_json
 from reports.compare.ablation import points, reach
 from reports.compare.pairing import accuracy_contrast, match
 from reports.compare.ranking import probability, with_interval
@@ -19,7 +22,38 @@ from reports.tables.grid import Condition, Row
 from reports.tables.markup import Entry, Grid, grid
 
 SCHEMA = 1
-_PARTS = {"study", "model", "dataset", "regime", "seed", "objectives", "space", "trials", "front", "best", "cells"}
+_AGAIN = "run the sweep again to write it anew"
+
+
+class _Objective(TypedDict):
+    column: str
+    direction: Literal["min", "max"]
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Trial(TypedDict):
+    number: int
+    state: str
+    params: dict[str, Any]
+    values: list[FiniteFloat] | None
+    steps: NotRequired[list[list[int | FiniteFloat]]]
+    seconds: NotRequired[FiniteFloat | None]
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Record(TypedDict):
+    schema: int
+    study: str
+    model: str
+    dataset: str
+    regime: str
+    seed: int
+    objectives: Annotated[list[_Objective], Field(min_length=1)]
+    space: Any
+    trials: list[_Trial]
+    front: list[int]
+    best: int | None
+    cells: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -52,11 +86,15 @@ def sweep_views(source: Source) -> list[SweepView]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    missing = sorted(_PARTS - record.keys())
-    if record.get("schema") != SCHEMA or missing:
-        raise UserError(f"{path} is no record of a sweep that this version reads; run the sweep again to write it anew")
-    return record
+    record = read_json(path, _Record, _AGAIN)
+    numbers = {trial["number"] for trial in record["trials"]}
+    if record["schema"] != SCHEMA or not numbers.issuperset([*record["front"], *_known(record["best"])]):
+        raise UserError(f"{path} is no record of a sweep that this version reads; {_AGAIN}")
+    return dict(record)
+
+
+def _known(number: int | None) -> list[int]:
+    return [] if number is None else [number]
 
 
 def _view(source: Source, record: dict[str, Any]) -> SweepView:

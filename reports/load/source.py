@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UserError
+from bench.core.schema import check_regular, refuse_links_out
 from bench.store.answers import StoredAnswer
+from bench.store.files import AGAIN, read_cell, read_environment, read_failure, read_plan
 from bench.store.predictions import Predictions, read_history, read_predictions
 from bench.store.run import (
     CELL,
@@ -22,11 +24,12 @@ from bench.store.run import (
     SCHEMA,
     Run,
     StoredCell,
-    read_json,
 )
 from reports.load.answers import read_answers, with_columns
 
 _WEIGHTS, _EARLIER_WEIGHTS = "weights.safetensors", "best.safetensors"
+# What the format itself allows of a header.
+_HEADER = 100_000_000
 
 
 @dataclass
@@ -97,12 +100,13 @@ def load(path: Path) -> Source:
         UserError: when the folder is no run at all, or one of another layout.
     """
     problems: list[str] = []
+    refuse_links_out(path, "remove it")
     plan = _read_plan(path, problems)
     environment = _read_optional(path / ENVIRONMENT, problems)
     run = Run(path)
     cells, answers = [], {}
     for entry in plan["cells"]:
-        cell = _sound(run.cell(entry["key"], entry["cell"]))
+        cell = run.cell(entry["key"], entry["cell"])
         problems += _file_problems(cell)
         if cell.result is not None:
             answers[cell.key] = read_answers(cell, problems)
@@ -112,19 +116,15 @@ def load(path: Path) -> Source:
 
 def _read_plan(path: Path, problems: list[str]) -> dict[str, Any]:
     """The plan, or what the cells' own folders tell when it is lost."""
-    plan: dict[str, Any] = {}
     try:
-        plan = read_json(path / PLAN)
+        plan = read_plan(path / PLAN)
     except UserError as error:
         if not (path / "cells").is_dir():
             raise UserError(f"{path} is no run: name a folder that `bench run --out` made") from error
-        problems.append(_lost(path / PLAN, error))
-    if plan and plan.get("schema") != SCHEMA:
-        raise UserError(f"{path} was made by another version (layout {plan.get('schema')}, this one reads {SCHEMA})")
-    if not _is_cell_list(plan.get("cells")):
-        if plan:
-            problems.append(f"{path / PLAN} lists no cells; the cells were taken from their folders")
-        plan = {"schema": SCHEMA, "command": "", "written": "", "cells": _cells_by_folder(path, problems)}
+        problems.append(f"{_lost(path / PLAN, error)}; the cells were taken from their folders")
+        return {"schema": SCHEMA, "command": "", "written": "", "cells": _cells_by_folder(path, problems)}
+    if plan["schema"] != SCHEMA:
+        raise UserError(f"{path} was made by another version (layout {plan['schema']}, this one reads {SCHEMA})")
     return plan
 
 
@@ -132,69 +132,24 @@ def _lost(path: Path, error: UserError) -> str:
     return f"{path} is missing" if not path.exists() else str(error)
 
 
-def _is_cell_list(cells: object) -> bool:
-    if not isinstance(cells, list):
-        return False
-    return all(isinstance(cell, dict) and "key" in cell and _is_spec(cell.get("cell")) for cell in cells)
-
-
-_SPEC = {"model", "dataset", "split", "regime", "protocol", "seed"}
-
-
-def _is_spec(spec: object) -> bool:
-    return isinstance(spec, dict) and spec.keys() >= _SPEC and isinstance(spec["protocol"], dict)
-
-
 def _cells_by_folder(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     found = []
-    for folder in sorted((path / "cells").iterdir()):
+    for folder in sorted(inner for inner in (path / "cells").iterdir() if inner.is_dir()):
         try:
-            spec = {name: value for name, value in read_json(folder / CELL).items() if name != "key"}
+            spec = {name: value for name, value in read_cell(folder / CELL).items() if name != "key"}
         except UserError as error:
             problems.append(f"{_lost(folder / CELL, error)}; without the plan this cell cannot be shown")
             continue
-        if _is_spec(spec):
-            found.append({"key": folder.name, "cell": spec})
+        found.append({"key": folder.name, "cell": spec})
     return found
 
 
 def _read_optional(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        return read_json(path)
+        return read_environment(path)
     except UserError as error:
         problems.append(_lost(path, error))
         return {}
-
-
-def _sound(cell: StoredCell) -> StoredCell:
-    """The cell, or a corrupt one when its result parses but cannot be what was written."""
-    if cell.result is None:
-        return cell
-    wrong = _misshapen(cell.result, cell.key)
-    if not wrong:
-        return cell
-    problem = f"{cell.folder / 'result.json'} {wrong}; delete it and run again"
-    return replace(cell, status="corrupt", result=None, problem=problem)
-
-
-def _misshapen(result: dict[str, Any], key: str) -> str:
-    """What is wrong with a parsed result; "" when nothing is."""
-    if result["key"] != key:
-        return f"belongs to cell {result['key']}"
-    for part in ("metrics", "intervals", "cost", "timing", "data"):
-        if not isinstance(result[part], dict):
-            return f"has no table under {part!r}"
-    if not all(value is None or _is_number(value) for value in result["metrics"].values()):
-        return "has a metric that is no number"
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in result["intervals"].values()):
-        return "has an interval that is no pair"
-    if not isinstance(result["data"].get("classes"), list):
-        return "does not name its classes"
-    return ""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _file_problems(cell: StoredCell) -> list[str]:
@@ -204,15 +159,15 @@ def _file_problems(cell: StoredCell) -> list[str]:
     found = []
     if cell.status == "corrupt":
         found.append(cell.problem)
-    found += _json_problems(cell.folder / CELL)
+    found += _problems(read_cell, cell.folder / CELL)
     if cell.status == "failed":
-        found += _json_problems(cell.folder / FAILURE)
+        found += _problems(read_failure, cell.folder / FAILURE)
     return found + _weights_problems(cell)
 
 
-def _json_problems(path: Path) -> list[str]:
+def _problems(read: Callable[[Path], object], path: Path) -> list[str]:
     try:
-        read_json(path)
+        read(path)
     except UserError as error:
         return [_lost(path, error)]
     return []
@@ -233,11 +188,12 @@ def _weights_problems(cell: StoredCell) -> list[str]:
         return [f"{path} is missing: the cell's figures stand, its weights are lost"]
     size = path.stat().st_size
     try:
+        check_regular(path, AGAIN, size)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, size)))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            header = json.loads(file.read(min(length, size, _HEADER)))
+        ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return [f"{path} cannot be read as weights ({error})"]
     expected = 8 + length + max(ends, default=0)
     return [] if expected == size else [f"{path} holds {size} bytes, its header says {expected}"]

@@ -13,6 +13,7 @@ import numpy as np
 from bench.data.audit.cell import CellAudit, cell_audit
 from bench.measure.columns import COLUMNS, column, names_of
 from bench.measure.statistics.methods import TOO_NARROW, interval_method
+from bench.measure.statistics.student import student_quantile
 from bench.store.run import StoredCell
 from reports.load.conditions import variants
 from reports.tables.published import figures
@@ -94,13 +95,18 @@ class Row:
     @cached_property
     def names(self) -> list[str]:
         """Every figure that at least one cell has."""
-        found = {name for cell in self.done for name in _values(cell)}
+        found = {name for _, values in self._figures for name in values}
         known = [name for name in names_of() if name in found]
         return known + sorted(found.difference(known))
 
+    @cached_property
+    def _figures(self) -> list[tuple[StoredCell, dict[str, float]]]:
+        """Each finished cell with its figures."""
+        return [(cell, _values(cell)) for cell in self.done]
+
     def figure(self, name: str) -> Interval | None:
         """Mean and interval of a figure over the cells that have it, None when none has."""
-        values = [(cell, _values(cell).get(name)) for cell in self.done]
+        values = [(cell, values.get(name)) for cell, values in self._figures]
         known = [(cell, value) for cell, value in values if value is not None]
         return _interval(name, known) if known else None
 
@@ -139,7 +145,7 @@ def _interval(name: str, known: Sequence[tuple[StoredCell, float]]) -> Interval:
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     low, high = _stored_bounds(name, [cell for cell, _ in known])
     if len(values) >= MIN_SEEDS and name in COLUMNS and column(name).family not in ("cost", "time"):
-        reach = _student(len(values) - 1) * deviation / math.sqrt(len(values))
+        reach = student_quantile(0.975, len(values) - 1) * deviation / math.sqrt(len(values))
         if not math.isfinite(low) or 2 * reach > high - low:
             over = f"seeds; {TOO_NARROW}" if _too_narrow(known) else "seeds"
             return Interval(mean, *_bounded(name, mean - reach, mean + reach), deviation, over)
@@ -165,12 +171,6 @@ def _bounded(name: str, low: float, high: float) -> tuple[float, float]:
     """A share cannot leave 0..1, nor any column its limits."""
     lowest, highest = column(name).limits
     return max(lowest, low), min(highest, high)
-
-
-def _student(freedom: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, freedom))
 
 
 def rows(cells: Sequence[StoredCell]) -> list[Row]:

@@ -18,6 +18,7 @@ from reports.tables.published import (
     SOURCE,
     TRAIN_BATCH_MS,
     Published,
+    compared,
 )  # fmt: skip
 from reports.tables.published import (
     rows as published_rows,
@@ -29,7 +30,11 @@ TITLES = {
     3: "Table 3: Comparison with other methods, brain (Br35H, binary)",
     4: "Table 4: Ablation",
 }
-_NAMES = {name: model for model, name in PAPER_MODELS.items()}
+_NAMES = {
+    system: [model for model, name in [*PAPER_MODELS.items(), *((one.model, one.system) for one in compared())]
+             if name == system]
+    for system in [*PAPER_MODELS.values(), *(one.system for one in compared())]
+}  # fmt: skip
 
 
 def paper_tables(table: Sequence[Row]) -> list[Grid]:
@@ -40,14 +45,21 @@ def paper_tables(table: Sequence[Row]) -> list[Grid]:
 def _table(number: int, table: Sequence[Row]) -> Grid:
     printed = [row for row in published_rows() if row.table == number]
     metrics = tuple(COLUMNS.values()) if number in (1, 4) else ("accuracy",)
-    head = ["System", "Dataset"]
+    with_protocol = number in (2, 3)
+    head = ["System", "Dataset", *(["Its own publication"] if with_protocol else [])]
+    texts = len(head)
     for name in metrics:
         head += [f"{_printed_title(name)}, paper", "ours", "Δ"]
     if number in (1, 4):
         head.append(column("roc_auc").title)
     body = [line for row in printed for line in _lines(row, metrics, table, number)]
     return grid(
-        f"paper-{number}", TITLES[number], head, body, aligned="ll" + "r" * (len(head) - 2), notes=_notes(number)
+        f"paper-{number}",
+        TITLES[number],
+        head,
+        body,
+        aligned="l" * texts + "r" * (len(head) - texts),
+        notes=_notes(number),
     )
 
 
@@ -57,11 +69,12 @@ def _printed_title(name: str) -> str:
 
 def _lines(printed: Published, metrics: Sequence[str], table: Sequence[Row], number: int) -> list[list[Entry | str]]:
     """One line for each of our rows that answers to the printed one, or one that says "not run"."""
-    model = _NAMES.get(printed.system)
+    models = _NAMES.get(printed.system, [])
     answers = [
-        row for row in table if row.model == model and row.condition.dataset in PAPER_DATASETS.get(printed.dataset, ())
+        row for row in table if row.model in models and row.condition.dataset in PAPER_DATASETS.get(printed.dataset, ())
     ]
-    answers.sort(key=lambda row: PAPER_DATASETS[printed.dataset].index(row.condition.dataset))
+    order = PAPER_DATASETS[printed.dataset]
+    answers.sort(key=lambda row: (models.index(row.model), order.index(row.condition.dataset)))
     if not answers:
         return [_line(printed, metrics, None, number)]
     return [_line(printed, metrics, row, number) for row in answers]
@@ -69,12 +82,22 @@ def _lines(printed: Published, metrics: Sequence[str], table: Sequence[Row], num
 
 def _line(printed: Published, metrics: Sequence[str], row: Row | None, number: int) -> list[Entry | str]:
     dataset = Entry(printed.dataset, under=row.condition.dataset + _badges(row) if row else "")
-    cells: list[Entry | str] = [Entry(printed.system, under=reading(row) if row else _absent(printed)), dataset]
+    named = f"{row.model}: " if row and number in (2, 3) else ""
+    under = f"{named}{reading(row)}" if row else _absent(printed)
+    cells: list[Entry | str] = [Entry(printed.system, under=under), dataset]
+    if number in (2, 3):
+        cells.append(_own(printed, row.model if row else ""))
     for name in metrics:
         cells += _triple(printed.figures.get(name), row, name)
     if number in (1, 4):
         cells.append(_ours(row, "roc_auc"))
     return cells
+
+
+def _own(printed: Published, model: str) -> Entry | str:
+    """The publication's own figure with its protocol: of one of our models, or of the first of a system's."""
+    found = [one for one in compared() if one.system == printed.system and model in ("", one.model)]
+    return Entry(found[0].own, under=found[0].protocol) if found else "–"
 
 
 def _absent(printed: Published) -> str:
@@ -123,9 +146,10 @@ def _notes(number: int) -> list[str]:
     if number in (1, 4):
         notes += [FOOTNOTES["roc_auc"], FOOTNOTES["brain"], FOOTNOTES["ham"]]
     if number == 2:
-        notes += [FOOTNOTES["brain"], FOOTNOTES["table2"]]
-    if number == 3:
-        notes.append(FOOTNOTES["table3"])
+        notes.append(FOOTNOTES["brain"])
+    if number in (2, 3):
+        systems = [row.system for row in published_rows() if row.table == number]
+        notes += dict.fromkeys(doubt for one in compared() if one.system in systems for doubt in one.doubts)
     if number == 4:
         notes.append(FOOTNOTES["model1"])
     return notes

@@ -51,9 +51,6 @@ FOOTNOTES = {
     "rows fit 4 classes and none fits 3, so brain-kaggle is read as the paper's.",
     "ham": "The paper calls HAM10000 balanced and binary. Its precision, recall and accuracy imply a prevalence near "
     "one half, so ham10000-mel-balanced is read as the paper's.",
-    "table2": "Table 2 prints [37] behind BTC-fCNN; the BTC-fCNN paper is [38]. The 97.10 of [36] is the paper's "
-    "figure; the abstract of [36] says 98 % patient-wise.",
-    "table3": "Table 3 prints “Random” for “Method 1”, PFpM's MobileNetV2 row, and cites [39] for what is in [40].",
     "model1": "Model-1 on ISIC-2019 has the full model's recall, F1 and AUC to the digit but a higher accuracy (79.20 "
     "over 79.08), against “consistently decreased”.",
 }
@@ -79,6 +76,36 @@ def rows() -> tuple[Published, ...]:
 def _row(record: dict[str, str]) -> Published:
     figures = {ours: float(record[theirs]) for theirs, ours in COLUMNS.items() if record[theirs]}
     return Published(int(record["table"]), record["system"], record["dataset"], figures)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A model of a system that tables 2 and 3 print, and what its own publication says.
+
+    Attributes:
+        system: as `published.csv` spells it.
+        own: the publication's figure in percent, with the data set; protocol: what was tested on what.
+        doubts: sentences for the table's foot.
+    """
+
+    model: str
+    system: str
+    own: str
+    protocol: str
+    doubts: tuple[str, ...]
+
+
+@cache
+def compared() -> tuple[Compared, ...]:
+    """The models of tables 2 and 3, from `systems.csv`: what their cards say, for reports, which know no models."""
+    text = files("reports.tables").joinpath("systems.csv").read_text(encoding="utf-8")
+    records = csv.DictReader(text.splitlines())
+    return tuple(_compared(record) for record in records)
+
+
+def _compared(record: dict[str, str]) -> Compared:
+    doubts = tuple(filter(None, record["doubts"].split("|")))
+    return Compared(record["model"], record["system"], record["own"], record["protocol"], doubts)
 
 
 @cache

@@ -14,7 +14,8 @@ from typing import Any
 from bench.core.atomic import write_json
 from bench.core.errors import UserError
 from bench.core.identity import digest
-from bench.store.run import Run, StoredCell, read_json
+from bench.core.schema import read_json
+from bench.store.run import Run, StoredCell
 from reports.load.source import Source, load
 from reports.wandb.content import send_result
 
@@ -163,7 +164,7 @@ def step_of(row: dict[str, Any]) -> int | None:
 def read_state(folder: Path) -> dict[str, Any]:
     """What was sent of a cell; empty when nothing was, or when the note is damaged (it is sent again then)."""
     try:
-        return read_json(folder / STATE)
+        return dict(read_json(folder / STATE, dict[str, Any], "delete it to send the cell again"))
     except UserError:
         return {}
 

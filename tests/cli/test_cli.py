@@ -61,7 +61,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2() -> None:
     [
         (["--set", "epoch=3"], "no field is called 'epoch'"),
         (["--device", "gpu"], "--device takes auto, cpu, cuda or cuda:N"),
-        (["--set", "precision=bf16", "--device", "cpu"], "runs on GPUs only"),
+        (["--set", "precision=fp16", "--device", "cpu"], "runs on GPUs only"),
         (["--progress", "loud"], "--progress 'loud'"),
         (["--seeds", "many"], "--seeds takes a count"),
     ],
@@ -117,7 +117,7 @@ def test_listings_are_json_documents() -> None:
 
 
 def test_a_profile_has_the_papers_flops() -> None:
-    asked = ["profile", "deepmedix", "--no-timing", "--json"]
+    asked = ["profile", "deepmedix", "--timing", "off", "--json"]
     (row,) = json.loads(CliRunner().invoke(app, asked).stdout)
     assert row["flops_m"] == pytest.approx(613, rel=0.005)
     assert row["uncounted"]

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli.app import app
+from reports.write import is_current
 
 SMALL = ["image_size=32", "epochs=1", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
 GRID = ["run", "--models", "linear@mobilenet_v2", "--datasets", "phantom-brain", "--protocol", "demo", "--seeds", "1"]
@@ -49,6 +50,15 @@ def test_a_finished_run_and_its_report_load_nothing_heavy(tmp_path: Path) -> Non
     environment = (tmp_path / "run" / "environment.json").read_bytes()
     assert loaded_by([*RUN, *out]) == (0, [])
     assert (tmp_path / "run" / "environment.json").read_bytes() == environment
+    page = tmp_path / "run" / "report" / "index.html"
+    drawn = page.stat().st_mtime_ns
+    assert loaded_by([*RUN, *out]) == (0, [])
+    assert page.stat().st_mtime_ns == drawn, "nothing changed, so nothing is drawn again"
+    (cell,) = (tmp_path / "run" / "cells").iterdir()
+    (cell / "history.parquet").rename(cell / "away.parquet")
+    assert not is_current(page, tmp_path / "run")
     assert loaded_by(["report", str(tmp_path / "run")]) == (0, [])
+    assert page.stat().st_mtime_ns > drawn
+    assert is_current(page, tmp_path / "run")
     # The check can fail: one more seed is a cell that is left.
     assert loaded_by([*RUN, "--seeds", "2", *out]) == (0, list(HEAVY))

@@ -16,8 +16,9 @@ IDENTITY = {
     "schedule_factor", "schedule_patience", "early_stopping_patience", "tuning", "weights", "normalization",
     "precision", "augmentation", "feature_views", "refit", "channels_last", "synthetic_images",
     "bootstrap_resamples", "timing_batches", "timing_warmup", "timing_batch_size", "federated",
+    "label_smoothing", "class_balance", "mix", "mix_alpha", "ema_decay", "layer_decay",
 }  # fmt: skip
-RUNTIME = {"device", "threads", "progress", "wandb", "executor", "jobs", "address", "per_gpu", "devices"}
+RUNTIME = {"device", "threads", "progress", "wandb", "executor", "jobs", "address", "per_gpu", "devices", "timing"}
 
 
 def cell(protocol: Protocol, regime: str = "centralized") -> CellSpec:
@@ -38,7 +39,9 @@ def test_an_identity_field_changes_the_key(field: str) -> None:
     plain = Protocol()
     other = {"optimizer": "sgd", "schedule": "none", "tuning": "head", "normalization": "unit", "precision": "bf16",
              "augmentation": "none", "channels_last": False, "learning_rate": 0.5, "schedule_factor": 0.5,
-             "refit": True, "weight_decay": 0.5, "momentum": 0.5, "synthetic_images": 500}.get(field)  # fmt: skip
+             "refit": True, "weight_decay": 0.5, "momentum": 0.5,
+             "label_smoothing": 0.1, "class_balance": "loss", "mix": "mixup", "ema_decay": 0.9,
+             "layer_decay": 0.5, "synthetic_images": 500}.get(field)  # fmt: skip
     changed = plain.model_copy(update={field: getattr(plain, field) + 1 if other is None else other})
     assert key(cell(changed)) != key(cell(plain))
 
@@ -102,7 +105,17 @@ def test_bad_files_get_one_sentence(tmp_path: Path) -> None:
     broken.write_text("epochs = = 3")
     with pytest.raises(UserError, match=r"broken\.toml is not valid TOML"):
         load_protocol(str(broken))
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         load_protocol(str(tmp_path / "absent.toml"))
     with pytest.raises(UserError, match="no protocol is called 'papr'"):
         load_protocol("papr")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["learning_rate=inf", "learning_rate=nan", "epochs=1e26", "bootstrap_resamples=1000000000000", "batch_size=9e18",
+     "federated.local_learning_rate=inf", "federated.clients=10000000000"],
+)  # fmt: skip
+def test_absurd_settings_are_refused(setting: str) -> None:
+    with pytest.raises(UserError, match=setting.partition("=")[0]):
+        load_protocol("demo", [setting])

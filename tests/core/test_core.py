@@ -12,7 +12,7 @@ from bench.core import atomic
 from bench.core.errors import UnknownName, UserError
 from bench.core.identity import canonical, derive_seed, digest
 from bench.core.plugins import load_plugin
-from bench.core.registry import Registry
+from bench.core.registry import Registry, import_extra
 
 
 @pytest.fixture
@@ -99,3 +99,19 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path) -> None:
         load_plugin(plugin)
     with pytest.raises(UserError, match="no such Python file"):
         load_plugin(tmp_path / "absent.py")
+
+
+def test_a_missing_extra_is_named_with_its_command() -> None:
+    assert import_extra("json.decoder", "some", "this").__name__ == "json.decoder"
+    wanted = r"^secret sums needs the package absent_one, .*: python -m pip install 'deepmedix-bench\[sums\]'$"
+    with pytest.raises(UserError, match=wanted):
+        import_extra("absent_one.inner", "sums", "secret sums")
+
+
+def test_an_extra_that_lacks_something_itself_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_extra.py").write_text("import absent_one\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="absent_one"):
+        import_extra("broken_extra", "broken", "this")

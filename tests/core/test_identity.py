@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -13,9 +14,12 @@ from pydantic import Field
 from bench.core import cellspec
 from bench.core.cellspec import CellSpec
 from bench.core.config import Federation, Protocol, load_protocol
+from bench.core.errors import UserError
 from bench.core.identity import without_defaults
 from bench.data import registry as datasets
 from bench.harness.plan import plan_cell
+from bench.harness.regimes import REGIMES
+from bench.store.run import StoredCell
 from models.heads.config import HeadConfig
 from models.registry import MODELS, ModelSpec
 from models.weights.initial import resolve
@@ -46,7 +50,9 @@ STORED = {
     ("deepmedix-gmp", "phantom-skin", "grouped", "centralized", "paper", ("weights=none",), 0): "f71b1f002443accd7412",
     ("deepmedix", "phantom-skin", "grouped", "twin", "paper", ("weights=none",), 1): "1239e08f993b196e5bc8",
     ("resnet18", "phantom-skin", "grouped", "centralized", "demo", ("tuning=full",), 0): "c00565df1521ee9654c4",
-    ("swin_t", "phantom-brain", "grouped", "local", "paper", ("weights=none", "epochs=3"), 7): "4caada2447fa65990961",
+    (
+        "swin_t", "phantom-brain", "grouped", "local-only", "paper", ("weights=none", "epochs=3"), 7,
+    ): "4caada2447fa65990961",
     ("deepmedix-wide@resnet18", "phantom-brain", "grouped", "centralized", "demo", (), 0): "5dac5bca12d8acf14223",
     ("linear@squeezenet1_1", "phantom-brain", "grouped", "centralized", "demo", (), 0): "836bd8419e8b5f5e3f40",
 }  # fmt: skip
@@ -85,13 +91,13 @@ class LaterFederation(Federation):
 
 
 class LaterProtocol(Protocol):
-    label_smoothing: float = Field(0.0, ge=0)
+    some_later_field: float = Field(0.0, ge=0)
     federated: LaterFederation = LaterFederation()
 
 
 @pytest.fixture
 def with_later_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cellspec.ADDED, "protocol.label_smoothing", 0.0)
+    monkeypatch.setitem(cellspec.ADDED, "protocol.some_later_field", 0.0)
     monkeypatch.setitem(cellspec.ADDED, "protocol.federated.warm_rounds", 2)
 
 
@@ -100,7 +106,7 @@ def with_later_fields(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_later_field_counts_only_away_from_its_default(named: Named) -> None:
     values = load_protocol(named[4], list(named[5])).model_dump()
     assert key_of(named, LaterProtocol(**values)) == STORED[named]
-    assert key_of(named, LaterProtocol(**values, label_smoothing=0.1)) != STORED[named]
+    assert key_of(named, LaterProtocol(**values, some_later_field=0.1)) != STORED[named]
     federated = {**values["federated"], "warm_rounds": 3}
     counts = key_of(named, LaterProtocol(**{**values, "federated": federated})) != STORED[named]
     assert counts == (named[3] == "fedavg")
@@ -108,12 +114,12 @@ def test_a_later_field_counts_only_away_from_its_default(named: Named) -> None:
 
 def test_the_table_is_what_counts_and_not_the_fields_own_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """A default that changes later gives other cells, and must give other keys."""
-    monkeypatch.setitem(cellspec.ADDED, "protocol.label_smoothing", 0.05)
+    monkeypatch.setitem(cellspec.ADDED, "protocol.some_later_field", 0.05)
     monkeypatch.setitem(cellspec.ADDED, "protocol.federated.warm_rounds", 2)
     named = next(iter(STORED))
     values = load_protocol(named[4]).model_dump()
     assert key_of(named, LaterProtocol(**values)) != STORED[named]
-    assert key_of(named, LaterProtocol(**values, label_smoothing=0.05)) == STORED[named]
+    assert key_of(named, LaterProtocol(**values, some_later_field=0.05)) == STORED[named]
 
 
 def test_a_heads_later_field_counts_only_away_from_its_default() -> None:
@@ -133,3 +139,25 @@ def test_only_what_is_named_is_left_out() -> None:
     assert without_defaults(values, {}) == values
     assert without_defaults(values, {"b.c": (1, 2), "b.d": 1.0, "a": 2}) == {**values, "b": {"d": 0.0}}
     assert values["b"] == {"c": [1, 2], "d": 0.0}
+
+
+def test_todays_words_make_the_keys_of_earlier_ones_and_earlier_ones_are_read() -> None:
+    """`local` became `local-only`, and the policy `local` became `personal`."""
+    protocol = load_protocol("demo", ["federated.batch_norm=personal"])
+    spec = CellSpec("m", "d", "grouped", "local-only", protocol, 0)
+    assert spec.key({}, "", "") == "5e2e9073ef14316312d5"
+    earlier = {**spec.as_dict(), "regime": "local"}
+    earlier["protocol"] = {
+        **earlier["protocol"],
+        "federated": {**earlier["protocol"]["federated"], "batch_norm": "local"},
+    }
+    assert cellspec.with_todays_words(earlier) == spec.as_dict()
+    assert cellspec.with_todays_words(spec.as_dict()) == spec.as_dict()
+    assert StoredCell("key", Path(), earlier, "missing", None, "").spec == spec.as_dict()
+
+
+def test_earlier_words_on_the_command_line_name_the_new_ones() -> None:
+    with pytest.raises(UserError, match="the regime 'local' is called 'local-only' now"):
+        REGIMES.match("fedavg,local")
+    with pytest.raises(UserError, match=r"federated.batch_norm = 'local' will not do: .*local is called personal now"):
+        load_protocol("demo", ["federated.batch_norm=local"])

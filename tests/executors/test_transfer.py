@@ -153,11 +153,11 @@ def test_weights_are_found_by_content_or_sent(tmp_path: Path, monkeypatch: pytes
 
 def test_a_cells_files_are_committed_with_its_result_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     far, near = tmp_path / "far", tmp_path / "near"
-    (far / "refit").mkdir(parents=True)
-    for name in ("result.json", "cell.json", "refit/last.ckpt", "last.ckpt", ".lock", ".cell.json.1.tmp"):
+    (far / "state" / "refit").mkdir(parents=True)
+    for name in ("result.json", "cell.json", "state/refit/last.ckpt", "last.ckpt", ".lock", ".cell.json.1.tmp"):
         (far / name).write_text(name)
     files = collect(far)
-    assert set(files) == {"result.json", "cell.json", "refit/last.ckpt", "last.ckpt"}
+    assert set(files) == {"result.json", "cell.json", "state/refit/last.ckpt", "last.ckpt"}
     written: list[str] = []
     from bench.core.atomic import write_bytes
 

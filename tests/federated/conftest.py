@@ -23,7 +23,8 @@ from bench.harness.plan import plan_cell
 from federated.deployment.task import Task
 from federated.server import checkpoint
 from federated.server.checkpoint import Progress
-from federated.simulation.fit import Simulation, fit
+from federated.simulation.cell import Simulation
+from federated.simulation.fit import fit
 from models.recipes.batches import Preparation
 from models.recipes.callbacks import BEST, LAST
 from models.recipes.gradient import FitContext, FitData

@@ -180,7 +180,8 @@ def test_the_baseline_is_small_diffable_and_keeps_decisions(make: Make, tmp_path
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "there is no baseline"), ("{}", "no baseline of this version"), ("no json", "cannot be read"),
+    [(None, "there is no baseline"), ("{}", "schema: field required"),
+     ('{"schema": 9, "cells": {}}', "no baseline of this version"), ("no json", "cannot be read"),
      ('{"schema": 1, "cells": {"a": {"metrics": {}}}}', "damaged")],
 )  # fmt: skip
 def test_bad_baselines(make: Make, tmp_path: Path, content: str | None, message: str) -> None:
@@ -194,7 +195,7 @@ def test_bad_baselines(make: Make, tmp_path: Path, content: str | None, message:
 @pytest.mark.parametrize(
     ("content", "message"),
     [("[quality]\naccuracie = 0.1", "did you mean accuracy"), ("[quality]\naccuracy = -1", "0 or more"),
-     ("accuracy = 0.1", "under"), ("[quality", "cannot be read")],
+     ("accuracy = 0.1", "under"), ("[quality", "not valid TOML")],
 )  # fmt: skip
 def test_bad_margins(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "margins.toml"

@@ -41,17 +41,19 @@ def test_a_client_s_failure_is_the_cell_s_with_its_traceback(
 
 
 def test_figures_over_clients_are_of_the_test_images(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
-    plan = small_plan(regimes="fedavg,local,centralized", overrides=("federated.clients=3", "synthetic_images=150"))
+    plan = small_plan(
+        regimes="fedavg,local-only,centralized", overrides=("federated.clients=3", "synthetic_images=150")
+    )
     assert run_plan(plan).done == 3
     cells = {cell.spec["regime"]: cell for cell in Run.open(tmp_path / "run").cells()}
-    for regime in ("fedavg", "local"):
+    for regime in ("fedavg", "local-only"):
         result, found = cells[regime].result or {}, by_client(cells[regime])
         expected = (found.mean(), found.min(), np.quantile(found, 0.1), found.std(ddof=0))
         assert [result["metrics"][name] for name in FIGURES] == pytest.approx(expected), regime
         low, high = result["intervals"]["mean_client_accuracy"]
         assert low <= result["metrics"]["mean_client_accuracy"] <= high
-    of_local = (cells["local"].result or {})["metrics"]
-    rows = cells["local"].history().to_pylist()
+    of_local = (cells["local-only"].result or {})["metrics"]
+    rows = cells["local-only"].history().to_pylist()
     assert of_local["val_worst_local_model_accuracy"] == min(row["val_accuracy"] for row in rows)
     assert not set(FIGURES) & (cells["centralized"].result or {})["metrics"].keys()
 
@@ -82,7 +84,7 @@ def test_clients_without_test_images_are_told(small_plan: Any, run_plan: Any, tm
 
 @pytest.mark.parametrize(
     ("regime", "renamed"),
-    [("fedavg", "val_worst_client_accuracy"), ("local", "val_worst_local_model_accuracy")],
+    [("fedavg", "val_worst_client_accuracy"), ("local-only", "val_worst_local_model_accuracy")],
 )
 def test_a_file_of_before_is_read_under_the_name_of_what_it_holds(
     small_plan: Any, run_plan: Any, tmp_path: Path, regime: str, renamed: str
@@ -94,7 +96,7 @@ def test_a_file_of_before_is_read_under_the_name_of_what_it_holds(
     kept = {
         name: value for name, value in result["metrics"].items() if "client_" not in name and "clients_" not in name
     }
-    median = {"median_client": 1.0} if regime == "local" else {}
+    median = {"median_client": 1.0} if regime == "local-only" else {}
     earlier = {name: value for name, value in kept.items() if "local_model" not in name} | median
     path.write_text(json.dumps({**result, "metrics": {**earlier, "worst_client_accuracy": 0.123}}))
     metrics = (run.cells()[0].result or {})["metrics"]

@@ -28,7 +28,7 @@ from bench.harness.trial import run_trial
 from bench.store.run import PREDICTIONS, Run
 from federated.deployment import apps as deployed
 from federated.deployment.task import Task
-from federated.simulation.fit import Simulation
+from federated.simulation.cell import Simulation
 from models.recipes import gradient as training
 from models.recipes.gradient import FitContext
 from tests.harness.conftest import MakePlan, RunPlan

@@ -117,7 +117,8 @@ class FakeRun:
         source, new = self.path / "cells" / key, digest(spec, 20)
         folder = self.path / "cells" / new
         folder.mkdir()
-        for name in ("predictions.parquet", "history.parquet", "best.safetensors"):
+        for name in ("predictions.parquet", "history.parquet", "predictor/weights.safetensors"):
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes((source / name).read_bytes())
         result = json.loads((source / "result.json").read_text()) | {"key": new, "cell": spec}
         (folder / "result.json").write_text(json.dumps(result))
@@ -183,7 +184,8 @@ class FakeRun:
         )
         rows = history_of(8, metrics["accuracy"] or 0.5, federated)
         pq.write_table(pa.Table.from_pylist(rows), folder / "history.parquet")
-        (folder / "best.safetensors").write_bytes(_weights())
+        (folder / "predictor").mkdir()
+        (folder / "predictor" / "weights.safetensors").write_bytes(_weights())
         (folder / "result.json").write_text(json.dumps(result))
         return folder.name
 

@@ -16,7 +16,7 @@ from reports.write import report
 
 FILES = (
     "plan.json", "environment.json", "cell.json", "result.json", "predictions.parquet", "history.parquet",
-    "best.safetensors",
+    "predictor/weights.safetensors",
 )  # fmt: skip
 
 
@@ -51,6 +51,12 @@ def path_of(run: Path, name: str) -> Path:
     return sorted((run / "cells").iterdir())[0] / name
 
 
+def test_the_weights_of_an_earlier_version_are_no_problem(small_run: Path) -> None:
+    for weights in small_run.glob("cells/*/predictor/weights.safetensors"):
+        weights.rename(weights.parent.with_name("best.safetensors"))
+    assert report(small_run)["problems"] == []
+
+
 @pytest.mark.parametrize("harm", [delete, truncate, garble, empty])
 @pytest.mark.parametrize("name", FILES)
 def test_any_one_file_is_named_and_the_report_goes_on(small_run: Path, name: str, harm: Callable[[Path], None]) -> None:
@@ -73,10 +79,10 @@ def test_any_one_file_is_named_and_the_report_goes_on(small_run: Path, name: str
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrics": None}, "no table under 'metrics'"),
-        ({"metrics": {"accuracy": "high"}}, "a metric that is no number"),
-        ({"intervals": {"accuracy": [1]}}, "an interval that is no pair"),
-        ({"data": {}}, "does not name its classes"),
+        ({"metrics": None}, "metrics: input should be a valid dictionary"),
+        ({"metrics": {"accuracy": "high"}}, "metrics.accuracy: input should be a valid number"),
+        ({"intervals": {"accuracy": [1]}}, "intervals.accuracy: list should have at least 2 items"),
+        ({"data": {}}, "data.classes: field required"),
         ({"key": "another"}, "belongs to cell another"),
         ({"schema": 99}, "layout 99"),
     ],

@@ -95,6 +95,27 @@ def test_paper_tables_have_three_columns_a_metric_a_reading_and_what_was_not_run
     assert line[7].text == f"{100 * figure.mean - 99.34:+.1f}".replace("-", "−")
 
 
+def test_tables_2_and_3_give_each_publications_own_figure_its_protocol_and_the_doubts(
+    new_run: Callable[[], Any], spec: Callable[..., dict[str, Any]]
+) -> None:
+    run = new_run()
+    for model in ("deepak-knn", "deepak-svm", "bmri-net"):
+        run.done(spec(model, "br35h" if model == "bmri-net" else "brain-kaggle", 0))
+    _, two, three, *_ = paper.paper_tables(grid.rows(load(run.path).cells))
+    assert two.head[2] == "Its own publication"
+    assert two.aligned == "lll" + "r" * (len(two.head) - 3)
+    lines = [line for line in two.body if line[0].text.startswith("GoogLeNet")]
+    assert [line[0].under.partition(":")[0] for line in lines] == ["deepak-svm", "deepak-knn"]
+    assert [line[2].text for line in lines] == ["97.80 on figshare", "98.00 on figshare"]
+    assert [line[3].text for line in lines] == ["97.10", "97.10"]
+    assert all("by patient" in line[2].under for line in lines)
+    bmri = next(line for line in three.body if line[0].text == "BMRI-Net")
+    assert (bmri[2].text, bmri[2].under) == ("99.00 on Br35H", "hold-out by image, one network")
+    assert any("printed 97.10 is none of them" in note for note in two.notes)
+    assert any("test images were trained on" in note for note in two.notes)
+    assert any("prints “Random”" in note for note in three.notes)
+
+
 def test_hard_auc_stands_beside_the_published_one_and_the_real_one_at_the_end(table: list[grid.Row]) -> None:
     one = paper.paper_tables(table)[0]
     place = one.head.index("ROC-AUC (hard), paper")

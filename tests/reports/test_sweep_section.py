@@ -89,4 +89,4 @@ def test_a_run_shows_its_sweeps_and_names_what_it_cannot_read(tmp_path: Path) ->
     assert "4 trials (3 complete, 1 pruned)" in view.about
     assert view.brought is None
     assert [row[0].text for row in view.tables[0].body] == ["2", "0"]
-    assert re.search(r"old\.json is no record of a sweep", source.problems[0])
+    assert re.search(r"old\.json is damaged .study: field required", source.problems[0])

@@ -24,7 +24,7 @@ def jpeg(image: Pixels, severity: int, _generator: np.random.Generator) -> Pixel
     """JPEG at quality 30 to 7."""
     stored = io.BytesIO()
     Image.fromarray(image).save(stored, "JPEG", quality=at((30, 20, 15, 10, 7), severity))
-    return np.asarray(Image.open(stored).convert("RGB"))
+    return np.asarray(Image.open(stored, formats=("JPEG",)).convert("RGB"))
 
 
 def pixelate(image: Pixels, severity: int, _generator: np.random.Generator) -> Pixels:

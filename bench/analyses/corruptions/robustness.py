@@ -68,8 +68,7 @@ class Subject:
 
     def probabilities(self, images: NDArray[np.uint8]) -> Floats:
         """The predictor's answer on images [N, k]."""
-        parts: Iterable[Any] = (self.cell.prepare(images[part]) for part in batches(len(images), self.settings.batch))
-        return np.asarray(self.cell.predictor.probabilities(parts), dtype=np.float64)
+        return np.asarray(self.cell.predictor.of_images(images), dtype=np.float64)
 
     def corrupted(self, name: str, function: Corruption, severity: int) -> NDArray[np.uint8]:
         """All images after one corruption; an image's accident depends on its id, not on the severity."""

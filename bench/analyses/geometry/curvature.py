@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bench.analyses.geometry.jacobian import softmax_factor
 from bench.analyses.support.pixel_space import Function
 from bench.core.errors import UserError
+from bench.core.registry import import_extra
 
 Product = Callable[[Tensor], Tensor]
 """H v for one vector [p], or for the columns of a matrix [p, m]."""
@@ -77,13 +78,7 @@ def hessian(
 
 
 def _operator_type() -> Any:
-    try:
-        from curvlinops import HessianLinearOperator
-    except ImportError as error:
-        raise UserError(
-            "the loss's curvature needs curvlinops: install the extra with pip install 'deepmedix-bench[geometry]'"
-        ) from error
-    return HessianLinearOperator
+    return import_extra("curvlinops", "geometry", "the loss's curvature").HessianLinearOperator
 
 
 def output_layer_spectrum(inputs: Tensor, logits: Tensor) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from bench.core.atomic import write_json
-from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.paths import home
+from bench.core.schema import read_json
 from bench.data.audit.groups import groups_in_two_parts, identical_pairs, merged
 from bench.data.splits import Split
 from bench.data.table import Table
@@ -71,11 +70,7 @@ def stored_audit(table: Table) -> dict[str, Any] | None:
 
 def read_audit(path: Path) -> dict[str, Any]:
     """A file of the store. Raises UserError when it is damaged."""
-    try:
-        audit: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"the stored audit {path} cannot be read ({error}); remove it and audit again") from error
-    return audit
+    return dict(read_json(path, dict[str, Any], "remove it and audit again"))
 
 
 def stored_pairs(table: Table) -> list[tuple[int, int]]:

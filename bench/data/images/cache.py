@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.core.atomic import replacing, write_bytes
+from bench.core.atomic import replacing, sweep_temporaries, write_bytes
 from bench.core.paths import cache
 from bench.data.table import Pixels, Table, read_at
 
@@ -42,6 +42,8 @@ def images(
         UserError: when an image cannot be decoded or the disk is full.
     """
     pixels, _ = _files(table, size)
+    for entry in pixels.parent.parent.glob("*"):
+        sweep_temporaries(entry, lambda _, entry=entry: entry / "lock")  # type: ignore[misc]
     with _filling(table, size) as missing:
         if missing:
             _write_pixels(table, size, pixels, progress, workers or os.cpu_count() or 1)
@@ -129,9 +131,14 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iter
 
 
 def _block(table: Table, rows: range, size: int) -> Pixels:
-    """The images of some rows, resized, [len(rows), size, size, 3]; those of one shape go through together."""
-    images = [read_at(table.images, row, size) for row in rows]
-    block = np.empty((len(rows), size, size, 3), np.uint8)
+    """The images of some rows, resized, [len(rows), size, size, 3]."""
+    return stacked([read_at(table.images, row, size) for row in rows], size)
+
+
+def stacked(images: Sequence[Pixels], size: int) -> Pixels:
+    """Images [H, W] or [H, W, 3] of any sizes as one array [N, size, size, 3]; gray is repeated over the channels."""
+    block = np.empty((len(images), size, size, 3), np.uint8)
+    # Those of one shape go through together.
     for shape in {image.shape for image in images}:
         members = [index for index, image in enumerate(images) if image.shape == shape]
         small = _resample(np.stack([images[index] for index in members]), size)

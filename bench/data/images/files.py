@@ -26,6 +26,8 @@ from bench.core.paths import cache
 from bench.data.table import Pixels
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
+# Pillow's other readers are not asked: some start programs (EPS Ghostscript), all are more to be attacked by.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 MIN_SIDE = 8
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
@@ -102,7 +104,7 @@ def _decode_jpeg(data: bytes) -> Pixels:
 
 
 def _decode_other(data: bytes) -> Pixels:
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
         if image.mode in ("I;16", "I", "I;16B"):
@@ -167,7 +169,7 @@ def _picture(data: bytes) -> tuple[int, int, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 problem = _size_problem(width, height)
                 if not problem and not _ends_well(data):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.core.errors import UserError
+from bench.data.images.files import FORMATS
 from bench.data.table import Table
 
 
@@ -24,7 +25,7 @@ def mask(table: Table, row: int, size: int) -> NDArray[np.bool_] | None:
         return None
     path = Path(str(table.masks[row]))
     try:
-        with Image.open(path) as stored:
+        with Image.open(path, formats=FORMATS) as stored:
             resized = stored.convert("L").resize((size, size), Image.Resampling.BOX)
     except OSError as error:
         raise UserError(f"the mask {path} cannot be read ({error}); bring it back, or add the dataset anew") from error

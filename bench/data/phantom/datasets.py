@@ -79,14 +79,7 @@ def _phantom(
     images: int,
     size: int,
 ) -> Table:
-    if images < LEAST_IMAGES:
-        raise UserError(f"{name} draws {LEAST_IMAGES} images or more, not {images=}")
-    groups = [
-        (label, count)
-        for label, of_class in _quotas(images, shares)
-        for count in _group_sizes(of_class, per_group, derive_seed(name, VERSION, label))
-    ]
-    rows = [(number, label, view) for number, (label, count) in enumerate(groups) for view in range(count)]
+    rows = _rows(name, shares, per_group, images)
     labels = np.array([label for _, label, _ in rows], dtype=np.int64)
     sites = np.array([derive_seed(name, VERSION, "site", number) % len(SITES) for number, _, _ in rows])
     source = PhantomImages(
@@ -112,6 +105,18 @@ def _phantom(
         expected=images,
         notes=("synthetic: drawn by code, says nothing of patients",),
     )
+
+
+def _rows(name: str, shares: tuple[float, ...], per_group: tuple[int, int], images: int) -> list[tuple[int, int, int]]:
+    """The group's number, the label and the view of each image."""
+    if images < LEAST_IMAGES:
+        raise UserError(f"{name} draws {LEAST_IMAGES} images or more, not {images=}")
+    groups = [
+        (label, count)
+        for label, of_class in _quotas(images, shares)
+        for count in _group_sizes(of_class, per_group, derive_seed(name, VERSION, label))
+    ]
+    return [(number, label, view) for number, (label, count) in enumerate(groups) for view in range(count)]
 
 
 def _quotas(images: int, shares: tuple[float, ...]) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +114,17 @@ def find_columns(manifest: Manifest, chosen: Mapping[str, str | None] | None = N
 
 
 def read_manifest(
-    name: str, path: Path, columns: Mapping[str, str | None] | None = None, kind: Kind = "other"
+    name: str,
+    path: Path,
+    columns: Mapping[str, str | None] | None = None,
+    kind: Kind = "other",
+    allow_outside: bool = False,
 ) -> Table:
     """Read a CSV manifest; images are looked for in its folder and the folders below.
+
+    Args:
+        allow_outside: images may lie elsewhere, by absolute paths or by `..`; whoever wrote the CSV then chooses which
+            of this machine's files are read.
 
     A column of numbers for the split is read as the author's folds, one of train/val/test as official parts.
 
@@ -125,7 +134,10 @@ def read_manifest(
     manifest = read_csv(path)
     roles = find_columns(manifest, columns)
     official = official_parts(path, [row[roles["split"]] for row in manifest.rows]) if "split" in roles else None
-    found = locate_images(path.parent, [row[roles["image"]] for row in manifest.rows])
+    named = [row[roles["image"]] for row in manifest.rows]
+    if not allow_outside:
+        _refuse_outside(path, named)
+    found = locate_images(path.parent, named)
     rows = [
         Row(
             row[roles["image"]],
@@ -163,6 +175,17 @@ def official_parts(path: Path, values: list[str]) -> list[str]:
     if unknown:
         raise UserError(f"{path}: the split {unknown[0]!r} is neither a fold's number nor train, val or test")
     return [_PARTS[value.lower()] if value else "" for value in values]
+
+
+def _refuse_outside(path: Path, names: Iterable[str]) -> None:
+    # Links below the folder were put there by its owner, and are followed.
+    folder = Path(os.path.normpath(Path.cwd() / path.parent))
+    for name in names:
+        if not Path(os.path.normpath(Path(folder, name))).is_relative_to(folder):
+            raise UserError(
+                f"{path}: the image {name!r} lies outside its folder; put it below {path.parent}, or add the dataset "
+                "with --allow-outside if you trust whoever wrote the file"
+            )
 
 
 def locate_images(folder: Path, names: Iterable[str]) -> dict[str, Path | None]:

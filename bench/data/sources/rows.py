@@ -65,16 +65,12 @@ def assemble(
     _refuse_contradictions(name, present)
     images, positions, unusable = usable(name, [row.path for row in present if row.path], root)
     chosen = [present[position] for position in positions]
-    names = tuple(classes) if classes is not None else tuple(sorted({row.label for row in kept}))
-    number = {label: index for index, label in enumerate(names)}
-    odd = sorted({row.label for row in kept} - set(names))
-    if odd:
-        raise UserError(f"dataset {name!r}: the class {odd[0]!r} is none of {', '.join(names)}")
+    names = _class_names(name, kept, classes)
     return Table(
         name,
         names,
         ids=text_column(row.id for row in chosen),
-        labels=np.array([number[row.label] for row in chosen], dtype=np.int64),
+        labels=np.array([names.index(row.label) for row in chosen], dtype=np.int64),
         groups=text_column(row.group or f"image:{row.id}" for row in chosen),
         sites=text_column(row.site for row in chosen),
         official=text_column(row.official for row in chosen),
@@ -86,6 +82,15 @@ def assemble(
         metadata=_metadata(chosen),
         masks=text_column(row.mask or "" for row in chosen) if any(row.mask for row in chosen) else None,
     )
+
+
+def _class_names(name: str, rows: Sequence[Row], classes: Sequence[str] | None) -> tuple[str, ...]:
+    labels = {row.label for row in rows}
+    names = tuple(classes) if classes is not None else tuple(sorted(labels))
+    odd = sorted(labels - set(names))
+    if odd:
+        raise UserError(f"dataset {name!r}: the class {odd[0]!r} is none of {', '.join(names)}")
+    return names
 
 
 def _metadata(rows: Sequence[Row]) -> dict[str, NDArray[np.str_]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import itertools
 import logging
@@ -17,6 +16,7 @@ from typing import Any
 
 from bench.core.config import Runtime
 from bench.core.errors import UserError
+from bench.core.registry import import_extra
 from bench.data.table import Table
 from bench.executors.artifacts import Missing, metadata_of, send_images, send_weights
 from bench.executors.driver import Driver
@@ -78,8 +78,7 @@ class Cluster:
         Raises:
             UserError: the extra is not installed, nothing answers there, or a cell fits none of its machines.
         """
-        if importlib.util.find_spec("ray") is None:
-            raise UserError("--executor ray needs its extra: pip install 'deepmedix-bench[ray]'")
+        import_extra("ray", "ray", "--executor ray")
         ours = _connect(driver.runtime.address)
         try:
             return cls(driver, ours)

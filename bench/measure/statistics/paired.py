@@ -17,6 +17,7 @@ from bench.measure.quality import scores
 from bench.measure.statistics.clusters import clusters
 from bench.measure.statistics.jackknife import freedom
 from bench.measure.statistics.methods import TOO_NARROW
+from bench.measure.statistics.student import student_quantile, student_tail
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -65,14 +66,26 @@ def mcnemar(right_a: ArrayLike, right_b: ArrayLike) -> Mcnemar:
     """McNemar's test of two [N] vectors of right/wrong: exact below 25 discordant images, else with continuity
     correction (Edwards 1948). Two-sided; p is 1 when nothing is discordant.
     """
-    from statsmodels.stats.contingency_tables import mcnemar as tested
-
     first, second = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
     only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
     exact = only_a + only_b < EXACT_BELOW
     if only_a + only_b == 0:
         return Mcnemar(0, 0, 1.0, exact)
-    return Mcnemar(only_a, only_b, float(tested([[0, only_a], [only_b, 0]], exact=exact).pvalue), exact)
+    return Mcnemar(only_a, only_b, _binomial_p(only_a, only_b) if exact else _edwards_p(only_a, only_b), exact)
+
+
+def _binomial_p(only_a: int, only_b: int) -> float:
+    """Two-sided p of as uneven a number of heads among fair coins."""
+    coins = only_a + only_b
+    tail = sum(math.comb(coins, heads) for heads in range(min(only_a, only_b) + 1))
+    return float(min(1.0, 2 * tail / 2**coins))
+
+
+def _edwards_p(only_a: int, only_b: int) -> float:
+    """The chi-square test with Edwards' continuity correction."""
+    from scipy.special import chdtrc
+
+    return float(chdtrc(1, (abs(only_a - only_b) - 1) ** 2 / (only_a + only_b)))
 
 
 def sign_flip(sums: ArrayLike) -> tuple[float, float]:
@@ -146,16 +159,22 @@ def auc(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, Floats]:
 
 
 def _one_auc(positive: NDArray[np.bool_], score: Floats) -> tuple[float, Floats]:
-    from scipy.stats import rankdata
-
-    ranks = rankdata(score)
+    ranks = _mean_ranks(score)
     many, rest = int(positive.sum()), int((~positive).sum())
     components = np.empty(score.size)
-    components[positive] = (ranks[positive] - rankdata(score[positive])) / rest
-    components[~positive] = 1 - (ranks[~positive] - rankdata(score[~positive])) / many
+    components[positive] = (ranks[positive] - _mean_ranks(score[positive])) / rest
+    components[~positive] = 1 - (ranks[~positive] - _mean_ranks(score[~positive])) / many
     value = float(components[positive].mean())
     scale = np.where(positive, math.sqrt(many * max(many - 1, 1)), math.sqrt(rest * max(rest - 1, 1)))
     return value, (components - value) / scale
+
+
+def _mean_ranks(values: Floats) -> Floats:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Floats = ((2 * last - counts + 1) / 2)[places]
+    return ranks
 
 
 def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: ArrayLike | None = None) -> Difference:
@@ -173,23 +192,23 @@ def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: Array
 
 def normal_difference(value: float, spread: float, method: str, free: float = math.inf) -> Difference:
     """A difference with a standard error and Student's t of `free` degrees of freedom; p is 1 where both are 0."""
-    from scipy.stats import t
-
     if not math.isfinite(value) or not math.isfinite(spread):
         return Difference(value, math.nan, math.nan, math.nan, math.nan, method, free)
-    p = float(2 * t.sf(abs(value) / spread, free)) if spread > 0 else float(value == 0)
-    reach = float(t.ppf(0.975, free)) * spread
+    p = 2 * student_tail(abs(value) / spread, free) if spread > 0 else float(value == 0)
+    reach = student_quantile(0.975, free) * spread
     return Difference(value, value - reach, value + reach, spread, p, method, free)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (1979) over a family; NaN stays NaN and is no member of it."""
-    from statsmodels.stats.multitest import multipletests
-
     values = np.asarray(p_values, dtype=np.float64)
     known, adjusted = np.isfinite(values), np.full(values.size, math.nan)
     if known.any():
-        adjusted[known] = multipletests(values[known], method="holm")[1]
+        ordered = np.argsort(values[known], kind="stable")
+        stepped = np.maximum.accumulate(values[known][ordered] * np.arange(len(ordered), 0, -1))
+        family = np.empty(len(ordered))
+        family[ordered] = np.minimum(stepped, 1.0)
+        adjusted[known] = family
     return [float(p) for p in adjusted]
 
 
@@ -198,9 +217,7 @@ def smallest_difference(error: float, images: int, free: float = math.inf) -> fl
 
     It is never below what the fewest significant discordant images make up.
     """
-    from scipy.stats import t
-
-    return max(float(t.ppf(0.975, free) + t.ppf(0.8, free)) * error, FEWEST_DISCORDANT / images)
+    return max((student_quantile(0.975, free) + student_quantile(0.8, free)) * error, FEWEST_DISCORDANT / images)
 
 
 def same_images(ids_a: ArrayLike, ids_b: ArrayLike) -> tuple[Ints, Ints] | None:

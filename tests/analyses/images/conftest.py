@@ -43,7 +43,12 @@ def finished_cell(kind="skin", size=32, images=40, with_network=True, epochs=150
         with torch.no_grad():
             return torch.cat([network(batch).softmax(1) for batch in batches]).numpy()
 
-    predictor = SimpleNamespace(probabilities=probabilities, **({"network": network} if with_network else {}))
+    def of_images(images):
+        return probabilities([prepare(images)])
+
+    predictor = SimpleNamespace(
+        probabilities=probabilities, of_images=of_images, **({"network": network} if with_network else {})
+    )
     stored = SimpleNamespace(
         ids=table.ids,
         groups=table.groups,

@@ -149,7 +149,7 @@ def run(tmp_path_factory, tiny_backbone):
 
 
 def test_the_command_answers_resumes_and_enters_the_report(run):
-    words = ["analyze", str(run), "--with", "selective,calibration", "--cells", "*/phantom-brain/*/*/0", "--json"]
+    words = ["analyze", str(run), "--with", "selective,calibration", "--cells", "* · phantom-brain · *seed 0", "--json"]
     ended = CliRunner().invoke(app, words)
     assert ended.exit_code == 0, ended.output
     rows = json.loads(ended.stdout)["answers"]

@@ -226,3 +226,14 @@ def test_a_csv_that_is_no_text_is_refused(tmp_path: Path):
     (tmp_path / "m.csv").write_bytes(b"image,label\n\xff\xfe\xfa,x\n")
     with pytest.raises(UserError, match="cannot read"):
         read_csv(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("image", ["../outside.png", "/etc/hostname", "a/../../outside.png"])
+def test_a_manifest_does_not_reach_outside_its_folder(tmp_path: Path, image: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    csv = write_csv(folder / "m.csv", f"image,label\n{image},a\n")
+    with pytest.raises(UserError, match=r"lies outside its folder.*--allow-outside"):
+        read_manifest("t", csv)
+    with pytest.raises(UserError, match=r"none of its 1 images|cannot be used"):
+        read_manifest("t", csv, allow_outside=True)

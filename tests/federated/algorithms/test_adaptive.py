@@ -10,8 +10,9 @@ import pytest
 from flwr.clientapp import ClientApp
 
 from bench.core.config import Federation
-from federated.algorithms.registry import recipe
-from federated.server.aggregate import Aggregator, Model, Update
+from federated.algorithms.registry import algorithm_of
+from federated.server.aggregate import Aggregator
+from federated.server.vectors import Model, Update
 from federated.simulation.inprocess import InProcessGrid
 
 SETTINGS = Federation(server_learning_rate=0.1, server_beta_1=0.9, server_beta_2=0.99, server_tau=0.5)
@@ -49,14 +50,12 @@ def _addresses() -> None:
 
 
 def aggregator(regime: str) -> Aggregator:
-    chosen = recipe(regime, SETTINGS)
-    return Aggregator(chosen, chosen.strategy(SETTINGS), 4.0, None)
+    return Aggregator(algorithm_of(regime, SETTINGS), 4.0, 2)
 
 
 def stepped(server: Aggregator, number: int, start: float, change: float) -> float:
     """The next weight where a client of three images and one of a single image change theirs by `change` on average."""
     model = Model(np.array([start], np.float32), NOTHING, NOTHING)
-    server.seen(model)
     changes = ((change + 0.5, 3.0), (change - 1.5, 1.0))
     updates = [Update(np.array([start + by], np.float32), NOTHING, NOTHING, images, 1.0) for by, images in changes]
     return float(server.step(number, updates, model, np.random.default_rng(0)).weights[0])
@@ -74,5 +73,5 @@ def test_two_rounds_are_those_of_algorithm_2(regime: str) -> None:
 def test_a_restarted_server_goes_on_from_its_moments(regime: str) -> None:
     server, again = aggregator(regime), aggregator(regime)
     first = stepped(server, 1, 1.0, 2.0)
-    again.remember(server.memory())
+    again.algorithm.remember(server.algorithm.memory())
     assert stepped(again, 2, first, -1.0) == stepped(server, 2, first, -1.0)

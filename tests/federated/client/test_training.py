@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ class Points:
     def __init__(self, inputs: Tensor, labels: Tensor, batch: int) -> None:
         self.inputs, self.labels, self.batch = inputs, labels, batch
         self.n_train, self.n_val, self.steps_per_epoch = len(labels), len(labels), len(labels) // batch
+
+    @property
+    def train_labels(self) -> np.ndarray:
+        return self.labels.numpy()
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.from_numpy(np.random.default_rng(epoch).permutation(self.n_train))
@@ -73,8 +78,10 @@ def optimum(points: Points) -> float:
 def gap_after(points: Points, method: str, rate: float, rounds: int = 20) -> float:
     model, best = logistic(), optimum(points)
     for number in range(1, rounds + 1):
-        work = Work(round=number, seed=0, method=method, learning_rate=rate)
-        local.train(model, points, work, points.steps_per_epoch, seed=0)
+        work = Work(round=number, seed=0, learning_rate=rate)
+        reduced = partial(VarianceReduced, model, list(model.parameters()), points, number - 1, number)
+        gradient = reduced if method == "svrg" else None
+        local.train(model, points, work, points.steps_per_epoch, seed=0, gradient=gradient)
     return loss_of(model, points) - best
 
 

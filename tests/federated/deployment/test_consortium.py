@@ -189,3 +189,10 @@ def test_commands_answer_in_words(made: Consortium, tmp_path: Path) -> None:
     assert new.exit_code == 0
     with pytest.raises(UserError, match="`bench fed init` makes one"):
         runner.invoke(app, ["server", str(tmp_path)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("host", ["x;}", "a b", "a/b", "a:1", "-a.org", "a..b", "a" * 64, "$host", "x\n"])
+def test_a_host_is_a_host_and_nothing_else(tmp_path: Path, host: str) -> None:
+    with pytest.raises(UserError, match="--host takes the bare name or address"):
+        create(tmp_path / "made", "trial", host, 8443, ["a", "b"])
+    assert not (tmp_path / "made").exists()

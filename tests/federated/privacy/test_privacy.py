@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from bench.core.config import Federation
-from federated.algorithms.registry import RECIPES
+from bench.core.config import Federation, load_protocol
+from bench.core.errors import UserError
+from federated.algorithms.registry import algorithm_of
 from federated.privacy import mechanism as privacy
-from federated.server.aggregate import Aggregator, CentralPrivacy, Model, Update
-from federated.settings import privacy_record, privacy_statement, spent
+from federated.server.aggregate import Aggregator, CentralPrivacy
+from federated.server.vectors import Model, Update
+from federated.settings import privacy_record, privacy_statement, round_settings_of, spent
 from federated.simulation.inprocess import InProcessGrid
 
 
@@ -48,8 +51,7 @@ def test_no_client_moves_the_mean_by_more_than_the_noise_reckons_with(examples: 
     central = CentralPrivacy(clip_norm=2.0, noise_multiplier=0.0, expected=100, largest=40)
     model, nothing = np.zeros(3, np.float32), np.empty(0, np.float32)
     InProcessGrid(ClientApp(), 1)  # Flower's messages want to know who makes them
-    chosen = RECIPES["fedavg"]
-    aggregator = Aggregator(chosen, chosen.strategy(Federation()), 100, central)
+    aggregator = Aggregator(algorithm_of("fedavg", Federation()), 100, 5, central)
     update = Update(np.full(3, 9, np.float32), nothing, nothing, examples, 1.0)
     moved = aggregator.step(1, [update], Model(model, nothing, nothing), privacy.noise_stream(0)).weights
     weighted = float(np.linalg.norm(moved)) * examples / central.expected
@@ -180,3 +182,15 @@ def test_epsilon_of_many_sampled_rounds_is_the_convolved_one() -> None:
 def test_no_noise_is_no_privacy_and_no_round_costs_nothing() -> None:
     assert privacy.epsilon(0.0, 1.0, 5, 1e-5) == math.inf
     assert privacy.epsilon(1.0, 1.0, 0, 1e-5) == 0.0
+
+
+def test_without_the_extra_a_private_fit_is_refused_before_its_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = load_protocol(
+        "demo", ["federated.privacy=central", "federated.noise_multiplier=1", "federated.clip_norm=1"]
+    )
+    assert round_settings_of(protocol).rounds > 0
+    for name in ("dp_accounting", "dp_accounting.pld"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=r"differential privacy needs .* dp_accounting.*bench\[privacy\]"):
+        round_settings_of(protocol)
+    assert round_settings_of(load_protocol("demo", [])).rounds > 0

@@ -11,6 +11,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from bench.core.errors import UserError
+from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.aggregate import Aggregator
@@ -19,7 +20,8 @@ from federated.server.client_manager import ClientManager
 from federated.server.losses import ClientFailed, Loss, history_notes, written
 from federated.server.rounds import Hooks, Rounds
 from federated.settings import round_settings_of, work_of
-from federated.simulation.fit import Simulation, drive, fit
+from federated.simulation.cell import Simulation, drive
+from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.gradient import FitContext
 
@@ -134,11 +136,12 @@ class Lossy(InProcessGrid):
 
 def run_on_network(simulation: Simulation, grid: InProcessGrid, network: bool = True) -> Progress:
     """The rounds as a deployment runs them."""
-    context, federation = simulation.context, simulation.federation
+    context = simulation.context
     manager = ClientManager(simulation.clients, simulation.packing.resident_digest(), network=network)
     manager.gather(grid)
-    aggregator = Aggregator(simulation.recipe, simulation.recipe.strategy(federation), manager.total_examples(), None)
-    work = work_of(federation, simulation.recipe, context.fit_seed)
+    algorithm = algorithm_of(context.regime, simulation.federation)
+    aggregator = Aggregator(algorithm, manager.total_examples(), simulation.clients)
+    work = work_of(algorithm, context.fit_seed)
     rounds = Rounds(grid, manager, aggregator, work, round_settings_of(context.protocol, timeout=60))
     return rounds.run(simulation.start(), Hooks())
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from federated.privacy.mechanism import epsilon
 from federated.settings import work_of
-from federated.simulation.fit import Simulation, fit, twin
+from federated.simulation.cell import Simulation
+from federated.simulation.fit import fit, twin
 from federated.transport.packing import Packing, pack
 from models.recipes.gradient import FitContext
 
@@ -58,7 +59,7 @@ def test_fedavg_is_a_weighted_mean_made_by_hand(make_context: Make) -> None:
     context = make_context("fedavg", rounds=1, partition="quantity", alpha=0.4)
     simulation = Simulation.of(context)
     start = {"weights": pack(simulation.packing.trainable), "buffers": pack(simulation.packing.buffers)}
-    work = work_of(simulation.federation, simulation.recipe, context.fit_seed)
+    work = work_of(simulation.algorithm, context.fit_seed)
     sizes, weights, buffers = [], [], []
     for partition in range(5):
         sent, metrics = simulation.client(partition).fit(replace(work, round=1), start)

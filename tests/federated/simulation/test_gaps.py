@@ -17,8 +17,7 @@ from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.measure.statistics.paired import holm
 from bench.store.run import HISTORY, PREDICTIONS, RESULT, Run, write_table
-from federated.simulation.fit import twin_protocol
-from federated.simulation.passes import passes_of
+from federated.simulation.passes import passes_of, twin_protocol
 from models.recipes.gradient import FitContext
 from reports.compare.federated import gap_rows, gap_table, gaps, to_reach
 from reports.load.source import load
@@ -179,7 +178,7 @@ def test_an_unknown_column_is_refused(run: Run) -> None:
 
 CHANGED = {
     "rounds": 7, "local_epochs": 3, "local_steps": 4, "participation": 0.5, "local_learning_rate": 0.3, "clients": 3,
-    "partition": "dirichlet", "alpha": 3.0, "batch_norm": "local", "server_momentum": 0.1, "dropout_rate": 0.2,
+    "partition": "dirichlet", "alpha": 3.0, "batch_norm": "personal", "server_momentum": 0.1, "dropout_rate": 0.2,
     "straggler_rate": 0.2, "compression": "int8", "privacy": "local", "noise_multiplier": 3.0,
 }  # fmt: skip
 

@@ -11,7 +11,8 @@ import torch
 
 from bench.core.errors import UserError
 from federated.server.losses import ClientFailed
-from federated.simulation.fit import ENGINE, fit
+from federated.simulation.cell import ENGINE
+from federated.simulation.fit import fit
 from models.recipes.gradient import FitContext
 
 

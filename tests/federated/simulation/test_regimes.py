@@ -16,7 +16,7 @@ from bench.core.config import Federation
 from bench.core.errors import UserError
 from bench.data.loader import Part
 from bench.measure.clients import CLIENT_COLUMNS
-from federated.algorithms.registry import RECIPES
+from federated.algorithms.registry import ALGORITHMS
 from federated.data.shares import share_out
 from federated.simulation import local_only as alone
 from federated.simulation.fit import fit
@@ -24,7 +24,7 @@ from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import FitContext
 
 Make = Callable[..., FitContext]
-POLICIES = ("average", "local", "frozen", "group")
+POLICIES = ("average", "personal", "frozen", "group")
 COMPRESSIONS = ("float16", "int8", "topk")
 
 
@@ -38,7 +38,7 @@ def is_healthy(context: FitContext) -> bool:
     return positive and all(bool(torch.isfinite(t).all()) for t in state(context).values())
 
 
-@pytest.mark.parametrize("regime", list(RECIPES))
+@pytest.mark.parametrize("regime", ALGORITHMS.names())
 def test_every_regime_trains(make_context: Make, regime: str) -> None:
     context = make_context(regime, images=120, protocol={"epochs": 6}, server_learning_rate=None)
     outcome = fit(context)
@@ -69,7 +69,7 @@ def test_every_batch_norm_policy_trains(make_context: Make, policy: str) -> None
         assert torch.equal(after["4.running_mean"], before["4.running_mean"])
     if policy == "group":
         assert isinstance(context.module[4], nn.GroupNorm)  # type: ignore[index]
-    if policy in ("average", "local"):
+    if policy in ("average", "personal"):
         assert not torch.equal(after["4.running_mean"], before["4.running_mean"])
 
 
@@ -136,15 +136,15 @@ def test_a_round_counts_the_images_that_its_clients_trained_on(make_context: Mak
     outcome = fit(make_context("fedavg", participation=0.4, local_steps=3))
     assert [row["images_trained"] for row in outcome.history] == [2 * 3 * 8] * 3
     assert all(0 < row["seconds_training"] <= row["seconds_compute"] < row["seconds"] for row in outcome.history)
-    alone_rows = alone.fit(make_context("local", local_epochs=2)).history
+    alone_rows = alone.fit(make_context("local-only", local_epochs=2)).history
     assert [row["images_trained"] for row in alone_rows] == [3 * 2 * 8] * 5
     assert all(row["seconds_training"] > 0 for row in alone_rows)
 
 
-@pytest.mark.parametrize("regime", ["fedavg", "fedavg-svrg", "scaffold", "local"])
+@pytest.mark.parametrize("regime", ["fedavg", "fedavg-svrg", "scaffold", "local-only"])
 def test_clients_compute_batches_in_pieces_with_the_same_steps(make_context: Make, regime: str) -> None:
     """Without dropout and BatchNorm the gradients of three pieces (of 3, 3 and 2 images) add up to the batch's."""
-    run = alone.fit if regime == "local" else fit
+    run = alone.fit if regime == "local-only" else fit
     whole, divided = make_context(regime, kind="linear"), make_context(regime, kind="linear")
     sizes: list[int] = []
     divided.module.register_forward_pre_hook(
@@ -166,14 +166,14 @@ def test_clients_compute_batches_in_pieces_with_the_same_steps(make_context: Mak
         ("fedavg", {}, True),
         ("fedavg", {"batch_norm": "frozen"}, False),
         ("fedavg-svrg", {}, False),
-        ("local", {}, True),
+        ("local-only", {}, True),
     ],
 )
 def test_pieces_say_where_batch_norm_has_its_statistics_from(
     make_context: Make, regime: str, fields: dict[str, Any], told: bool
 ) -> None:
     context = replace(make_context(regime, protocol={"epochs": 1}, **fields), micro_batches=2)
-    outcome = (alone.fit if regime == "local" else fit)(context)
+    outcome = (alone.fit if regime == "local-only" else fit)(context)
     assert any("BatchNorm took its statistics from the pieces" in note for note in outcome.notes) is told
 
 
@@ -184,7 +184,7 @@ def test_early_stopping_ends_the_rounds(make_context: Make) -> None:
 
 
 def test_local_only_training_names_the_median_client(make_context: Make) -> None:
-    context = make_context("local", images=120)
+    context = make_context("local-only", images=120)
     outcome = alone.fit(context)
     accuracies = sorted(row["val_accuracy"] for row in outcome.history)
     median = outcome.history[int(outcome.columns["median_client"])]["val_accuracy"]
@@ -210,7 +210,7 @@ def test_the_partition_is_written_for_the_report(make_context: Make) -> None:
         ("krum", {"secure_aggregation": True}, "must see each client"),
         ("scaffold", {"privacy": "local", "batch_norm": "frozen"}, "sends what no noise covers"),
         ("fedavg", {"privacy": "central"}, "running statistics would leave"),
-        ("fedavg", {"privacy": "local", "batch_norm": "local", "clip_norm": None}, "noise needs a bound"),
+        ("fedavg", {"privacy": "local", "batch_norm": "personal", "clip_norm": None}, "noise needs a bound"),
         ("fedavg", {"secure_aggregation": True, "compression": "int8"}, "adds whole vectors only"),
         ("fedavg", {"clients": 61}, "61 clients need as many groups"),
         ("fedavg", {"partition": "site"}, "names its sites"),

@@ -22,7 +22,7 @@ def test_counters_are_left_out() -> None:
 
 
 def test_local_batch_norm_is_personal() -> None:
-    assert Packing(network(), "local").sizes() == (4 * 27 + 4 + 10, 0, 16)
+    assert Packing(network(), "personal").sizes() == (4 * 27 + 4 + 10, 0, 16)
 
 
 def test_frozen_statistics_stay() -> None:

@@ -9,7 +9,8 @@ import pytest
 from flwr.app import Message, MessageType
 
 from federated.client.app import client_app
-from federated.simulation.fit import Simulation, drive, fit
+from federated.simulation.cell import Simulation, drive
+from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from federated.transport import wire
 from federated.transport.packing import Packing, pack

@@ -12,7 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from federated.client.app import client_app
-from federated.simulation.fit import Simulation, drive
+from federated.simulation.cell import Simulation, drive
 from federated.simulation.inprocess import InProcessGrid
 from federated.transport import wire
 from models.recipes.gradient import FitContext
@@ -20,7 +20,7 @@ from models.recipes.gradient import FitContext
 Make = Callable[..., FitContext]
 METRICS = {"partition", "num-examples", "num-val", "steps", "images", "loss", "accuracy", "drift"}
 METRICS |= {"seconds", "seconds-training"}
-ARRAYS = {"weights", "buffers", "control", "resident", "personal", "positions", "values", "levels", "scales", "half"}
+ARRAYS = {"weights", "buffers", "shared", "resident", "personal", "positions", "values", "levels", "scales", "half"}
 
 
 class Tapped(InProcessGrid):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
+from importlib.resources import files
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch.nn import functional as F
 from bench.core.errors import UnknownName
 from bench.harness.listing import model_card
 from models.backbones.registry import BACKBONES
-from models.literature.catalogue import SYSTEMS, publications
+from models.literature.catalogue import SYSTEMS, compared_rows, publications
 from models.registry import MODELS
 from models.weights.initial import resolve
 from reports.tables.published import rows
@@ -101,3 +103,8 @@ def test_bench_models_show_prints_the_card() -> None:
     assert "13 layers" in card["known"]
     assert "the layers' sizes" in card["chosen here"]
     assert card["how sure"] == "by its description"
+
+
+def test_the_reports_copy_of_the_cards_is_theirs() -> None:
+    text = files("reports.tables").joinpath("systems.csv").read_text(encoding="utf-8")
+    assert list(csv.DictReader(text.splitlines())) == compared_rows(), "write compared_rows() into systems.csv"

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bench.core.errors import UserError
+from models.backbones.registry import BACKBONES, Backbone
 from models.network import IMAGENET, UNIT, Normalization
 from models.registry import MODELS, ModelSpec
 from models.weights.files import describe, read
-from models.weights.initial import WeightsError, load, normalization, resolve, resolve_all
+from models.weights.initial import WeightsError, built, load, normalization, resolve, resolve_all
 
 REAL = "mobilenet_v2-imagenet-tfslim.safetensors"
 
@@ -279,3 +280,55 @@ def test_the_real_file_does_not_fit_another_backbone(shared_weights: Path) -> No
     specs = [MODELS.get(name) for name in ("deepmedix", "mobilenet_v2", "resnet18")]
     with pytest.raises(WeightsError, match=r"^weights of resnet18: .*100 missing: conv1.weight, .*312 unexpected"):
         resolve_all(str(shared_weights / REAL), specs)
+
+
+@pytest.mark.parametrize("left_out", [(), ("1.num_batches_tracked",), ("0.bias",)])
+def test_a_network_is_built_without_drawing_what_is_overwritten(
+    tiny: ModelSpec,
+    state: dict[str, Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    left_out: tuple[str, ...],
+) -> None:
+    """Bit for bit as by drawing and then loading, the generator included; all is drawn where a name is missing."""
+    save_file({name: value for name, value in state.items() if name not in left_out}, tmp_path / "w.safetensors")
+    if "0.bias" in left_out:
+        with pytest.raises(WeightsError, match=r"1 missing: 0.bias"):
+            resolve(str(tmp_path / "w.safetensors"), tiny)
+        return
+    resolved = resolve(str(tmp_path / "w.safetensors"), tiny)
+    torch.manual_seed(3)
+    expected = tiny.build(3)
+    load(expected, resolved)
+    after = torch.get_rng_state()
+    drawn: list[str] = []
+    real = nn.Conv2d.reset_parameters
+    monkeypatch.setattr(
+        nn.Conv2d, "reset_parameters", lambda layer: (drawn.append(layer.weight.device.type), real(layer))[-1]
+    )
+    torch.manual_seed(3)
+    found = built(tiny, 3, resolved)
+    assert same_state(found, dict(expected.state_dict()))
+    assert torch.equal(torch.get_rng_state(), after)
+    assert [layer.training for layer in found.modules()] == [layer.training for layer in expected.modules()]
+    assert all(parameter.requires_grad for parameter in found.parameters())
+    assert drawn == (["meta", "cpu"] if left_out else ["meta"])
+    torch.testing.assert_close(found.mean, expected.mean)
+
+
+def test_a_layer_with_a_tensor_of_its_own_is_built_with_its_values(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """What is neither a parameter nor a buffer stands in no file."""
+
+    def build() -> nn.Module:
+        trunk = tiny_trunk()
+        trunk.scale = torch.tensor([2.0, 3.0])
+        return trunk
+
+    BACKBONES.register("scaled", Backbone("scaled", 4, build))
+    try:
+        spec = MODELS.get("linear@scaled")
+        save_file(state, tmp_path / "w.safetensors")
+        found = built(spec, 3, resolve(str(tmp_path / "w.safetensors"), spec))
+    finally:
+        del BACKBONES._items["scaled"]
+    assert torch.equal(found.backbone.scale, torch.tensor([2.0, 3.0]))

@@ -1,0 +1,1 @@
+"""Explanations: where a model looks, drawn and measured."""

@@ -1,0 +1,1 @@
+"""External validation: another site's images."""

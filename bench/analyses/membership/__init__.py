@@ -1,0 +1,1 @@
+"""Membership inference: does the model betray who was in its training part?"""

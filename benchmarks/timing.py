@@ -1,0 +1,81 @@
+"""Whether two runs of the same timing agree: each model's medians, their ratio, and whether the intervals overlap.
+
+    python benchmarks/timing.py [MODELS] [--size 64] [--batch 8] [--tuning full] [--mode full] [--out FILE]
+
+Both runs are made in one job, each in a process of its own. A pair agrees where its medians are within 5 %, or where
+the difference lies within the intervals of the two rows together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("train_batch_ms", "head_train_batch_ms", "infer_batch_ms")
+WITHIN = 0.05
+
+
+def profile(models: str, settings: list[str], mode: str) -> tuple[list[dict[str, Any]], float]:
+    """The rows of `bench profile`, and its seconds."""
+    chosen = [word for field in settings for word in ("--set", field)]
+    arguments = [sys.executable, "-m", "bench", "profile", models, "--timing", mode, "--json", *chosen]
+    started = time.perf_counter()
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(ended.stderr)
+    return json.loads(ended.stdout), time.perf_counter() - started
+
+
+def compared(first: dict[str, Any], second: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each time that both have."""
+    rows = []
+    for column in COLUMNS:
+        if first.get(column) and second.get(column):
+            ratio = second[column] / first[column]
+            reach = math.hypot(*((row[f"{column}_high"] - row[f"{column}_low"]) / 2 for row in (first, second)))
+            covered = abs(second[column] - first[column]) <= reach
+            rows.append(
+                {"model": first["model"], "column": column, "first_ms": first[column], "second_ms": second[column]}
+                | {"ratio": ratio, "within": abs(ratio - 1) <= WITHIN, "covered": covered}
+                | {"machine_busy": max(first["machine_busy"], second["machine_busy"])}
+            )
+    return rows
+
+
+def main() -> None:
+    """Measure twice, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="?", default="deepmedix*")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--tuning", default="full")
+    parser.add_argument("--mode", default="full", choices=("quick", "full"))
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    settings = [f"image_size={asked.size}", f"timing_batch_size={asked.batch}", f"tuning={asked.tuning}"]
+    (first, before), (second, after) = (profile(asked.models, settings, asked.mode) for _ in range(2))
+    pairs = [pair for rows in zip(first, second, strict=True) for pair in compared(*rows)]
+    agreed = sum(pair["within"] or pair["covered"] for pair in pairs)
+    found = {
+        "settings": [*settings, f"mode={asked.mode}"],
+        "device": first[0]["device"],
+        "threads": first[0]["threads"],
+        "seconds": [before, after],
+        "agreed": agreed,
+        "of": len(pairs),
+        "within_5_percent": sum(pair["within"] for pair in pairs),
+        "pairs": pairs,
+    }
+    print(json.dumps(found, indent=1))
+    if asked.out:
+        asked.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""FedYogi."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from federated.algorithms.adaptive.moments import Adaptive
+from federated.algorithms.base import Vector
+
+
+class FedYogi(Adaptive):
+    """v goes by steps of fixed size: v = v - (1 - beta_2) d^2 sign(v - d^2) (arXiv 2003.00295, algorithm 2)."""
+
+    name = "fedyogi"
+    summary = "Yogi at the server"
+
+    def second_moment(self, moment: Vector, square: Vector) -> Vector:
+        """The rule for v."""
+        beta = self.federation.server_beta_2
+        return np.asarray(moment - (1 - beta) * square * np.sign(moment - square))

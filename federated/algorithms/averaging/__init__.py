@@ -1,0 +1,1 @@
+"""One mean at the server; the clients' steps differ."""

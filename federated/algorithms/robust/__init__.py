@@ -1,0 +1,1 @@
+"""Rules that hold against hostile clients; each sees single updates."""
