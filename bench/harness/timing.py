@@ -28,7 +28,7 @@ from bench.measure.memory import peak_memory_mb
 from bench.measure.rounds import Effort, Subject, in_rounds, median_interval
 from bench.measure.steps import Step, autocast, backward_step, inference_step, own_random_state, training_step
 from bench.measure.timing import description
-from bench.store.run import now
+from bench.store.files import now
 from models.backbones.registry import BACKBONES
 from models.features import folded
 from models.network import Network

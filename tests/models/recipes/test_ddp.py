@@ -25,12 +25,13 @@ from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.plugins import PLUGINS, load_source
 from bench.data.loader import Part
+from bench.store.layout import BEST, LAST
 from models.heads.config import HeadConfig, LinearHeadConfig
 from models.heads.dense import LinearHead
 from models.network import Network, Normalization
 from models.recipes import ddp
 from models.recipes.batches import Preparation, TrainBatches
-from models.recipes.callbacks import BEST, LAST, Interrupted
+from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import FitContext, FitData, FitOutcome, fit
 from models.recipes.processes import _sendable, pack
 from models.registry import ModelSpec
