@@ -28,6 +28,9 @@ def extra_left_out(
     """Every added column of all images, and without each part [P], numbered [N] without gaps.
 
     Args:
+        labels: class numbers [N].
+        probabilities: [N, k].
+        codes: each image's part [N].
         names: the columns that are wanted; all of them when empty.
     """
     wanted = [one for one in computed() if one.compute is not None and (not names or one.name in names)]
