@@ -24,6 +24,7 @@ from bench.core.errors import UserError
 from bench.core.registry import Registry, imported
 from bench.core.schema import MOST_ARRAYS, read_bytes, read_json
 from bench.data.loader import Part
+from bench.store.layout import PREDICTOR_ABOUT, PREDICTOR_WEIGHTS
 from models.evaluate import evaluated, positions
 from models.features import folded, half, pooled
 from models.group_norm import group_norm_names, to_group_norm
@@ -31,7 +32,6 @@ from models.network import Network, Normalization
 from models.recipes.batches import Preparation
 from models.registry import MODELS, ModelSpec
 
-PREDICTOR, WEIGHTS = "predictor.json", "weights.safetensors"
 LAYOUT = 1
 Stored = Literal["images", "maps", "means"]
 """What a fit's parts hold: images, a frozen backbone's maps [C, h, w] in half precision, or their means [C, 1, 1]."""
@@ -171,9 +171,9 @@ class Predictor(ABC):
         """Write `weights.safetensors` and then `predictor.json` into a folder."""
         values, tensors = self.state()
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_bytes(folder / WEIGHTS, bytes_of(whole))
+        write_bytes(folder / PREDICTOR_WEIGHTS, bytes_of(whole))
         write_json(
-            folder / PREDICTOR, {"layout": LAYOUT, "kind": self.kind, "card": asdict(self.card), "values": values}
+            folder / PREDICTOR_ABOUT, {"layout": LAYOUT, "kind": self.kind, "card": asdict(self.card), "values": values}
         )
 
 
@@ -188,11 +188,13 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Predictor:
         UserError: a file is missing or damaged, the model is not registered, or is another one by now.
     """
     try:
-        stored = read_json(folder / PREDICTOR, _File, "run its cell again")
+        stored = read_json(folder / PREDICTOR_ABOUT, _File, "run its cell again")
         if stored["layout"] != LAYOUT:
-            raise UserError(f"{folder / PREDICTOR} has layout {stored['layout']}, not {LAYOUT}; run its cell again")
+            raise UserError(
+                f"{folder / PREDICTOR_ABOUT} has layout {stored['layout']}, not {LAYOUT}; run its cell again"
+            )
         card = Card.read(cast(Mapping[str, Any], stored["card"]))
-        tensors = tensors_of(read_bytes(folder / WEIGHTS, "run its cell again", MOST_ARRAYS))
+        tensors = tensors_of(read_bytes(folder / PREDICTOR_WEIGHTS, "run its cell again", MOST_ARRAYS))
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"{folder} holds no predictor that can be read ({error}); run its cell again") from error
     kind: Any = imported(PREDICTORS.get(stored["kind"]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UserError
+from bench.store.layout import PLAN
 
 if TYPE_CHECKING:
     from reports.content import Drawing
@@ -143,7 +144,7 @@ def is_current(page: Path, run: Path) -> bool:
     code = Path(__file__).parent.rglob("*.py")
     cells = (run / "cells").glob("*/")
     # A folder is as young as the last file that was put into it or replaced there.
-    sources = [run / "plan.json", *code, *(folder for cell in cells for folder in (cell, cell / "analyses"))]
+    sources = [run / PLAN, *code, *(folder for cell in cells for folder in (cell, cell / "analyses"))]
     return all(source.stat().st_mtime_ns < drawn for source in sources if source.exists())
 
 

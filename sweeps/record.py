@@ -12,7 +12,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.core.atomic import write_json
-from bench.store.run import now
+from bench.store.files import now
+from bench.store.layout import study_record
 from sweeps.ledger import PROBLEM, Ledger
 from sweeps.study import front
 from sweeps.target import Target
@@ -20,11 +21,6 @@ from sweeps.worker import KEY, SECONDS, Sweep
 
 SCHEMA = 1
 FEWEST_FOR_IMPORTANCE = 5
-
-
-def record_path(folder: Path, name: str) -> Path:
-    """Where a study's record lies in a run's folder."""
-    return folder / "sweeps" / f"{name}.json"
 
 
 def record(sweep: Sweep, study: Study, ledger: Ledger, tuned: Target | None, cells: dict[str, list[str]]) -> Path:
@@ -57,7 +53,7 @@ def record(sweep: Sweep, study: Study, ledger: Ledger, tuned: Target | None, cel
         "tuned": None if tuned is None else {"model": tuned.model, "regime": tuned.regime},
         "cells": cells,
     }
-    path = record_path(sweep.folder, settings.name)
+    path = study_record(sweep.folder, settings.name)
     write_json(path, document)
     return path
 

@@ -24,6 +24,7 @@ from bench.executors.driver import Stop
 from bench.executors.run import prepare_folder
 from bench.executors.show import execute_shown, show_plan
 from bench.harness.plan import Plan, Request, make_plan, together
+from bench.store.layout import study_locks, study_protocol, study_storage
 from bench.store.run import Run
 from models.registry import MODELS
 from sweeps.ledger import PROBLEM, Ledger
@@ -62,8 +63,8 @@ def run_sweep(asked: Asked, console: Console) -> dict[str, Any]:
     """
     sweep, default = prepare(asked)
     prepare_folder(Plan([], default.tables, {}), Run.create(asked.folder), _command())
-    study = open_study(sweep.settings, asked.storage or f"sqlite:///{asked.folder / 'sweeps' / 'study.db'}")
-    ledger = Ledger(study, sweep.settings.wanted, asked.folder / "sweeps" / "locks")
+    study = open_study(sweep.settings, asked.storage or f"sqlite:///{study_storage(asked.folder)}")
+    ledger = Ledger(study, sweep.settings.wanted, study_locks(asked.folder))
     stop = Stop()
     display = Display(console, sweep, study, ledger)
     display.head(asked)
@@ -155,7 +156,7 @@ def _test(asked: Asked, plan: Plan, console: Console) -> dict[str, Any]:
 
 def _write_protocol(asked: Asked, sweep: Sweep, study: Study, tuned: Target) -> Path:
     """The best trial's protocol, in the run and where it was asked for."""
-    path = asked.best or asked.folder / "sweeps" / f"{sweep.settings.name}.toml"
+    path = asked.best or study_protocol(asked.folder, sweep.settings.name)
     request = asked.request
     words = ["bench", "run", "--models", tuned.model, "--datasets", request.datasets, "--regimes", tuned.regime]
     words += ["--split", request.split, "--protocol", str(path)]

@@ -17,9 +17,12 @@ from bench.analyses.registry import ANALYSES, AnalysisSpec, Answer, Settings
 from bench.core.atomic import write_json
 from bench.core.errors import UserError
 from bench.core.identity import digest
-from bench.store.answers import StoredAnswer, answer_path, failure_path, read_answer, write_answer, writing
+from bench.store.answers import StoredAnswer, read_answer, write_answer, writing
+from bench.store.cells import StoredCell
 from bench.store.failures import failure_of
-from bench.store.run import Run, StoredCell, now
+from bench.store.files import now
+from bench.store.layout import answer_path, failure_path
+from bench.store.run import Run
 
 Status = Literal["answered", "kept", "failed"]
 

@@ -13,7 +13,7 @@ from bench.core.output import print_json
 
 if TYPE_CHECKING:
     from bench.analyses.run import Outcome, Question
-    from bench.store.run import StoredCell
+    from bench.store.cells import StoredCell
 
 LIST = "list"
 
@@ -75,7 +75,8 @@ def _place(cell: StoredCell) -> str:
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
-    from bench.store.answers import answer_path, read_answer
+    from bench.store.answers import read_answer
+    from bench.store.layout import answer_path
 
     name = outcome.question.spec.name
     row = {"key": outcome.cell.key, "cell": _place(outcome.cell), "analysis": name, "status": outcome.status}

@@ -10,6 +10,7 @@ import typer
 
 from bench.cli.options import Json, Overrides, ProtocolName, SplitName, asked_protocol, print_table
 from bench.core.output import print_json
+from bench.store.layout import BEST
 
 app = typer.Typer(help="Federated learning: partitions, gaps, and a real deployment.", no_args_is_help=True)
 
@@ -173,7 +174,7 @@ def _print_outcome(status: str, out: Path, log: Callable[[], str]) -> None:
         typer.echo(f"the run ended as {status}; the last finished round is in {out}, start it again to go on", err=True)
         raise typer.Exit(1)
     told = read_status(out / "status.json")
-    typer.echo(f"weights: {out / 'best.safetensors'}")
+    typer.echo(f"weights: {out / BEST}")
     for note in told["notes"]:
         typer.echo(note)
     spent: Any = told.get("privacy")

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
 
 if TYPE_CHECKING:
     from bench.harness.plan import PlannedCell

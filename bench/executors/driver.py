@@ -19,7 +19,9 @@ from bench.core.atomic import write_json
 from bench.core.config import Runtime
 from bench.core.errors import UserError
 from bench.harness.plan import Plan, PlannedCell
-from bench.store.run import FAILURE, Run, StoredCell, is_done
+from bench.store.cells import StoredCell, is_done
+from bench.store.layout import CELL_LOCK, FAILURE
+from bench.store.run import Run
 
 LOW_DISK_BYTES = 64 * 2**20
 WAIT_SECONDS = 2.0
@@ -95,7 +97,7 @@ class Driver:
             if is_done(folder):
                 continue
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
+            lock = FileLock(folder / CELL_LOCK)
             try:
                 lock.acquire(timeout=0)
             except Timeout:

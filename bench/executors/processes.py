@@ -26,6 +26,7 @@ from bench.harness.environment import machine
 from bench.harness.networks import pick_device
 from bench.harness.plan import PlannedCell
 from bench.harness.timing.times import FOLDER
+from bench.store.layout import WORKER_LOCK
 
 _END_SECONDS = 5.0
 # Spawned, not forked: a forked child inherits locks of torch's threads, and cannot use CUDA.
@@ -167,7 +168,7 @@ def _run(
     key = task.key
     # The driver holds the cell's lock. This one is for the moment after a driver was killed: another driver's worker
     # waits until the orphan has noticed and stopped.
-    with FileLock(folder / ".worker.lock"):
+    with FileLock(folder / WORKER_LOCK):
         on_event = throttled(lambda event: connection.send(WorkerEvent(key, event)))
         times = folder.parents[1] / FOLDER
         connection.send(WorkerResult(key, run_task(task, metadata, folder, on_event, should_stop, times)))

@@ -12,7 +12,8 @@ from bench.core.errors import UserError
 from bench.executors.driver import Driver, Listener, Stop
 from bench.harness.environment import environment
 from bench.harness.plan import Plan
-from bench.store.run import ENVIRONMENT, Run
+from bench.store.layout import ENVIRONMENT, PLAN_LOCK
+from bench.store.run import Run
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def prepare_folder(plan: Plan, run: Run, command: str) -> None:
     """
     entries = [{"key": cell.key, "cell": cell.spec.as_dict()} for cell in plan.cells]
     try:
-        with FileLock(run.path / ".plan.lock", timeout=30):
+        with FileLock(run.path / PLAN_LOCK, timeout=30):
             run.write_plan(entries, command)
             if not plan.cells or set(_states(plan, run)) != {"done"}:
                 write_json(run.path / ENVIRONMENT, environment())

@@ -9,8 +9,8 @@ from bench.harness.cell import run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell
 from bench.harness.timing.times import FOLDER
+from bench.store.cells import is_done
 from bench.store.failures import failure_of
-from bench.store.run import is_done
 from models.recipes.callbacks import Interrupted
 
 

@@ -15,7 +15,8 @@ from bench.executors.display import Pace, PlainDisplay, RichDisplay, clock
 from bench.executors.driver import Listener
 from bench.executors.run import Summary, execute
 from bench.harness.plan import Plan, PlannedCell
-from bench.store.run import Run, is_done
+from bench.store.cells import is_done
+from bench.store.run import Run
 
 
 def refuse_contradictions(plan: Plan, runtime: Runtime, stored: Run) -> None:

@@ -26,13 +26,13 @@ from bench.harness.cell import clear_leftovers, run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import PlannedCell, plan_cell
 from bench.store.failures import failure_of
-from bench.store.run import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT
+from bench.store.layout import CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, TRACKING
 from models.recipes.callbacks import Interrupted, OnEvent
 from models.weights.initial import ResolvedWeights
 
 BEGUN = {"event": "begun"}
 _TELL_SECONDS = 0.2
-_NOT_STATE = {CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, "wandb.json"}
+_NOT_STATE = {CELL, FAILURE, HISTORY, PREDICTIONS, PREDICTOR, RESULT, TRACKING}
 _FREQUENT = {"batch", "features"}
 
 

@@ -26,10 +26,11 @@ from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.schema import read_json
 from bench.measure.columns import QUALITY, names_of
-from bench.measure.quality import scores
 from bench.measure.statistics.paired import Z95
 from bench.measure.statistics.pooled import Paired
-from bench.store.run import Run, StoredCell
+from bench.store.cells import StoredCell
+from bench.store.predictions import Predictions, paired, read_predictions
+from bench.store.run import Run
 
 SCHEMA = 1
 ALPHABET = string.digits + string.ascii_letters
@@ -61,14 +62,11 @@ class _File(TypedDict):
 
 @dataclass(frozen=True)
 class Images:
-    """A test set by rising image id: decisions, groups, labels [N] and probabilities [N, k] where they are kept."""
+    """A test set by rising image id: its decisions [N], and the whole predictions where a run's folder keeps them."""
 
     ids_digest: str
     decisions: NDArray[np.int64]
-    ids: NDArray[np.str_] | None = None
-    groups: NDArray[np.str_] | None = None
-    labels: NDArray[np.int64] | None = None
-    probabilities: NDArray[np.float64] | None = None
+    predictions: Predictions | None = None
 
 
 @dataclass(frozen=True)
@@ -166,20 +164,11 @@ def _errors(intervals: Mapping[str, Sequence[float | None]]) -> dict[str, float]
 
 def _images(cell: StoredCell) -> Images | None:
     """The predictions, None when their file cannot be used: the figures stay, compared by interval."""
-    classes = tuple((cell.result or {})["data"]["classes"])
     try:
-        table = cell.predictions()
-        ids = np.asarray(table.column("image_id").to_pylist(), dtype=str)
-        groups = np.asarray(table.column("group").to_pylist(), dtype=str)
-        shares = np.stack([table.column(f"p_{name}").to_numpy() for name in classes], axis=1)
-        given = scores(table.column("label").to_numpy(), shares, classes)
-    except (UserError, KeyError, ValueError):
+        found = read_predictions(cell)
+    except UserError:
         return None
-    order = np.argsort(ids, kind="stable")
-    return Images(
-        digest(ids[order].tolist()), given.decisions[order], ids[order], groups[order], given.labels[order],
-        given.probabilities[order],
-    )  # fmt: skip
+    return Images(digest(found.ids.tolist()), found.decisions, found)
 
 
 def _of_file(entry: Mapping[str, Any], protocols: Mapping[str, Any]) -> SideCell:
@@ -201,15 +190,13 @@ def _of_file(entry: Mapping[str, Any], protocols: Mapping[str, Any]) -> SideCell
 def pair(base: Side, now: Side, name: str) -> Paired | None:
     """Now (first) and base (second) on the same images; None where either side's predictions are lost or others."""
     then, current = base.cells[name].images, now.cells[name].images
-    if then is None or current is None or then.ids_digest != current.ids_digest:
+    if then is None or current is None or current.predictions is None or then.ids_digest != current.ids_digest:
         return None
-    if current.probabilities is None or current.ids is None or current.groups is None or current.labels is None:
-        return None
-    first, second = current.probabilities, then.probabilities
-    if second is None:
-        size = len(now.cells[name].classes)
-        first, second = np.eye(size)[current.decisions], np.eye(size)[then.decisions]
-    return Paired(current.ids, current.groups, current.labels, first, second)
+    if then.predictions is not None:
+        return paired(current.predictions, then.predictions)
+    # The file keeps ids as a digest and decisions alone: of labels, `SideCell.changed` has told that they are the same.
+    here, size = current.predictions, len(now.cells[name].classes)
+    return Paired(here.ids, here.groups, here.labels, np.eye(size)[current.decisions], np.eye(size)[then.decisions])
 
 
 def write_baseline(run: Path, path: Path) -> dict[str, int]:

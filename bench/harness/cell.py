@@ -33,10 +33,11 @@ from bench.measure.extra import extra_intervals, extra_quality
 from bench.measure.statistics.clusters import MOST_PARTS, clusters
 from bench.measure.statistics.methods import METHODS
 from bench.measure.throughput import train_images_per_s
+from bench.store.files import now, write_table
+from bench.store.layout import BEST, CELL, FAILURE, HISTORY, LAST, PREDICTOR, RESULT, SCHEMA
 from bench.store.predictions import write_predictions
-from bench.store.run import CELL, FAILURE, HISTORY, PREDICTOR, RESULT, SCHEMA, now, write_table
 from models.network import Network
-from models.recipes.callbacks import BEST, LAST, STATE, Interrupted
+from models.recipes.callbacks import STATE, Interrupted
 from models.recipes.gradient import FitContext, FitData, FitOutcome
 from models.recipes.state import again_from_the_start
 

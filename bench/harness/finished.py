@@ -20,15 +20,10 @@ from bench.data import registry as datasets
 from bench.data.images.cache import images as cached_images
 from bench.data.splits import Split, split
 from bench.data.table import Table
-from bench.store.predictions import (
-    PartName,
-    Predictions,
-    predictions_file,
-    read_history,
-    read_predictions,
-    write_predictions,
-)
-from bench.store.run import PREDICTOR, RESULT, Run, StoredCell, read_cell
+from bench.store.cells import StoredCell, read_cell
+from bench.store.layout import PREDICTOR, RESULT, predictions_file
+from bench.store.predictions import PartName, Predictions, read_history, read_predictions, write_predictions
+from bench.store.run import Run
 from models.predictor import Predictor, load
 from models.recipes.batches import Preparation
 

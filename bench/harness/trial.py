@@ -19,12 +19,10 @@ from bench.harness.timing.times import timing_row
 from bench.measure.extra import extra_quality
 from bench.measure.quality import quality
 from bench.measure.throughput import train_images_per_s
-from bench.store.files import read_trial
-from bench.store.run import CELL, HISTORY, now, write_table
-from models.recipes.callbacks import BEST, LAST, Interrupted
+from bench.store.files import now, read_trial, write_table
+from bench.store.layout import BEST, CELL, CELL_LOCK, HISTORY, LAST, TRIAL
+from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import FitOutcome
-
-TRIAL = "trial.json"
 
 
 def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
@@ -42,7 +40,7 @@ def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
     if job.protocol.refit:
         raise ValueError(f"the trial {job.planned.key} would refit on the validation images that it is judged by")
     job.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(job.folder / ".lock"):
+    with FileLock(job.folder / CELL_LOCK):
         if not (job.folder / TRIAL).is_file():
             _fit_unless_ended(job)
     columns: dict[str, float | None] = read_trial(job.folder / TRIAL)["columns"]

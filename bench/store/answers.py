@@ -18,10 +18,9 @@ from bench.core.atomic import write_json
 from bench.core.errors import UserError
 from bench.core.schema import read_json
 from bench.store.files import read_failure
+from bench.store.layout import ANSWER_FAILURE, ANSWERS, answer_path, failure_path
 
-ANSWERS = "analyses"
 SCHEMA = 1
-_FAILURE = ".failure.json"
 Bounds = tuple[float | None, float | None, float | None]
 
 
@@ -50,27 +49,17 @@ class StoredAnswer:
     seconds: float
 
 
-def answer_path(cell: Path, name: str) -> Path:
-    """Where the answer of an analysis about a cell's folder lies."""
-    return cell / ANSWERS / f"{name}.json"
-
-
-def failure_path(cell: Path, name: str) -> Path:
-    """Where it lies that an analysis failed, and why."""
-    return cell / ANSWERS / f"{name}{_FAILURE}"
-
-
 def answered(cell: Path) -> list[str]:
     """The names of the analyses that have a file of an answer, in alphabetical order."""
     found = (cell / ANSWERS).glob("*.json")
-    return sorted(path.stem for path in found if path.name[0] != "." and not path.name.endswith(_FAILURE))
+    return sorted(path.stem for path in found if path.name[0] != "." and not path.name.endswith(ANSWER_FAILURE))
 
 
 def failed(cell: Path) -> dict[str, str]:
     """The reason of each analysis whose last attempt failed, by name."""
     found = {}
-    for path in sorted((cell / ANSWERS).glob(f"*{_FAILURE}")):
-        found[path.name.removesuffix(_FAILURE)] = str(read_failure(path).get("error", "no reason was written"))
+    for path in sorted((cell / ANSWERS).glob(f"*{ANSWER_FAILURE}")):
+        found[path.name.removesuffix(ANSWER_FAILURE)] = str(read_failure(path).get("error", "no reason was written"))
     return found
 
 

@@ -6,7 +6,7 @@ import traceback
 from typing import Any
 
 from bench.core.errors import UserError
-from bench.store.run import now
+from bench.store.files import now
 
 
 def failure_of(key: str, spec: dict[str, Any], error: BaseException) -> dict[str, Any]:

@@ -5,13 +5,18 @@ Fields that are not named here may stand beside the others: a later version adds
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, Field, FiniteFloat, with_config
 from typing_extensions import TypedDict
 
 from bench.core import schema
+from bench.core.atomic import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 AGAIN = "delete it and run again"
 # A key names a folder: nothing in it may lead elsewhere.
@@ -185,3 +190,16 @@ def read_environment(path: Path) -> dict[str, Any]:
 def read_trial(path: Path) -> dict[str, Any]:
     """trial.json. Raises UserError when it is not what a trial is."""
     return dict(schema.read_json(path, TrialFile, AGAIN))
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file atomically."""
+    import pyarrow.parquet as pq
+
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)

@@ -1,9 +1,11 @@
 """Where everything in a run's folder lies: the one place that names its files.
 
 runs/NAME/plan.json, environment.json
-          cells/KEY/cell.json, history.parquet, predictions.parquet, best.safetensors, partition.json,
+          cells/KEY/cell.json, history.parquet, predictions.parquet, predictions-PART.parquet, predictor/,
+                    partition.json,
                     result.json (written last: a cell is done when it is there), failure.json, wandb.json,
-                    last.ckpt, alone.json, alone-CLIENT.safetensors (while it runs), trial.json (a sweep's trial),
+                    last.ckpt, best.safetensors, alone.json, alone-CLIENT.safetensors, clients/ (the fit's own state,
+                    while it runs), trial.json (a sweep's trial),
                     analyses/NAME.json, analyses/NAME.failure.json, analyses/NAME/
           sweeps/STUDY.json, STUDY.toml, study.db, locks/
           report/
@@ -17,14 +19,31 @@ SCHEMA = 1
 PLAN, ENVIRONMENT, PLAN_LOCK = "plan.json", "environment.json", ".plan.lock"
 CELL, RESULT, FAILURE, TRIAL = "cell.json", "result.json", "failure.json", "trial.json"
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
+PREDICTOR, PREDICTOR_ABOUT, PREDICTOR_WEIGHTS = "predictor", "predictor.json", "weights.safetensors"
 BEST, LAST = "best.safetensors", "last.ckpt"
-PARTITION, ALONE, TRACKING, CELL_LOCK = "partition.json", "alone.json", "wandb.json", ".lock"
-ANSWERS = "analyses"
+PARTITION, ALONE, CLIENTS, TRACKING = "partition.json", "alone.json", "clients", "wandb.json"
+CELL_LOCK, WORKER_LOCK = ".lock", ".worker.lock"
+ANSWERS, ANSWER_FAILURE = "analyses", ".failure.json"
 
 
 def cells_folder(run: Path) -> Path:
     """Where a run's cells lie."""
     return run / "cells"
+
+
+def predictions_file(part: str) -> str:
+    """The name of the file of a part's predictions: "train", "val" or "test"."""
+    return PREDICTIONS if part == "test" else f"predictions-{part}.parquet"
+
+
+def answer_path(cell: Path, analysis: str) -> Path:
+    """What an analysis answered about a cell; the files that it names lie beside it, in a folder of its name."""
+    return cell / ANSWERS / f"{analysis}.json"
+
+
+def failure_path(cell: Path, analysis: str) -> Path:
+    """That an analysis of a cell failed, and why."""
+    return cell / ANSWERS / f"{analysis}{ANSWER_FAILURE}"
 
 
 def alone_file(cell: Path, client: int) -> Path:

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from bench.core.errors import UserError
 from bench.core.schema import read_table
 from bench.measure.quality import scores
-from bench.store.run import HISTORY, MADE_AGAIN, PREDICTIONS, StoredCell, write_table
+from bench.measure.statistics.pooled import Paired
+from bench.store.cells import MADE_AGAIN, StoredCell
+from bench.store.files import write_table
+from bench.store.layout import HISTORY, PREDICTIONS, predictions_file
 
 PartName = Literal["train", "val", "test"]
 
@@ -52,9 +55,20 @@ class Predictions:
         )  # fmt: skip
 
 
-def predictions_file(part: PartName) -> str:
-    """The name of the file of a part's predictions."""
-    return PREDICTIONS if part == "test" else f"predictions-{part}.parquet"
+def same_images(one: Predictions, two: Predictions) -> bool:
+    """Whether two predictions are of the same images with the same labels and classes."""
+    return (
+        one.classes == two.classes
+        and one.ids.size == two.ids.size
+        and bool(np.array_equal(one.ids, two.ids) and np.array_equal(one.labels, two.labels))
+    )
+
+
+def paired(one: Predictions, two: Predictions) -> Paired | None:
+    """Two predictions of the same images, to be compared; None where the images, labels or classes differ."""
+    if not same_images(one, two):
+        return None
+    return Paired(one.ids, one.groups, one.labels, one.probabilities, two.probabilities)
 
 
 def write_predictions(

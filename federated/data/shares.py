@@ -15,12 +15,11 @@ from bench.core.atomic import write_json
 from bench.core.config import Federation
 from bench.core.identity import derive_seed
 from bench.data.loader import Part
+from bench.store.layout import PARTITION
 from federated.client.gradients import Batches
 from federated.data.partitions import Division, divide, divide_alike
 from models.recipes.batches import EVALUATION_BATCH, EvalBatches, Preparation, TrainBatches, pieces_notes, pieces_of
 from models.recipes.gradient import FitContext
-
-PARTITION_FILE = "partition.json"
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def write_partition(folder: Path, shares: Shares, classes: int, kind: str) -> No
         return [np.bincount(part.labels, minlength=classes).tolist() for part in parts]
 
     about = {"partition": kind, "clients": list(shares.names), "train": table(shares.train), "val": table(shares.val)}
-    write_json(folder / PARTITION_FILE, about)
+    write_json(folder / PARTITION, about)
 
 
 def _subsets(part: Part, division: Division) -> tuple[Part, ...]:

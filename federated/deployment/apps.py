@@ -21,6 +21,7 @@ from bench.data.registry import load as load_dataset
 from bench.data.table import Table
 from bench.harness.inputs import Source, fitting_data, preparation
 from bench.harness.networks import initial_network
+from bench.store.layout import BEST, LAST
 from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app as make_client_app
 from federated.client.client import Client, FolderStore, client_seed
@@ -37,7 +38,6 @@ from federated.server.vectors import Model
 from federated.settings import central_privacy, privacy_record, round_settings_of, work_of
 from federated.transport.packing import Packing, pack, unpack
 from models.network import Network
-from models.recipes.callbacks import BEST, LAST
 from models.recipes.gradient import FitData
 
 STATUS = "status.json"

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from bench.core.atomic import replacing
 from bench.core.config import Federation
 from bench.core.identity import derive_seed
+from bench.store.layout import BEST, LAST
 from federated.algorithms.base import Algorithm
 from federated.algorithms.registry import algorithm_of
 from federated.client.client import Client, FolderStore, client_seed
@@ -26,7 +27,7 @@ from federated.server.rounds import Hooks, Rounds, Row, Stopped
 from federated.server.vectors import Model
 from federated.settings import central_privacy, round_settings_of, work_of
 from federated.transport.packing import Packing, pack, unpack
-from models.recipes.callbacks import BEST, LAST, Interrupted
+from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import FitContext
 
 ENGINE = "BENCH_FEDERATED_ENGINE"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from bench.measure.clients import VAL_CLIENT_COLUMNS
+from bench.store.layout import BEST, LAST
 from federated.client.app import client_app
 from federated.data.shares import in_pieces
 from federated.server.checkpoint import Progress
@@ -19,7 +20,6 @@ from federated.simulation.cell import CLIENTS, ENGINE, Simulation, drive
 from federated.simulation.inprocess import InProcessGrid
 from federated.simulation.passes import passes_of, twin_protocol
 from models.recipes.batches import has_batch_norm
-from models.recipes.callbacks import BEST, LAST
 from models.recipes.gradient import FitContext, FitOutcome
 from models.recipes.state import load_weights
 

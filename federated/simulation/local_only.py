@@ -17,16 +17,15 @@ from bench.core.errors import DamagedState, UserError
 from bench.core.schema import read_json
 from bench.measure.clients import VAL_LOCAL_MODEL_COLUMNS, over_clients
 from bench.measure.throughput import IMAGES, SECONDS
+from bench.store.layout import ALONE, BEST
 from federated.client import training as local
 from federated.client.client import client_seed
 from federated.client.training import Work
 from federated.data.shares import PartData, Shares, in_pieces, share_out, write_partition
 from models.recipes.batches import has_batch_norm
-from models.recipes.callbacks import BEST, Interrupted
+from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import FitContext, FitOutcome
 from models.recipes.state import load_weights
-
-_DONE = "alone.json"
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -54,20 +53,20 @@ def fit(context: FitContext) -> FitOutcome:
     shares = share_out(context.data.train, context.data.val, federation, context.num_classes, context.data_seed)
     write_partition(context.folder, shares, context.num_classes, federation.partition)
     initial = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
-    rows = _finished(context.folder / _DONE)
+    rows = _finished(context.folder / ALONE)
     with torch.random.fork_rng(devices=[]):
         for partition in range(len(rows), len(shares.names)):
             context.module.load_state_dict(initial)
             rows.append(_train_one(context, shares, partition))
             _save(context, f"alone-{partition}.safetensors")
-            write_json(context.folder / _DONE, rows)
+            write_json(context.folder / ALONE, rows)
             context.on_event({"event": "epoch", "epoch": partition, **rows[-1]})
     median = int(np.argsort([row["val_accuracy"] for row in rows], kind="stable")[(len(rows) - 1) // 2])
     load_weights(context.module, context.folder / f"alone-{median}.safetensors")
     _save(context, BEST)
     for partition in range(len(rows)):
         (context.folder / f"alone-{partition}.safetensors").unlink(missing_ok=True)
-    (context.folder / _DONE).unlink(missing_ok=True)
+    (context.folder / ALONE).unlink(missing_ok=True)
     notes = [*_notes(shares, rows, median), *in_pieces(context, shares, has_batch_norm(context.module))]
     return FitOutcome(rows, context.predictor(), _columns(rows, median), notes, shares.holders)
 

@@ -16,10 +16,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 from bench.core.atomic import replacing
 from bench.core.config import Protocol
 from bench.measure.throughput import IMAGES, SECONDS
+from bench.store.layout import BEST, LAST
 from models.recipes.classifier import Classifier
 
-LAST = "last.ckpt"
-BEST = "best.safetensors"
 STATE = "state"
 
 OnEvent = Callable[[dict[str, Any]], None]

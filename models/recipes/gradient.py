@@ -20,10 +20,11 @@ from torch import nn
 
 from bench.core.config import Protocol
 from bench.data.loader import Part
+from bench.store.layout import BEST, LAST
 from models.network import Network
 from models.predictor import Card, NetworkPredictor, Predictor
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, has_batch_norm, pieces_notes, pieces_of
-from models.recipes.callbacks import BEST, LAST, STATE, BestCheckpoint, History, Interrupted, OnEvent, Schedule
+from models.recipes.callbacks import STATE, BestCheckpoint, History, Interrupted, OnEvent, Schedule
 from models.recipes.classifier import Classifier
 from models.recipes.loss import loss_of
 from models.recipes.refit import refit

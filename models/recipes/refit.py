@@ -11,7 +11,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from bench.core.atomic import write_bytes
-from models.recipes.callbacks import BEST, BestCheckpoint
+from bench.store.layout import BEST
+from models.recipes.callbacks import BestCheckpoint
 
 if TYPE_CHECKING:
     from models.recipes.gradient import FitContext, FitOutcome

@@ -16,7 +16,7 @@ from torch import nn
 
 from bench.core.errors import DamagedState, UserError
 from bench.core.schema import MOST_ARRAYS, check_regular
-from bench.store.run import CELL, FAILURE
+from bench.store.layout import CELL, FAILURE
 from models.recipes.callbacks import Interrupted
 
 T = TypeVar("T")

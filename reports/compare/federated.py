@@ -14,7 +14,7 @@ from bench.core.registry import near_matches
 from bench.measure.columns import QUALITY, column, names_of
 from bench.measure.statistics.paired import Difference, holm
 from bench.measure.statistics.pooled import difference
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
 from reports.compare.ablation import points, reach
 from reports.compare.pairing import cell_place, match
 from reports.compare.ranking import probability, with_interval

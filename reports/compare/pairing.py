@@ -10,8 +10,8 @@ import numpy as np
 from bench.measure.statistics.paired import Difference, Floats, drawn_groups
 from bench.measure.statistics.pooled import Paired, difference
 from bench.measure.statistics.selection import every_pair
-from bench.store.predictions import Predictions
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
+from bench.store.predictions import paired, same_images
 from reports.load.source import Source
 from reports.tables.grid import Row
 
@@ -61,10 +61,12 @@ def match(source: Source, first: Row, second: Row) -> Match:
         one, two = source.predictions(cell), source.predictions(twin)
         if one is None or two is None:
             problems.append("predictions cannot be read")
-        elif not same_part(one, two):
+            continue
+        part = paired(one, two)
+        if part is None:
             problems.append(f"test images differ (seed {cell.spec['seed']})")
         else:
-            parts.append(Paired(one.ids, one.groups, one.labels, one.probabilities, two.probabilities))
+            parts.append(part)
             places.append(cell_place(cell))
             classes = one.classes
     if not parts and not problems:
@@ -75,15 +77,6 @@ def match(source: Source, first: Row, second: Row) -> Match:
 def cell_place(cell: StoredCell) -> tuple[str, int]:
     """What two rows' cells are paired by: split (with its fold) and seed."""
     return cell.spec["split"], cell.spec["seed"]
-
-
-def same_part(one: Predictions, two: Predictions) -> bool:
-    """Whether two predictions are of the same images with the same labels and classes."""
-    return (
-        one.classes == two.classes
-        and one.ids.size == two.ids.size
-        and bool(np.array_equal(one.ids, two.ids) and np.array_equal(one.labels, two.labels))
-    )
 
 
 def accuracy_contrast(found: Match) -> Difference | None:
@@ -118,7 +111,7 @@ def _group_hits(source: Source, rows: Sequence[Row]) -> Floats:
     for number, ((place, own), mine) in enumerate(zip(first.items(), parts, strict=True)):
         for column, table in enumerate(by_place):
             other = table.get(place)
-            if other is not None and same_part(own, other):
+            if other is not None and same_images(own, other):
                 right = (other.decisions == other.labels).astype(np.float64)
                 hits[number, :, column] = np.bincount(mine, right, minlength=hits.shape[1])
     return hits

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.store.answers import ANSWERS, StoredAnswer
+from bench.store.answers import StoredAnswer
+from bench.store.layout import ANSWERS
 from reports.load.source import Source
 from reports.tables.grid import Row
 from reports.tables.markup import Grid, grid

@@ -10,12 +10,12 @@ from typing_extensions import TypedDict
 
 from bench.core.errors import UserError
 from bench.core.schema import read_json
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
+from bench.store.layout import PARTITION
 from reports.html.svg import picture, text
 from reports.tables.grid import Row
 from reports.tables.markup import Grid, grid
 
-FILE = "partition.json"
 MOST_CLIENTS = 40
 COLOURS = 8
 LEFT, WIDTH, BAR, STEP = 90, 420, 12, 18
@@ -88,7 +88,7 @@ def partitions(rows: Sequence[Row]) -> list[Dealt]:
 
 
 def _read(cell: StoredCell) -> Dealt | None:
-    path = cell.folder / FILE
+    path = cell.folder / PARTITION
     if cell.result is None or not path.is_file():
         return None
     try:

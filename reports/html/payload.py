@@ -12,7 +12,7 @@ import numpy as np
 from bench.measure.clients import VAL_CLIENT_COLUMNS
 from bench.measure.columns import COLUMNS, Column, column, names_of
 from bench.measure.quality import rarest_class
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
 from reports.compare.ranking import Ranking
 from reports.figures.curves import by_site, confusion, reliability, roc_and_pr
 from reports.html.answers import answered_columns

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.core.paths import cache
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
 
 SIDE = 96
 

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from bench.core.errors import UserError
 from bench.core.schema import read_json
 from bench.measure.columns import column
+from bench.store.layout import study_records
 from reports.compare.ablation import points, reach
 from reports.compare.pairing import accuracy_contrast, match
 from reports.compare.ranking import probability, with_interval
@@ -76,7 +77,7 @@ class SweepView:
 def sweep_views(source: Source) -> list[SweepView]:
     """Every sweep of a run; a record that cannot be read is named among the run's problems."""
     found = []
-    for path in sorted((source.path / "sweeps").glob("*.json")):
+    for path in study_records(source.path):
         try:
             found.append(_view(source, _read(path)))
         except UserError as error:

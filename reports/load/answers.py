@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.core.errors import UserError
-from bench.store.answers import StoredAnswer, answered, failed, failure_path, read_answer
-from bench.store.run import StoredCell
+from bench.store.answers import StoredAnswer, answered, failed, read_answer
+from bench.store.cells import StoredCell
+from bench.store.layout import failure_path
 
 
 def read_answers(cell: StoredCell, problems: list[str]) -> list[StoredAnswer]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.core.cellspec import CENTRALIZED
 from bench.core.config import TWIN_FIELDS, Protocol
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
 
 Settings = dict[str, str]
 _FEDERATED = "federated."

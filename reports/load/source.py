@@ -11,9 +11,10 @@ from typing import Any
 from bench.core.errors import UserError
 from bench.core.schema import check_regular, refuse_links_out
 from bench.store.answers import StoredAnswer
+from bench.store.cells import StoredCell
 from bench.store.files import AGAIN, read_cell, read_environment, read_failure, read_plan
-from bench.store.predictions import Predictions, read_history, read_predictions
-from bench.store.run import (
+from bench.store.layout import (
+    BEST,
     CELL,
     ENVIRONMENT,
     FAILURE,
@@ -21,13 +22,13 @@ from bench.store.run import (
     PLAN,
     PREDICTIONS,
     PREDICTOR,
+    PREDICTOR_WEIGHTS,
     SCHEMA,
-    Run,
-    StoredCell,
 )
+from bench.store.predictions import Predictions, read_history, read_predictions
+from bench.store.run import Run
 from reports.load.answers import read_answers, with_columns
 
-_WEIGHTS, _EARLIER_WEIGHTS = "weights.safetensors", "best.safetensors"
 # What the format itself allows of a header.
 _HEADER = 100_000_000
 
@@ -175,7 +176,7 @@ def _problems(read: Callable[[Path], object], path: Path) -> list[str]:
 
 def weights_file(folder: Path) -> Path:
     """Where a cell's tensors are: in its predictor's folder, or where earlier versions put them."""
-    path, earlier = folder / PREDICTOR / _WEIGHTS, folder / _EARLIER_WEIGHTS
+    path, earlier = folder / PREDICTOR / PREDICTOR_WEIGHTS, folder / BEST
     return path if path.is_file() or not earlier.is_file() else earlier
 
 

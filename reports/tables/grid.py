@@ -14,7 +14,7 @@ from bench.data.audit.cell import CellAudit, cell_audit
 from bench.measure.columns import COLUMNS, column, names_of
 from bench.measure.statistics.methods import TOO_NARROW, interval_method
 from bench.measure.statistics.student import student_quantile
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
 from reports.load.conditions import variants
 from reports.tables.published import figures
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.atomic import write_text
-from bench.store.run import StoredCell, write_table
-from bench.store.run import row as flat_row
+from bench.store.cells import StoredCell
+from bench.store.cells import row as flat_row
+from bench.store.files import write_table
 from reports.load.source import Source
 from reports.tables.grid import Row, audit_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.measure.columns import column, names_of
 from bench.measure.statistics.methods import interval_method
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
 from reports.load.source import Source
 from reports.tables.grid import audit_of
 

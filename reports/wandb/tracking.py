@@ -15,12 +15,13 @@ from bench.core.atomic import write_json
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.schema import read_json
-from bench.store.run import Run, StoredCell
+from bench.store.cells import StoredCell
+from bench.store.layout import TRACKING
+from bench.store.run import Run
 from reports.load.source import Source, load
 from reports.wandb.content import send_result
 
 PROJECT = "deepmedix-bench"
-STATE = "wandb.json"
 MODES = ("offline", "online")
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class CellTracker:
 
     def _remember(self, **changes: Any) -> None:
         self._state |= {"id": self._run.id, "project": PROJECT, **changes}
-        write_json(self._folder / STATE, self._state)
+        write_json(self._folder / TRACKING, self._state)
 
     def _attempt(self, action: Callable[[], None]) -> None:
         if self._lost:
@@ -164,7 +165,7 @@ def step_of(row: dict[str, Any]) -> int | None:
 def read_state(folder: Path) -> dict[str, Any]:
     """What was sent of a cell; empty when nothing was, or when the note is damaged (it is sent again then)."""
     try:
-        return dict(read_json(folder / STATE, dict[str, Any], "delete it to send the cell again"))
+        return dict(read_json(folder / TRACKING, dict[str, Any], "delete it to send the cell again"))
     except UserError:
         return {}
 

@@ -19,7 +19,7 @@ from bench.core.identity import without_defaults
 from bench.data import registry as datasets
 from bench.harness.plan import plan_cell
 from bench.harness.regimes import REGIMES
-from bench.store.run import StoredCell
+from bench.store.cells import StoredCell
 from models.heads.config import HeadConfig
 from models.registry import MODELS, ModelSpec
 from models.weights.initial import resolve

@@ -14,7 +14,8 @@ import pytest
 from bench.core.config import Runtime
 from bench.executors.processes import ending, runtime_of
 from bench.executors.run import execute
-from bench.store.run import FAILURE, Run
+from bench.store.layout import FAILURE
+from bench.store.run import Run
 
 TWO = Runtime(threads=1, jobs=2)
 

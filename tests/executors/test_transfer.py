@@ -24,7 +24,7 @@ from bench.executors.driver import Driver
 from bench.executors.ray.resources import GIB, Resources, most_on_one_machine, resources_for
 from bench.executors.transfer import collect, commit, pack, run_task, throttled, unfinished
 from bench.harness.plan import Request, make_plan
-from bench.store.run import RESULT
+from bench.store.layout import RESULT
 from models.registry import MODELS
 from models.weights.initial import resolve
 

@@ -20,13 +20,13 @@ from bench.harness.cell import context_of
 from bench.harness.inputs import CellJob, cell_data, preparation
 from bench.harness.networks import initial_network
 from bench.harness.plan import plan_cell
+from bench.store.layout import BEST, LAST
 from federated.deployment.task import Task
 from federated.server import checkpoint
 from federated.server.checkpoint import Progress
 from federated.simulation.cell import Simulation
 from federated.simulation.fit import fit
 from models.recipes.batches import Preparation
-from models.recipes.callbacks import BEST, LAST
 from models.recipes.gradient import FitContext, FitData
 from models.registry import MODELS
 from models.weights.initial import Normalization, resolve

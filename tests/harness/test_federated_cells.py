@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.store.run import Run, StoredCell, write_table
+from bench.store.cells import StoredCell
+from bench.store.files import write_table
+from bench.store.run import Run
 from federated.client.client import Client
 
 FIGURES = ("mean_client_accuracy", "worst_client_accuracy", "p10_client_accuracy", "client_accuracy_spread")

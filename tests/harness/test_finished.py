@@ -11,9 +11,10 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.harness.finished import FinishedCell
+from bench.store.layout import PREDICTOR_WEIGHTS
 from bench.store.run import Run
 from models.deepmedix import VARIANTS
-from models.predictor import WEIGHTS, NetworkPredictor
+from models.predictor import NetworkPredictor
 from tests.harness.conftest import MakePlan, RunPlan
 
 NINE = ",".join(variant.name for variant in VARIANTS)
@@ -65,7 +66,7 @@ def test_what_a_finished_cell_gives(small_plan: MakePlan, run_plan: RunPlan, tmp
     assert sum(map(len, ids)) == len(cell.table)
     assert (cell.folder / "predictions-val.parquet").is_file()
     assert cell.history()[cell.result["metrics"]["best_epoch"].__int__()]["val_accuracy"] == val.right.mean()
-    assert stat.S_IMODE((cell.folder / "predictor" / WEIGHTS).stat().st_mode) == 0o666 & ~_umask()
+    assert stat.S_IMODE((cell.folder / "predictor" / PREDICTOR_WEIGHTS).stat().st_mode) == 0o666 & ~_umask()
 
 
 def _umask() -> int:
@@ -84,7 +85,7 @@ def test_what_is_not_there_is_named(small_plan: MakePlan, run_plan: RunPlan, tmp
     with pytest.raises(UserError, match=r"'\*' stands for 2 cells .* give more of the key"):
         FinishedCell.open(run, "*")
     first, second = (FinishedCell.of(cell) for cell in Run.open(run).cells())
-    (first.folder / "predictor" / WEIGHTS).write_bytes(b"rubbish")
+    (first.folder / "predictor" / PREDICTOR_WEIGHTS).write_bytes(b"rubbish")
     with pytest.raises(UserError, match="holds no predictor that can be read"):
         _ = first.predictor
     shutil.rmtree(second.folder / "predictor")

@@ -24,7 +24,8 @@ from bench.executors.driver import Stop
 from bench.harness.cell import run_cell
 from bench.harness.inputs import CellJob
 from bench.harness.plan import Plan
-from bench.store.run import FAILURE, RESULT, Run
+from bench.store.layout import FAILURE, RESULT
+from bench.store.run import Run
 from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import FitContext, FitOutcome, fit
 

@@ -25,7 +25,8 @@ from bench.harness.inputs import CellJob
 from bench.harness.plan import Plan
 from bench.harness.regimes import REGIMES, RegimeSpec
 from bench.harness.trial import run_trial
-from bench.store.run import PREDICTIONS, Run
+from bench.store.layout import PREDICTIONS
+from bench.store.run import Run
 from federated.deployment import apps as deployed
 from federated.deployment.task import Task
 from federated.simulation.cell import Simulation

@@ -22,8 +22,9 @@ from bench.data.splits import split
 from bench.executors.driver import Stop
 from bench.harness.trial import TRIAL
 from bench.measure.clients import CLIENT_COLUMNS
+from bench.store.layout import LAST
 from bench.store.run import Run
-from models.recipes.callbacks import LAST, Interrupted
+from models.recipes.callbacks import Interrupted
 from sweeps.ledger import Ledger
 from sweeps.sweep import prepare, run_sweep
 from sweeps.target import Target, protocol_toml, settle

@@ -25,8 +25,8 @@ from bench.executors.ray.resources import GIB, Resources, most_on_one_machine, r
 from bench.executors.ray.task import Mailbox, work
 from bench.executors.transfer import BEGUN, TaskResult, pack, unfinished
 from bench.harness.plan import PlannedCell
+from bench.store.cells import is_done
 from bench.store.failures import failure_of
-from bench.store.run import is_done
 
 _LOOK_SECONDS = 1.0
 _KNOCK_SECONDS = 10.0

@@ -26,7 +26,7 @@ from bench.harness.timing.workbench import Workbench
 from bench.measure.rounds import Effort, in_rounds, median_interval
 from bench.measure.steps import own_random_state
 from bench.measure.timing import description
-from bench.store.run import now
+from bench.store.files import now
 from models.registry import ModelSpec
 
 FOLDER = "timing"

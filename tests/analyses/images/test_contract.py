@@ -9,8 +9,9 @@ import pytest
 from bench.analyses.registry import ANALYSES, Settings
 from bench.analyses.run import analyze, listing, question
 from bench.core.config import Protocol
-from bench.store.answers import ANSWERS, read_answer
-from bench.store.run import StoredCell
+from bench.store.answers import read_answer
+from bench.store.cells import StoredCell
+from bench.store.layout import ANSWERS
 
 QUICK = {
     "geometry": {"images": 2, "pairs": 1, "points": 3, "path_steps": 2, "top": 2, "probes": 4, "layers": 1,

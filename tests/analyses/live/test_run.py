@@ -11,8 +11,9 @@ from bench.analyses.registry import ANALYSES, AnalysisSpec, Answer, Estimate, Se
 from bench.analyses.run import Question, analyze, question, questions
 from bench.cli.app import app
 from bench.core.errors import UserError
-from bench.store.answers import answer_path, answered, failed, failure_path, read_answer
-from bench.store.run import StoredCell
+from bench.store.answers import answered, failed, read_answer
+from bench.store.cells import StoredCell
+from bench.store.layout import answer_path, failure_path
 
 SMALL = ["image_size=32", "epochs=1", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
 

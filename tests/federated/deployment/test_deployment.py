@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from bench.core.config import load_protocol
+from bench.store.layout import LAST
 from federated.deployment import operate
 from federated.deployment.consortium import Consortium, Site, create
 from federated.deployment.keys import Authority, site_key
 from federated.deployment.task import Task
-from models.recipes.callbacks import LAST
 
 pytestmark = [pytest.mark.deployment, pytest.mark.slow, pytest.mark.timeout(900)]
 SITES = ("a", "b", "c")

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from bench.core.config import load_protocol
 from bench.core.errors import UserError
 from bench.measure.clients import VAL_CLIENT_COLUMNS
+from bench.store.layout import BEST, LAST
 from federated.client.app import client_app
 from federated.client.client import Client
 from federated.client.training import Work
@@ -30,7 +31,6 @@ from federated.server.checkpoint import Progress
 from federated.server.rounds import Rounds
 from federated.settings import round_settings_of
 from federated.simulation.inprocess import InProcessGrid
-from models.recipes.callbacks import BEST, LAST
 
 Simulate = Callable[..., Any]
 CLASSES = ("rim", "diffuse", "midline")

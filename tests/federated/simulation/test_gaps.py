@@ -16,7 +16,9 @@ from bench.core.config import TWIN_FIELDS, Federation
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.measure.statistics.paired import holm
-from bench.store.run import HISTORY, PREDICTIONS, RESULT, Run, write_table
+from bench.store.files import write_table
+from bench.store.layout import HISTORY, PREDICTIONS, RESULT
+from bench.store.run import Run
 from federated.simulation.passes import passes_of, twin_protocol
 from models.recipes.gradient import FitContext
 from reports.compare.federated import gap_rows, gap_table, gaps, to_reach

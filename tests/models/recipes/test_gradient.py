@@ -15,6 +15,7 @@ from torch import nn
 
 from bench.core.config import Protocol
 from bench.data.loader import Part, Rows
+from bench.store.layout import BEST, LAST
 from models.backbones.registry import BACKBONES, effective_size
 from models.baselines import BASELINES
 from models.features import folded
@@ -22,7 +23,7 @@ from models.heads.config import HeadConfig, LinearHeadConfig
 from models.heads.dense import LinearHead
 from models.network import Network, Normalization
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, pieces_of
-from models.recipes.callbacks import BEST, LAST, Interrupted
+from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import FitContext, FitData, FitOutcome, fit
 from models.registry import MODELS, ModelSpec
 

@@ -17,8 +17,9 @@ from torch import nn
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.harness.plan import Request, make_plan
+from bench.store.layout import BEST
 from models.recipes.batches import balanced_order
-from models.recipes.callbacks import BEST, Interrupted
+from models.recipes.callbacks import Interrupted
 from models.recipes.gradient import fit
 from models.recipes.loss import Loss, averaged, balanced_weights, mix, rated_groups
 from models.registry import MODELS
