@@ -31,7 +31,7 @@ from federated.simulation.cell import ENGINE, Simulation
 from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.batches import Preparation
-from models.recipes.gradient import FitContext, FitData
+from models.recipes.context import FitContext, FitData
 from models.registry import MODELS
 from models.weights.initial import Normalization
 

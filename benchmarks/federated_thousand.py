@@ -21,7 +21,7 @@ from bench.core.config import load_protocol
 from bench.data.loader import Part
 from federated.simulation.fit import fit
 from models.recipes.batches import Preparation
-from models.recipes.gradient import FitContext, FitData
+from models.recipes.context import FitContext, FitData
 from models.registry import MODELS
 from models.weights.initial import Normalization
 

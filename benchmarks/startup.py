@@ -26,7 +26,7 @@ from models.backbones.registry import BACKBONES, Backbone
 
 
 def fit(context):
-    from models.recipes.gradient import FitOutcome
+    from models.recipes.context import FitOutcome
 
     return FitOutcome([{"epoch": 0}], context.predictor())
 

@@ -38,7 +38,7 @@ from bench.store.layout import BEST, CELL, FAILURE, HISTORY, LAST, PREDICTOR, RE
 from bench.store.predictions import write_predictions
 from models.network import Network
 from models.recipes.callbacks import STATE, Interrupted
-from models.recipes.gradient import FitContext, FitData, FitOutcome
+from models.recipes.context import FitContext, FitData, FitOutcome
 from models.recipes.state import again_from_the_start
 
 

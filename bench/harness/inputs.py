@@ -25,7 +25,7 @@ from models.features import feature_maps, pooled
 from models.network import Network
 from models.recipes.batches import EVALUATION_BATCH, EvalBatches, Preparation
 from models.recipes.callbacks import OnEvent
-from models.recipes.gradient import FitData
+from models.recipes.context import FitData
 from models.weights.initial import normalization
 
 CALIBRATION_IMAGES = 256

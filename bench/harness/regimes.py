@@ -16,7 +16,7 @@ class RegimeSpec:
     """A regime.
 
     Attributes:
-        fit: a function of a `FitContext` (models/recipes/gradient.py) that returns a `FitOutcome`, or its name as
+        fit: a function of a `FitContext` (models/recipes/context.py) that returns a `FitOutcome`, or its name as
             "module:function", so that nothing heavy is loaded before a cell needs it.
     """
 

@@ -22,7 +22,7 @@ from bench.measure.throughput import train_images_per_s
 from bench.store.files import now, read_trial, write_table
 from bench.store.layout import BEST, CELL, CELL_LOCK, HISTORY, LAST, TRIAL
 from models.recipes.callbacks import Interrupted
-from models.recipes.gradient import FitOutcome
+from models.recipes.context import FitOutcome
 
 
 def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:

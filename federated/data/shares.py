@@ -19,7 +19,7 @@ from bench.store.layout import PARTITION
 from federated.client.gradients import Batches
 from federated.data.partitions import Division, divide, divide_alike
 from models.recipes.batches import EVALUATION_BATCH, EvalBatches, Preparation, TrainBatches, pieces_notes, pieces_of
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from federated.server.vectors import Model
 from federated.settings import central_privacy, privacy_record, round_settings_of, work_of
 from federated.transport.packing import Packing, pack, unpack
 from models.network import Network
-from models.recipes.gradient import FitData
+from models.recipes.context import FitData
 
 STATUS = "status.json"
 

@@ -28,7 +28,7 @@ from federated.server.vectors import Model
 from federated.settings import central_privacy, round_settings_of, work_of
 from federated.transport.packing import Packing, pack, unpack
 from models.recipes.callbacks import Interrupted
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 ENGINE = "BENCH_FEDERATED_ENGINE"
 CLIENTS = "clients"

@@ -20,7 +20,7 @@ from federated.simulation.cell import CLIENTS, ENGINE, Simulation, drive
 from federated.simulation.inprocess import InProcessGrid
 from federated.simulation.passes import passes_of, twin_protocol
 from models.recipes.batches import has_batch_norm
-from models.recipes.gradient import FitContext, FitOutcome
+from models.recipes.context import FitContext, FitOutcome
 from models.recipes.state import load_weights
 
 

@@ -24,7 +24,7 @@ from federated.client.training import Work
 from federated.data.shares import PartData, Shares, in_pieces, share_out, write_partition
 from models.recipes.batches import has_batch_norm
 from models.recipes.callbacks import Interrupted
-from models.recipes.gradient import FitContext, FitOutcome
+from models.recipes.context import FitContext, FitOutcome
 from models.recipes.state import load_weights
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.core.config import Federation, Protocol
 from federated.data.shares import Shares, share_out
 from federated.settings import round_settings_of
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 
 @dataclass(frozen=True)

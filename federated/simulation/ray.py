@@ -26,7 +26,7 @@ from federated.client.app import client_app, whole_traceback
 from federated.client.client import Client
 from federated.server.checkpoint import Progress
 from federated.simulation.cell import ENGINE, Simulation, drive
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 _SHIPPED = "ray.pickle"

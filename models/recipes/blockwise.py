@@ -11,7 +11,7 @@ from models.recipes import gradient
 from models.recipes.callbacks import STATE
 
 if TYPE_CHECKING:
-    from models.recipes.gradient import FitContext, FitOutcome
+    from models.recipes.context import FitContext, FitOutcome
 
 _ENDS_A_BLOCK = (nn.MaxPool2d, nn.AvgPool2d)
 

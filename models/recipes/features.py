@@ -23,7 +23,7 @@ from models.predictor import Card, NetworkPredictor, Predictor, filled_network
 from models.recipes import gradient
 
 if TYPE_CHECKING:
-    from models.recipes.gradient import FitContext, FitOutcome
+    from models.recipes.context import FitContext, FitOutcome
 
 Kind = Literal["svm", "knn"]
 COSTS = (0.001, 0.01, 0.1, 1.0)
@@ -66,8 +66,8 @@ def _outcome(
     row: dict[str, Any] = {"epoch": len(tuned.history) if tuned else 0, **accuracy}
     context.on_event({"event": "epoch", **row})
     note = f"{predictor.classifier} on the {'fine-tuned' if tuned else 'frozen'} network's pooled features"
-    before = tuned or gradient.FitOutcome([], predictor)
-    return gradient.FitOutcome([*before.history, row], predictor, {**before.columns, **columns}, [*before.notes, note])
+    before = tuned or FitOutcome([], predictor)
+    return FitOutcome([*before.history, row], predictor, {**before.columns, **columns}, [*before.notes, note])
 
 
 class FeaturePredictor(Predictor):

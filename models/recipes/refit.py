@@ -15,7 +15,7 @@ from bench.store.layout import BEST
 from models.recipes.callbacks import BestCheckpoint
 
 if TYPE_CHECKING:
-    from models.recipes.gradient import FitContext, FitOutcome
+    from models.recipes.context import FitContext, FitOutcome
 
 FOLDER = "refit"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.core.registry import Registry, imported
 
 if TYPE_CHECKING:
-    from models.recipes.gradient import FitContext, FitOutcome
+    from models.recipes.context import FitContext, FitOutcome
 
 
 @dataclass(frozen=True)

@@ -10,31 +10,30 @@ from bench.measure.columns import names_of
 from reports.load.source import Source
 
 
-def dashboard(source: Source, mode: str) -> str:
-    """Make the dashboard; its address, or one sentence on why there is none."""
+def dashboard(source: Source, mode: str, project: str) -> str:
+    """Make the dashboard of a run in a project; its address, or one sentence on why there is none."""
     if mode != "online":
         return "none: a dashboard needs --wandb online"
     if importlib.util.find_spec("wandb_workspaces") is None:
         return "none: `pip install wandb-workspaces` brings the library that builds one"
     try:
-        report = build(source)
+        report = build(source, project)
         report.save()
     except Exception as error:  # noqa: BLE001 - the runs are sent already; a lost dashboard must not hide that
         return f"none: W&B refused it ({type(error).__name__}: {error})"
     return str(report.url)
 
 
-def build(source: Source, **where: str) -> Any:
+def build(source: Source, project: str, **where: str) -> Any:
     """The report: curves, quality against cost, and what the figures mean.
 
     Args:
+        project: W&B's project that the cells were sent to.
         where: `entity`, when it is not the logged-in user's own.
     """
-    from reports.wandb.tracking import PROJECT
-
     # Optional and untyped; it is only reached after `dashboard` has found it.
     wr: Any = importlib.import_module("wandb_workspaces.reports.v2")
-    runs = wr.Runset(project=PROJECT, name=source.name, filters=f"Metric('group') == '{source.name}'")
+    runs = wr.Runset(project=project, name=source.name, filters=f"Metric('group') == '{source.name}'")
     panels = [
         wr.LinePlot(title="Validation accuracy", x="Step", y=["val_accuracy"]),
         wr.LinePlot(title="Loss", x="Step", y=["train_loss", "val_loss"]),
@@ -47,4 +46,4 @@ def build(source: Source, **where: str) -> Any:
     ]
     about = "Figures are fractions; COLUMN_low and COLUMN_high are 95 % bounds, found as interval_method says."
     blocks = [wr.H1(text=source.name), wr.P(text=about), wr.PanelGrid(runsets=[runs], panels=panels)]
-    return wr.Report(project=PROJECT, title=f"{source.name}: benchmark", blocks=blocks, **where)
+    return wr.Report(project=project, title=f"{source.name}: benchmark", blocks=blocks, **where)

@@ -20,6 +20,7 @@ from bench.store.layout import TRACKING
 from bench.store.run import Run
 from reports.load.source import Source, load
 from reports.wandb.content import send_result
+from reports.wandb.dashboard import dashboard
 
 PROJECT = "deepmedix-bench"
 MODES = ("offline", "online")
@@ -135,11 +136,9 @@ def send(path: Path, mode: str) -> dict[str, Any]:
             already += 1
             continue
         (sent if _send_cell(run, source, cell, mode) else lost).append(cell.key)
-    from reports.wandb.dashboard import dashboard
 
-    return {
-        "sent": sent, "already": already, "lost": lost, "project": PROJECT, "dashboard": dashboard(source, mode)
-    }  # fmt: skip
+    made = dashboard(source, mode, PROJECT)
+    return {"sent": sent, "already": already, "lost": lost, "project": PROJECT, "dashboard": made}
 
 
 def _send_cell(run: Run, source: Source, cell: StoredCell, mode: str) -> bool:

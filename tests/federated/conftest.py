@@ -27,7 +27,7 @@ from federated.server.checkpoint import Progress
 from federated.simulation.cell import Simulation
 from federated.simulation.fit import fit
 from models.recipes.batches import Preparation
-from models.recipes.gradient import FitContext, FitData
+from models.recipes.context import FitContext, FitData
 from models.registry import MODELS
 from models.weights.initial import Normalization, resolve
 

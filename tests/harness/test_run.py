@@ -27,7 +27,8 @@ from bench.harness.plan import Plan
 from bench.store.layout import FAILURE, RESULT
 from bench.store.run import Run
 from models.recipes.callbacks import Interrupted
-from models.recipes.gradient import FitContext, FitOutcome, fit
+from models.recipes.context import FitContext, FitOutcome
+from models.recipes.gradient import fit
 
 
 def test_a_cell_leaves_everything_that_its_figures_can_be_checked_with(

@@ -31,7 +31,7 @@ from federated.deployment import apps as deployed
 from federated.deployment.task import Task
 from federated.simulation.cell import Simulation
 from models.recipes import gradient as training
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 from tests.harness.conftest import MakePlan, RunPlan
 
 HEARD: list[Any] = []

@@ -208,4 +208,4 @@ def test_dashboard_says_why_there_is_none(sent: Path) -> None:
     from reports.load.source import load
     from reports.wandb.dashboard import dashboard
 
-    assert "needs --wandb online" in dashboard(load(sent), "offline")
+    assert "needs --wandb online" in dashboard(load(sent), "offline", "a-project")

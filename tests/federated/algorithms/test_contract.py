@@ -20,7 +20,7 @@ from federated.simulation.cell import Simulation, drive
 from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from models.recipes.callbacks import Interrupted
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 EVERY = ALGORITHMS.names()

@@ -18,7 +18,7 @@ from federated.algorithms.registry import ALGORITHMS, algorithm_of
 from federated.simulation.cell import Simulation
 from federated.simulation.fit import fit
 from federated.transport.packing import pack
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 NAME = "fedavg-step"

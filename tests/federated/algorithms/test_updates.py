@@ -25,7 +25,7 @@ from federated.simulation.cell import Simulation
 from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from federated.transport.packing import Packing, pack
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 NOTHING = np.empty(0, np.float32)

@@ -23,7 +23,7 @@ from federated.settings import round_settings_of, work_of
 from federated.simulation.cell import Simulation, drive
 from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 DRAWN = "lost by the simulation's own draw (dropout_rate)"

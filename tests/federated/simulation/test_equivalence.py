@@ -15,7 +15,7 @@ from federated.settings import work_of
 from federated.simulation.cell import Simulation
 from federated.simulation.fit import fit, twin
 from federated.transport.packing import Packing, pack
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 

@@ -20,7 +20,7 @@ from bench.store.files import write_table
 from bench.store.layout import HISTORY, PREDICTIONS, RESULT
 from bench.store.run import Run
 from federated.simulation.passes import passes_of, twin_protocol
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 from reports.compare.federated import gap_rows, gap_table, gaps, to_reach
 from reports.load.source import load
 from reports.tables import grid

@@ -13,7 +13,7 @@ from bench.core.errors import UserError
 from federated.server.losses import ClientFailed
 from federated.simulation.cell import ENGINE
 from federated.simulation.fit import fit
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 
 @pytest.mark.ray

@@ -21,7 +21,7 @@ from federated.data.shares import share_out
 from federated.simulation import local_only as alone
 from federated.simulation.fit import fit
 from models.recipes.callbacks import Interrupted
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 POLICIES = ("average", "personal", "frozen", "group")

@@ -9,7 +9,7 @@ import pytest
 
 from federated.simulation.fit import fit, twin
 from federated.simulation.passes import expected_steps, passes_of, twin_protocol
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 

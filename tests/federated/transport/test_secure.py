@@ -14,7 +14,7 @@ from federated.simulation.fit import fit
 from federated.simulation.inprocess import InProcessGrid
 from federated.transport import wire
 from federated.transport.packing import Packing, pack
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 

@@ -15,7 +15,7 @@ from federated.client.app import client_app
 from federated.simulation.cell import Simulation, drive
 from federated.simulation.inprocess import InProcessGrid
 from federated.transport import wire
-from models.recipes.gradient import FitContext
+from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
 METRICS = {"partition", "num-examples", "num-val", "steps", "images", "loss", "accuracy", "drift"}

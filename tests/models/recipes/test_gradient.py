@@ -24,7 +24,8 @@ from models.heads.dense import LinearHead
 from models.network import Network, Normalization
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, pieces_of
 from models.recipes.callbacks import Interrupted
-from models.recipes.gradient import FitContext, FitData, FitOutcome, fit
+from models.recipes.context import FitContext, FitData, FitOutcome
+from models.recipes.gradient import fit
 from models.registry import MODELS, ModelSpec
 
 CPU = torch.device("cpu")
