@@ -12,6 +12,7 @@ import stat
 import tomllib
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -152,14 +153,21 @@ def read_arrays(path: Path, mend: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def refuse_links_out(folder: Path, mend: str) -> None:
+def refuse_links_out(folder: Path, mend: str, besides: Collection[str] = ()) -> None:
     """Refuse a folder from which a symbolic link leads out: what is written through it would land elsewhere.
+
+    Args:
+        folder: searched with all that is below it.
+        mend: what to do about a link, as the end of a sentence.
+        besides: folders in it that are not looked into, since nothing of ours reads or writes there.
 
     Raises:
         UserError: naming the first such link.
     """
     inside = os.path.realpath(folder)
     for parent, folders, names in os.walk(folder):
+        if Path(parent) == folder:
+            folders[:] = [name for name in folders if name not in besides]
         for name in (*folders, *names):
             path = Path(parent, name)
             if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):

@@ -115,9 +115,14 @@ def time_verdicts(
     with ExitStack() as stack:
         pair = stack.enter_context(worker(base_python)), stack.enter_context(worker(now_python))
         samples = {each: _in_turns(each, pair, rounds) for each in asked}
-    found = [_verdict(each, column, samples[each]) for each in asked for column in TIMES]
+    found = [_verdict(each, column, samples[each]) for each in asked for column in _of_whole_networks(samples[each])]
     adjusted = holm([p for _, p, _ in found])
     return [_decided(verdict, p, ratio, margins) for (verdict, _, ratio), p in zip(found, adjusted, strict=True)]
+
+
+def _of_whole_networks(samples: Sequence[Sequence[dict[str, float]]]) -> list[str]:
+    """The times that both interpreters took: those of whole networks, not of a tuned head alone."""
+    return [name for name in TIMES if all(name in sample for side in samples for sample in side)]
 
 
 def networks(run: Path) -> list[Asked]:

@@ -146,7 +146,11 @@ def fit_with_less_memory(job: CellJob, context: FitContext) -> FitOutcome:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     (job.folder / LAST).unlink(missing_ok=True)
-    smaller = replace(smaller, network=initial_network(job.planned, context.num_classes, context.device))
+    network = initial_network(job.planned, context.num_classes, context.device)
+    if network.backbone_frozen:
+        # No fit changed it, and a random one's BatchNorm statistics were estimated after it was built.
+        network.backbone.load_state_dict(context.network.backbone.state_dict())
+    smaller = replace(smaller, network=network)
     outcome = fit(smaller)
     note = f"ran out of memory at batch {context.protocol.batch_size} ({problem}) and was fitted again"
     return replace(outcome, notes=[*outcome.notes, note])

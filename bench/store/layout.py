@@ -21,6 +21,8 @@ CELL, RESULT, FAILURE, TRIAL = "cell.json", "result.json", "failure.json", "tria
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
 PREDICTOR, PREDICTOR_ABOUT, PREDICTOR_WEIGHTS = "predictor", "predictor.json", "weights.safetensors"
 BEST, LAST = "best.safetensors", "last.ckpt"
+# What W&B itself keeps in a run's folder, with links into the user's own cache; nothing else looks into it.
+WANDB_FOLDER = "wandb"
 PARTITION, ALONE, CLIENTS, TRACKING = "partition.json", "alone.json", "clients", "wandb.json"
 CELL_LOCK, WORKER_LOCK = ".lock", ".worker.lock"
 ANSWERS, ANSWER_FAILURE = "analyses", ".failure.json"

@@ -11,7 +11,7 @@ from bench.core.errors import UserError
 from bench.core.schema import refuse_links_out
 from bench.store.cells import StoredCell, read_cell, row
 from bench.store.files import now, read_environment, read_plan
-from bench.store.layout import ENVIRONMENT, PLAN, SCHEMA, cells_folder
+from bench.store.layout import ENVIRONMENT, PLAN, SCHEMA, WANDB_FOLDER, cells_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ class Run:
         plan = path / PLAN
         if not plan.is_file():
             raise UserError(f"{path} is no run: it has no {PLAN}; name a folder that `bench run --out` made")
-        refuse_links_out(path, "remove it: what is written through it would land elsewhere")
+        refuse_links_out(path, "remove it: what is written through it would land elsewhere", {WANDB_FOLDER})
         schema = read_plan(plan)["schema"]
         if schema != SCHEMA:
             raise UserError(

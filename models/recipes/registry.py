@@ -33,7 +33,7 @@ class RecipeSpec:
         return imported(self.fit)
 
 
-RECIPES: Registry[RecipeSpec] = Registry("recipe", "bench.recipes", listing="bench recipes", kind=RecipeSpec)
+RECIPES: Registry[RecipeSpec] = Registry("recipe", "bench.recipes", listing="bench models list", kind=RecipeSpec)
 GRADIENT = "gradient"
 _SUMMARY = "all trained weights at once, by gradients (Lightning)"
 RECIPES.register(GRADIENT, RecipeSpec(GRADIENT, _SUMMARY, "models.recipes.gradient:fit", federated=True))

@@ -24,6 +24,7 @@ from bench.store.layout import (
     PREDICTOR,
     PREDICTOR_WEIGHTS,
     SCHEMA,
+    WANDB_FOLDER,
 )
 from bench.store.predictions import Predictions, read_history, read_predictions
 from bench.store.run import Run
@@ -101,7 +102,7 @@ def load(path: Path) -> Source:
         UserError: when the folder is no run at all, or one of another layout.
     """
     problems: list[str] = []
-    refuse_links_out(path, "remove it")
+    refuse_links_out(path, "remove it", {WANDB_FOLDER})
     plan = _read_plan(path, problems)
     environment = _read_optional(path / ENVIRONMENT, problems)
     run = Run(path)
