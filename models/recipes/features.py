@@ -6,7 +6,7 @@ features are those of the frozen backbone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from models.heads.dense import global_pool
 from models.network import Network
 from models.predictor import Card, NetworkPredictor, Predictor, filled_network
 from models.recipes import gradient
-
-if TYPE_CHECKING:
-    from models.recipes.context import FitContext, FitOutcome
+from models.recipes.context import FitContext, FitOutcome
 
 Kind = Literal["svm", "knn"]
 COSTS = (0.001, 0.01, 0.1, 1.0)
