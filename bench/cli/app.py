@@ -29,6 +29,8 @@ def main() -> None:
     # Read when torch is loaded. Waiting threads that spin make a step five times slower as soon as another process
     # wants a core, and cost nothing measurable otherwise.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The profiler that counts a network's memory warns of what was allocated before it; what it counts is not touched.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         guarded(app)
     except UserError as error:
