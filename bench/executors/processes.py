@@ -17,10 +17,10 @@ import torch
 from filelock import FileLock
 
 from bench.core.config import Runtime
-from bench.core.signals import children_hear_no_signals
 from bench.executors.artifacts import DatasetMetadata, Missing, metadata_of, send_images, send_weights
 from bench.executors.driver import Driver
 from bench.executors.pool import WorkerEvent, WorkerLost, WorkerMessage, WorkerResult
+from bench.executors.signals import children_hear_no_signals
 from bench.executors.transfer import CellTask, pack, run_task, throttled
 from bench.harness.environment import machine
 from bench.harness.networks import pick_device
