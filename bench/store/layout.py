@@ -48,16 +48,6 @@ def failure_path(cell: Path, analysis: str) -> Path:
     return cell / ANSWERS / f"{analysis}{ANSWER_FAILURE}"
 
 
-def alone_file(cell: Path, client: int) -> Path:
-    """What one client trained alone, until the cell is done."""
-    return cell / f"alone-{client}.safetensors"
-
-
-def report_folder(run: Path) -> Path:
-    """Where a run's report is written unless told otherwise."""
-    return run / "report"
-
-
 def sweeps_folder(run: Path) -> Path:
     """Where a run's sweeps lie."""
     return run / "sweeps"

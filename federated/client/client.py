@@ -45,23 +45,6 @@ class Store(Protocol):
         ...
 
 
-class MemoryStore:
-    """Remembers within one process."""
-
-    def __init__(self) -> None:
-        self._rounds: dict[int, Arrays] = {}
-
-    def load(self, before: int) -> Arrays:
-        """The arrays of the last round before `before`."""
-        earlier = [number for number in self._rounds if number < before]
-        return self._rounds[max(earlier)] if earlier else {}
-
-    def save(self, round_number: int, arrays: Arrays, best: int) -> None:
-        """Keep the arrays of this round, of the one before and of the best."""
-        kept = _worth_keeping(list(self._rounds), round_number, best)
-        self._rounds = {**{number: self._rounds[number] for number in kept}, round_number: arrays}
-
-
 @dataclass(frozen=True)
 class FolderStore:
     """Remembers in files of a folder, so that a thousand clients take no memory and a killed run goes on."""
