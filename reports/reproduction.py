@@ -7,14 +7,13 @@ from pathlib import Path
 
 import bench
 from bench.core.atomic import write_text
-from bench.measure.columns import column
 from reports.compare.ablation import tables as ablation_tables
 from reports.content import drawing
 from reports.html.page import duration, render, text
 from reports.load.source import Source
-from reports.tables.grid import Row, rows
+from reports.tables.grid import Row
 from reports.tables.markup import Entry, Grid, grid, markdown
-from reports.tables.paper import paper_tables
+from reports.tables.paper import ours
 
 PAGES = ("reproduction.md", "reproduction.html")
 FULL_MODEL = "deepmedix"
@@ -31,8 +30,8 @@ def write_reproduction(run: Path, out: Path | None = None) -> list[Path]:
         UserError: the folder is no run.
     """
     drawn, folder = drawing(run), out or run / "report"
-    source, table = drawn.source, rows(drawn.source.cells)
-    tables = [*paper_tables(table), *_optional(leakage(table))]
+    source = drawn.source
+    tables = [*drawn.paper, *_optional(leakage(drawn.rows))]
     tables += [each for study in drawn.ablations for each in ablation_tables(study)]
     facts = about(source)
     paths = [folder / name for name in PAGES]
@@ -61,17 +60,10 @@ def leakage(table: Sequence[Row]) -> Grid | None:
 
 
 def _leak(whole: Row, by_image: Row) -> list[Entry | str]:
-    ours, theirs = whole.figure("accuracy"), by_image.figure("accuracy")
-    step = "–" if ours is None or theirs is None else f"{100 * (theirs.mean - ours.mean):+.1f}".replace("-", "−")
+    kept, mixed = whole.figure("accuracy"), by_image.figure("accuracy")
+    step = "–" if kept is None or mixed is None else f"{100 * (mixed.mean - kept.mean):+.1f}".replace("-", "−")
     condition = whole.condition
-    return [condition.dataset, condition.split, _shown(whole), _BY_IMAGE, _shown(by_image), step]
-
-
-def _shown(row: Row) -> Entry:
-    found, about_it = row.figure("accuracy"), column("accuracy")
-    if found is None:
-        return Entry(row.problem or "–")
-    return Entry(about_it.text(found.mean), under=f"[{about_it.text(found.low)}, {about_it.text(found.high)}]")
+    return [condition.dataset, condition.split, ours(whole, "accuracy"), _BY_IMAGE, ours(by_image, "accuracy"), step]
 
 
 def about(source: Source) -> list[str]:

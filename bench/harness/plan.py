@@ -80,10 +80,14 @@ class Plan:
     left_out: tuple[str, ...] = ()
 
 
-def make_plan(request: Request) -> Plan:
+def make_plan(request: Request, tables: dict[str, Table] | None = None) -> Plan:
     """Expand the patterns and check every cell.
 
     Cells of one dataset, fold and seed stand together, so that they share decoded images and feature maps.
+
+    Args:
+        request: what was asked for.
+        tables: datasets that were read under the same protocol, by name; those read here are added.
 
     Raises:
         UserError: an unknown name, a dataset that is not available, weights that cannot be had, a bad seed list,
@@ -95,17 +99,20 @@ def make_plan(request: Request) -> Plan:
     apart = choose_pairs(request, models, regimes)
     names, absent = choose_datasets(request.datasets)
     weights = resolve_all(request.protocol.weights, [MODELS.get(name) for name in models])
-    tables = {name: datasets.load(name, request.protocol) for name in names}
+    read = {} if tables is None else tables
+    for name in names:
+        if name not in read:
+            read[name] = datasets.load(name, request.protocol)
     cells = [
         plan_cell(CellSpec(model, name, split, regime, request.protocol, seed), table, weights[model])
-        for name, table in tables.items()
+        for name, table in ((name, read[name]) for name in names)
         for split in expand(table, request.split)
         for seed in seeds
         for model in models
         for regime in regimes
         if (model, regime) not in apart
     ]
-    return Plan(cells, tables, absent, tuple(apart.values()))
+    return Plan(cells, {name: read[name] for name in names}, absent, tuple(apart.values()))
 
 
 def together(*plans: Plan) -> Plan:

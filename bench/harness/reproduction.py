@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.core.config import Protocol, load_protocol
 from bench.core.errors import UserError
 from bench.data import registry as datasets
+from bench.data.table import Table
 from bench.harness.plan import Plan, Request, make_plan, together
 
 FULL_MODEL = "deepmedix"
@@ -23,12 +25,10 @@ class Step:
     """Cells that are run together.
 
     Attributes:
-        table: the paper's table that they answer.
         models: patterns.
         seeds: as `--seeds` takes them.
     """
 
-    table: int
     dataset: str
     split: str
     models: str = FULL_MODEL
@@ -47,34 +47,33 @@ def steps(scale: str) -> list[Step]:
     if scale not in SCALES:
         raise UserError(f"no scale is called {scale!r}; there are {', '.join(SCALES)}")
     first = list(_first())
-    ablation = [Step(4, "figshare-brain", "grouped", VARIANTS), Step(4, "brain-kaggle", "official", VARIANTS)]
-    others = [Step(4, "br35h", "image", VARIANTS), Step(4, "ham10000-mel-balanced", "grouped", VARIANTS)]
+    ablation = [Step("figshare-brain", "grouped", VARIANTS), Step("brain-kaggle", "official", VARIANTS)]
+    others = [Step("br35h", "image", VARIANTS), Step("ham10000-mel-balanced", "grouped", VARIANTS)]
     if scale == "gpu":
-        return [Step(each.table, each.dataset, each.split, each.models, "3") for each in (*first, *ablation, *others)]
-    again = [Step(each.table, each.dataset, each.split, each.models, "1,2") for each in first]
-    return [*first, *ablation, *again]
+        return [replace(each, seeds="3") for each in (*first, *ablation, *others)]
+    return [*first, *ablation, *(replace(each, seeds="1,2") for each in first)]
 
 
 def _first() -> Iterator[Step]:
     """The full model: by the split that the paper most likely used, and by one that keeps patients whole."""
-    yield Step(1, "figshare-brain", "grouped")
-    yield Step(1, "figshare-brain", "image")
-    yield Step(1, "brain-kaggle", "official")
-    yield Step(1, "br35h", "image")
-    yield Step(1, "ham10000-mel-balanced", "grouped")
-    yield Step(1, "ham10000-mel-balanced", "image")
-    yield Step(1, "brain-kaggle", "image")
-    yield Step(1, "br35h", "grouped")
-    yield Step(1, "ham10000-mel-oversampled", "image")
-    yield Step(1, "ham10000", "grouped")
-    yield Step(1, "ham10000", "image")
-    yield Step(1, "isic2019", "grouped")
-    yield Step(1, "isic2019", "image")
+    yield Step("figshare-brain", "grouped")
+    yield Step("figshare-brain", "image")
+    yield Step("brain-kaggle", "official")
+    yield Step("br35h", "image")
+    yield Step("ham10000-mel-balanced", "grouped")
+    yield Step("ham10000-mel-balanced", "image")
+    yield Step("brain-kaggle", "image")
+    yield Step("br35h", "grouped")
+    yield Step("ham10000-mel-oversampled", "image")
+    yield Step("ham10000", "grouped")
+    yield Step("ham10000", "image")
+    yield Step("isic2019", "grouped")
+    yield Step("isic2019", "image")
 
 
 def reproduction_protocol(scale: str, weights: str | None, overrides: list[str]) -> Protocol:
     """The paper's protocol at a scale, with other initial weights or single fields where they are asked for."""
-    chosen = [] if weights is None else [f'weights="{weights}"']
+    chosen = [] if weights is None else [f"weights={json.dumps(weights)}"]
     return load_protocol("paper", [*SCALES[scale], *chosen, *overrides])
 
 
@@ -90,11 +89,11 @@ def reproduction_plan(scale: str, weights: str | None = None, overrides: list[st
     absent = {
         each.dataset: datasets.DATASETS.get(each.dataset).hint for each in wanted if each.dataset not in available
     }
-    plans = [make_plan(_request(each, protocol)) for each in wanted if each.dataset in available]
+    tables: dict[str, Table] = {}
+    plans = [make_plan(_request(each, protocol), tables) for each in wanted if each.dataset in available]
     if not plans:
         raise UserError(f"none of the paper's datasets is available; {next(iter(absent.values()))}")
-    whole = together(*plans)
-    return Plan(whole.cells, whole.tables, absent)
+    return replace(together(*plans), absent=absent)
 
 
 def _request(step: Step, protocol: Protocol) -> Request:

@@ -90,7 +90,7 @@ def _line(printed: Published, metrics: Sequence[str], row: Row | None, number: i
     for name in metrics:
         cells += _triple(printed.figures.get(name), row, name)
     if number in (1, 4):
-        cells.append(_ours(row, "roc_auc"))
+        cells.append(ours(row, "roc_auc"))
     return cells
 
 
@@ -112,11 +112,12 @@ def _triple(printed: float | None, row: Row | None, name: str) -> list[Entry | s
     figure = row.figure(name) if row else None
     paper = "–" if printed is None else f"{printed:g}" if printed == 66 else f"{printed:.2f}"
     if figure is None or printed is None:
-        return [paper, _ours(row, name), "–"]
-    return [paper, _ours(row, name), f"{100 * figure.mean - printed:+.1f}".replace("-", "−")]
+        return [paper, ours(row, name), "–"]
+    return [paper, ours(row, name), f"{100 * figure.mean - printed:+.1f}".replace("-", "−")]
 
 
-def _ours(row: Row | None, name: str) -> Entry:
+def ours(row: Row | None, name: str) -> Entry:
+    """A row's figure with its interval under it; why there is none otherwise. No row: it was not run."""
     figure = row.figure(name) if row else None
     if figure is None:
         return Entry("not run" if row is None else row.problem or "–")
