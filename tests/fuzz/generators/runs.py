@@ -65,6 +65,13 @@ def _opened(random: random.Random, copy: Path, small: Small) -> Invocation:
     picture = small.kept("picture.png", _picture)
     held = [["check", str(copy), "--baseline", str(small.run)], ["check", str(small.run), "--baseline", str(copy)]]
     asked = ["analyze", str(copy), "--with", random.choice(ANALYSES)]
+    form = "--md" if random.random() < 0.5 else form
+    if random.random() < 0.8:
+        return (
+            Invocation(["report", str(copy), form])
+            if random.random() < 0.5
+            else Invocation(random.choice(held), (0, 1, 2))
+        )
     return random.choice([
         Invocation(["report", str(copy), form]), Invocation(["report", str(copy), form]),
         Invocation(["compare", str(copy), *MODELS]), Invocation(random.choice(held), (0, 1, 2)),
