@@ -155,16 +155,6 @@ def squared_norm(function: Function, image: Tensor, samples: int, seed: int) -> 
     return float(squares.mean()), float(squares.std() / samples**0.5)
 
 
-def adjoint_gap(function: Function, image: Tensor, seed: int) -> float:
-    """How far <J u, v> and <u, J^T v> are apart for random u and v, relative to |J u| |v|: 0 but for rounding."""
-    tangent = _drawn((1, *image.shape), seed, image)
-    forward = jvp(function, image, tangent)
-    cotangent = _drawn(tuple(forward.shape), seed + 1, forward)
-    backward = vjp(function, image, cotangent)
-    gap = (forward * cotangent).sum() - (tangent * backward).sum()
-    return float(gap.abs() / (forward.norm() * cotangent.norm()))
-
-
 def angle(first: Tensor, second: Tensor) -> float:
     """The angle between two directions, whose signs mean nothing: degrees, 0 to 90; NaN for a zero vector."""
     lengths = first.double().norm() * second.double().norm()

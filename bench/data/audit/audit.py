@@ -21,7 +21,6 @@ from bench.data.table import Table
 
 SCHEMA = 1
 TINY = 32
-MIRRORED = 4
 Progress = Callable[[int, int], None]
 
 

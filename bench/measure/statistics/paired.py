@@ -177,19 +177,6 @@ def _mean_ranks(values: Floats) -> Floats:
     return ranks
 
 
-def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: ArrayLike | None = None) -> Difference:
-    """DeLong's test of two ROC-AUCs on the same images.
-
-    Args:
-        labels: [N]; first, second: probabilities [N, k] of A and B.
-        groups: [N]; the components of a group are added up before squaring (Obuchowski 1997). None: every image alone.
-    """
-    (auc_a, shares_a), (auc_b, shares_b) = auc(labels, first), auc(labels, second)
-    codes = np.arange(shares_a.size) if groups is None else clusters(groups)[0]
-    error = float(np.sqrt((group_sums(shares_a - shares_b, codes) ** 2).sum()))
-    return normal_difference(auc_a - auc_b, error, "DeLong")
-
-
 def normal_difference(value: float, spread: float, method: str, free: float = math.inf) -> Difference:
     """A difference with a standard error and Student's t of `free` degrees of freedom; p is 1 where both are 0."""
     if not math.isfinite(value) or not math.isfinite(spread):
