@@ -54,7 +54,13 @@ def analyze_command(
 
 
 def put(cells: Sequence[StoredCell], asked: Sequence[Question], as_json: bool) -> list[dict[str, Any]]:
-    """Put the questions and tell how each ended, a row an answer; on standard error where JSON is asked."""
+    """Put the questions and tell how each ended, a row an answer; on standard error where JSON is asked.
+
+    Args:
+        cells: of a run.
+        asked: analyses with their settings.
+        as_json: whether standard output is kept for JSON.
+    """
     from bench.analyses.run import analyze
 
     return [_row(outcome) for outcome in _told(analyze(cells, asked, _starting), as_json)]
@@ -124,7 +130,13 @@ def as_row(answer: FileAnswer, classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    """Write rows with a header."""
+    """Write rows with a header.
+
+    Args:
+        path: of the file, written whole or not at all.
+        columns: of the header.
+        rows: values by column; an absent one is empty.
+    """
     import csv
     import io
 

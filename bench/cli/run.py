@@ -86,7 +86,16 @@ def _questions(names: str | None) -> list[Question]:
 def run_plan(
     plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool, asked: Sequence[Question] = ()
 ) -> int:
-    """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code."""
+    """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code.
+
+    Args:
+        plan: the cells.
+        folder: of the run.
+        runtime: how they are run.
+        dry_run: only show the plan.
+        as_json: one JSON document on standard output.
+        asked: analyses put to every finished cell.
+    """
     from rich.console import Console
 
     from bench.executors.show import refuse_contradictions, show_plan

@@ -40,6 +40,8 @@ def read_json(path: Path, schema: type[T], mend: str) -> T:
     """A JSON file as a value of a type (a dataclass, a TypedDict, `dict[str, float]`, ...), NaN refused.
 
     Args:
+        path: a regular file of at most `MOST_TEXT` bytes.
+        schema: the type that the value must have.
         mend: what to do about a file that will not do, as the end of a sentence ("delete it and run again").
 
     Raises:
@@ -55,7 +57,11 @@ def read_json(path: Path, schema: type[T], mend: str) -> T:
 
 
 def read_toml(path: Path, schema: type[T], mend: str) -> T:
-    """A TOML file as a value of a type. Raises UserError as `read_json` does."""
+    """A TOML file as a value of a type. Raises UserError as `read_json` does.
+
+    Args:
+        path, schema, mend: as of `read_json`.
+    """
     try:
         value = tomllib.loads(read_bytes(path, mend).decode())
     except RecursionError:
@@ -69,6 +75,11 @@ def read_toml(path: Path, schema: type[T], mend: str) -> T:
 
 def validated(path: Path, value: object, schema: type[T], mend: str) -> T:
     """A value that was read from a file, if it is of the type; numbers are no texts and texts no numbers.
+
+    Args:
+        path: where the value was read, for the message.
+        schema: the type that it must have.
+        mend: what to do otherwise, as the end of a sentence.
 
     Raises:
         UserError: it is of another type; the first place where it differs is named.
@@ -87,6 +98,11 @@ def validated(path: Path, value: object, schema: type[T], mend: str) -> T:
 def read_bytes(path: Path, mend: str, most: int = MOST_TEXT) -> bytes:
     """A file's bytes.
 
+    Args:
+        path: a regular file.
+        mend: what to do about one that will not do, as the end of a sentence.
+        most: bytes that it may have.
+
     Raises:
         UserError: it cannot be opened, is a pipe, a device or a folder (which could block for ever), or is too long.
     """
@@ -98,7 +114,12 @@ def read_bytes(path: Path, mend: str, most: int = MOST_TEXT) -> bytes:
 
 
 def check_regular(path: Path, mend: str, most: int) -> None:
-    """Refuse what is no regular file of at most `most` bytes, before anything opens it. Raises UserError."""
+    """Refuse what is no regular file of at most `most` bytes, before anything opens it. Raises UserError.
+
+    Args:
+        path: what is about to be opened.
+        mend: what to do otherwise, as the end of a sentence.
+    """
     try:
         status = path.stat()
     except (OSError, ValueError) as error:

@@ -191,7 +191,12 @@ def _of_file(entry: Mapping[str, Any], protocols: Mapping[str, Any]) -> SideCell
 
 
 def pair(base: Side, now: Side, name: str) -> Paired | None:
-    """Now (first) and base (second) on the same images; None where either side's predictions are lost or others."""
+    """Now (first) and base (second) on the same images; None where either side's predictions are lost or others.
+
+    Args:
+        base, now: the two sides.
+        name: of a cell that both have.
+    """
     then, current = base.cells[name].images, now.cells[name].images
     if then is None or current is None or current.predictions is None or then.ids_digest != current.ids_digest:
         return None

@@ -95,7 +95,14 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
-    """What the regime's fit is handed."""
+    """What the regime's fit is handed.
+
+    Args:
+        job: the cell and how it is run.
+        network: before the fit.
+        data: its training and validation parts.
+        device: where it is fitted.
+    """
     return FitContext(
         model=job.planned.model,
         classes=job.table.classes,
@@ -164,7 +171,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDArray[np.float32]) -> None:
-    """Write the history and the predictions on the test set."""
+    """Write the history and the predictions on the test set.
+
+    Args:
+        job: the cell and its folder.
+        outcome: of the fit.
+        test: the test set.
+        predicted: probabilities of its images [N, k].
+    """
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
     columns: dict[str, NDArray[Any]] = {
         "image_id": test.ids, "group": test.groups, "site": test.sites, "label": test.labels
@@ -177,7 +191,14 @@ def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDAr
 def measure_quality(
     job: CellJob, data: CellData, predicted: NDArray[np.float32], outcome: FitOutcome
 ) -> dict[str, Any]:
-    """The quality of the predictions (over clients too if there are any), its intervals, and the fit's own columns."""
+    """The quality of the predictions (over clients too if there are any), its intervals, and the fit's own columns.
+
+    Args:
+        job: the cell.
+        data: of its dataset.
+        predicted: probabilities of the test images [N, k].
+        outcome: of the fit.
+    """
     labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
     seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
     most_parts = min(job.protocol.bootstrap_resamples, MOST_PARTS)

@@ -123,6 +123,10 @@ def read_manifest(
     """Read a CSV manifest; images are looked for in its folder and the folders below.
 
     Args:
+        name: of the dataset.
+        path: of the CSV file.
+        columns: the CSV's column by what it holds (image, label, group, ...); None: by their usual names.
+        kind: what the pictures are of: brain, skin or other.
         allow_outside: images may lie elsewhere, by absolute paths or by `..`; whoever wrote the CSV then chooses which
             of this machine's files are read.
 

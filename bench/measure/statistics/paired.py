@@ -112,6 +112,10 @@ def accuracy_difference(right_a: ArrayLike, right_b: ArrayLike, groups: ArrayLik
     """Accuracy of A minus B on the same images [N], its p by `sign_flip` over groups.
 
     Several seeds are pooled by concatenation: one patient's images stay one group over all of them.
+
+    Args:
+        right_a, right_b: whether each model is right, bool [N].
+        groups: the patient or lesion of each image [N].
     """
     steps = np.asarray(right_a, dtype=np.float64) - np.asarray(right_b, dtype=np.float64)
     codes, _ = clusters(groups)
@@ -178,7 +182,14 @@ def _mean_ranks(values: Floats) -> Floats:
 
 
 def normal_difference(value: float, spread: float, method: str, free: float = math.inf) -> Difference:
-    """A difference with a standard error and Student's t of `free` degrees of freedom; p is 1 where both are 0."""
+    """A difference with a standard error and Student's t of `free` degrees of freedom; p is 1 where both are 0.
+
+    Args:
+        value: the difference.
+        spread: its standard error.
+        method: how it was tested, in words.
+        free: degrees of freedom; infinite: a normal distribution.
+    """
     if not math.isfinite(value) or not math.isfinite(spread):
         return Difference(value, math.nan, math.nan, math.nan, math.nan, method, free)
     p = 2 * student_tail(abs(value) / spread, free) if spread > 0 else float(value == 0)
@@ -203,6 +214,11 @@ def smallest_difference(error: float, images: int, free: float = math.inf) -> fl
     """The true accuracy difference that a two-sided 5 % test on these images would find four times out of five.
 
     It is never below what the fewest significant discordant images make up.
+
+    Args:
+        error: the difference's standard error.
+        images: on which it was measured.
+        free: degrees of freedom.
     """
     return max((student_quantile(0.975, free) + student_quantile(0.8, free)) * error, FEWEST_DISCORDANT / images)
 
@@ -228,7 +244,13 @@ def drawn_groups(groups: ArrayLike, ids: ArrayLike) -> tuple[NDArray[np.str_], s
 
 
 def right(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether each image's arg-max class is its label: [N]."""
+    """Whether each image's arg-max class is its label: [N].
+
+    Args:
+        labels: class numbers [N].
+        probabilities: [N, k].
+        classes: k names.
+    """
     given = scores(labels, probabilities, classes)
     hits: NDArray[np.bool_] = given.decisions == given.labels
     return hits
