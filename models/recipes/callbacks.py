@@ -90,7 +90,11 @@ class History(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell of the batch; leave when asked to."""
+        """Tell of the batch; leave when asked to.
+
+        Args:
+            trainer, pl_module, outputs, batch, batch_idx: as Lightning hands them.
+        """
         if self._should_stop():
             raise Interrupted
         images = len(batch[1])

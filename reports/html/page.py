@@ -144,7 +144,13 @@ def _unit_notes(method: str, groups: int) -> list[str]:
 def sections(
     drawing: Drawing, searched: bool = False, answers: Sequence[tuple[str, str]] = ()
 ) -> list[tuple[str, str]]:
-    """The page's sections, as they exist for this run."""
+    """The page's sections, as they exist for this run.
+
+    Args:
+        drawing: what the page shows.
+        searched: whether the run has sweeps.
+        answers: (anchor, title) of each analysis that was asked.
+    """
     found = [("summary", "Summary"), ("board-section", "Leaderboard"), ("pareto", "Quality and cost")]
     found += [("learning", "Learning"), ("classes", "By class"), ("closeup", "Close up")]
     found += [("ablation", "Ablation")] if drawing.ablations else []
