@@ -111,6 +111,11 @@ class Simulation:
 def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progress:
     """Run the rounds on a grid and leave the chosen weights in the network and in `best.safetensors`.
 
+    Args:
+        simulation: the cell's federation.
+        grid: where its clients answer.
+        parallel: whether they answer at once.
+
     Raises:
         Interrupted: when asked to stop; the last finished round is saved.
     """
