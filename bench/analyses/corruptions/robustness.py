@@ -71,7 +71,13 @@ class Subject:
         return np.asarray(self.cell.predictor.of_images(images), dtype=np.float64)
 
     def corrupted(self, name: str, function: Corruption, severity: int) -> NDArray[np.uint8]:
-        """All images after one corruption; an image's accident depends on its id, not on the severity."""
+        """All images after one corruption; an image's accident depends on its id, not on the severity.
+
+        Args:
+            name: of the corruption, by which accidents are drawn.
+            function: the corruption.
+            severity: 1 to 5.
+        """
         seeds = [derive_seed(self.settings.seed, name, identity) for identity in self.ids]
         return np.stack([
             function(image, severity, np.random.default_rng(seed))
