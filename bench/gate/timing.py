@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from bench.core.errors import UserError
+from bench.core.schema import parsed_json
 from bench.gate.check import ALPHA, Verdict
 from bench.gate.margins import Margins
 from bench.measure.columns import names_of
@@ -80,8 +83,7 @@ class Worker:
             answer = ""
         if not answer:
             raise UserError(f"{self._python} could not time {asked.model}: {self._last_words()}")
-        found: dict[str, float] = json.loads(answer)
-        return found
+        return parsed_json(f"what {self._python} answered", answer, dict[str, FiniteFloat], "name another interpreter")
 
     def _last_words(self) -> str:
         self._process.kill()

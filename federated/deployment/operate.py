@@ -16,6 +16,7 @@ import federated
 from bench.core.atomic import write_text
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
+from bench.core.schema import parsed_json
 from federated.deployment.consortium import CELL, Consortium, Site
 from federated.deployment.status import read_status
 
@@ -228,10 +229,9 @@ def _json_in(text: str) -> dict[str, Any]:
     if start < 0:
         return {}
     try:
-        found: dict[str, Any] = json.loads(text[start : end + 1])
-    except json.JSONDecodeError:
+        return parsed_json("a program's output", text[start : end + 1], dict[str, Any], "look at its log")
+    except UserError:
         return {}
-    return found
 
 
 def _last_line(text: str) -> str:
