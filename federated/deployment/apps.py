@@ -72,8 +72,7 @@ def lead(grid: Grid, task: Task, folder: Path, settings: Mapping[str, Any]) -> P
 
     progress = rounds.run(start, Hooks(begin=status.begin, save=save))
     notes = history_notes(progress.history)
-    unpack(progress.best.weights, packing.trainable)
-    unpack(progress.best.buffers, packing.buffers)
+    packing.settle(progress.best.weights, progress.best.buffers)
     if packing.personal:
         mean, missing = rounds.personal_mean(progress)
         unpack(mean, packing.personal)
