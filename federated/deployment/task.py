@@ -27,6 +27,10 @@ from models.registry import MODELS
 from models.weights.initial import resolve
 
 
+class OtherVersion(UserError):
+    """Server and site have different versions installed; the sentence tells nothing else of a site."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A federated cell of a deployment.
@@ -61,12 +65,12 @@ class Task:
         """Undo `to_json`.
 
         Raises:
-            UserError: when another version of the package wrote it.
+            OtherVersion: when another version of the package wrote it.
         """
         values: dict[str, Any] = json.loads(text)
         version = values.pop("version")
         if version != bench.__version__:
-            raise UserError(
+            raise OtherVersion(
                 f"the task is of version {version}, this site runs {bench.__version__}; install one everywhere"
             )
         protocol = Protocol.model_validate(values.pop("protocol"))
