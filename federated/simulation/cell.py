@@ -126,8 +126,7 @@ def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progres
     except Stopped as request:
         raise Interrupted from request
     packing = simulation.packing
-    unpack(progress.best.weights, packing.trainable)
-    unpack(progress.best.buffers, packing.buffers)
+    packing.settle(progress.best.weights, progress.best.buffers)
     if packing.personal:
         unpack(rounds.personal_mean(progress)[0], packing.personal)  # a simulation loses none of these replies
     _save_best(simulation.context, progress)
