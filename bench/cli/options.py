@@ -37,7 +37,7 @@ DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Timing = Annotated[
     str, typer.Option(help="Batch times: off, quick (at most 10 batches each, no peak memory), or full.")
 ]
-SplitName = Annotated[str, typer.Option(help="grouped, image, official or official:N.")]
+SplitName = Annotated[str, typer.Option(help="grouped, image, official, official:N, site or site:NAME.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
 
 

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from bench.core.config import Protocol
 from bench.store.layout import BEST, LAST
 from models.recipes.batches import has_batch_norm, pieces_notes
-from models.recipes.callbacks import BestCheckpoint, History, Interrupted, Schedule
+from models.recipes.callbacks import BestCheckpoint, History, Interrupted, KeptEpochs, Schedule
 from models.recipes.classifier import Classifier
 from models.recipes.context import FitContext, FitOutcome
 from models.recipes.loss import loss_of
@@ -36,7 +36,8 @@ def fit(context: FitContext) -> FitOutcome:
     start = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
     best = BestCheckpoint(context.folder)
     chosen = [Schedule(context.protocol), _early_stopping(context.protocol), best]
-    history = _train(context, chosen)
+    kept = [KeptEpochs(context.folder)] if context.keep_epochs else []
+    history = _train(context, [*chosen, *kept])
     columns = {"best_epoch": float(best.best_epoch), "epochs_run": float(len(history.rows))}
     in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
     outcome = FitOutcome(history.rows, context.predictor(), columns, in_pieces)

@@ -41,6 +41,7 @@ class Source:
         cells: in the plan's order; a cell whose result makes no sense has status "corrupt".
         problems: one sentence a file that could not be read, naming it.
         answers: of analyses, by the cell's key; their figures are among the cells' own too.
+        run_answers: of analyses of the whole run.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Source:
     plan: dict[str, Any]
     problems: list[str] = field(default_factory=list)
     answers: dict[str, list[StoredAnswer]] = field(default_factory=dict)
+    run_answers: list[StoredAnswer] = field(default_factory=list)
     _predictions: dict[str, Predictions | None] = field(default_factory=dict)
     _histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -110,9 +112,9 @@ def load(path: Path) -> Source:
         cell = run.cell(entry["key"], entry["cell"])
         problems += _file_problems(cell)
         if cell.result is not None:
-            answers[cell.key] = read_answers(cell, problems)
+            answers[cell.key] = read_answers(cell.folder, problems)
         cells.append(with_columns(cell, answers.get(cell.key, [])))
-    return Source(path, cells, environment, plan, problems, answers)
+    return Source(path, cells, environment, plan, problems, answers, read_answers(path, problems))
 
 
 def _read_plan(path: Path, problems: list[str]) -> dict[str, Any]:
