@@ -35,6 +35,7 @@ from bench.store.run import Run
 SCHEMA = 1
 ALPHABET = string.digits + string.ascii_letters
 _LINE = 100
+_BETWEEN = " · "
 # How a cell is measured, not how it is trained.
 _ASIDE = ("timing_", "bootstrap_")
 _ANEW = "write it anew with --update"
@@ -130,11 +131,16 @@ def load_side(path: Path) -> Side:
         raise UserError(f"{path} is damaged ({error}); {_ANEW}") from error
 
 
+def dataset_of(name: str) -> str:
+    """The dataset in a cell's readable name."""
+    return name.split(_BETWEEN)[1]
+
+
 def _names(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Readable names; the protocol's digest only where a run has several cells of one name."""
-    plain = [" · ".join([s["model"], s["dataset"], s["split"], s["regime"], f"seed {s['seed']}"]) for s in specs]
+    plain = [_BETWEEN.join([s["model"], s["dataset"], s["split"], s["regime"], f"seed {s['seed']}"]) for s in specs]
     return [
-        f"{name} · protocol {digest(spec['protocol'], 6)}" if plain.count(name) > 1 else name
+        f"{name}{_BETWEEN}protocol {digest(spec['protocol'], 6)}" if plain.count(name) > 1 else name
         for name, spec in zip(plain, specs, strict=True)
     ]
 

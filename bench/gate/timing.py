@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UserError
-from bench.gate.check import ALPHA, Verdict
 from bench.gate.margins import Margins
+from bench.gate.verdict import ALPHA, Verdict
 from bench.measure.columns import names_of
 from bench.measure.statistics.across import slower
 from bench.measure.statistics.paired import holm
