@@ -14,9 +14,11 @@ from bench.cli.options import (
     Overrides,
     Plugin,
     ProtocolName,
+    RunConfig,
     SplitName,
     Timing,
     Weights,
+    With,
     asked_protocol,
 )
 from bench.core.output import print_json
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 
 def run_command(
+    config: RunConfig = None,
     models: Annotated[str, typer.Option(help="all, or shell patterns, comma-separated.")] = "all",
     datasets: Annotated[str, typer.Option(help="all (that are available), or patterns.")] = "all",
     regimes: Annotated[str, typer.Option(help="all, or patterns: how models are trained.")] = "centralized,fedavg",
@@ -50,9 +53,7 @@ def run_command(
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
     timing: Timing = "full",
-    analyses: Annotated[
-        str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
-    ] = None,
+    analyses: With = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
     plugin: Plugin = None,
@@ -70,7 +71,7 @@ def run_command(
 
     from bench.harness.plan import Request, make_plan
 
-    plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split))
+    plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split, analyses))
     raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, _questions(analyses)))
 
 

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 
 import bench
 from bench.core.atomic import write_text
+from bench.core.cellspec import name_of
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.schema import read_json
@@ -138,7 +139,7 @@ def dataset_of(name: str) -> str:
 
 def _names(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Readable names; the protocol's digest only where a run has several cells of one name."""
-    plain = [_BETWEEN.join([s["model"], s["dataset"], s["split"], s["regime"], f"seed {s['seed']}"]) for s in specs]
+    plain = [name_of(spec) for spec in specs]
     return [
         f"{name}{_BETWEEN}protocol {digest(spec['protocol'], 6)}" if plain.count(name) > 1 else name
         for name, spec in zip(plain, specs, strict=True)
