@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: None) -> Path:
 
 
 def test_a_run_writes_the_file_that_repeats_it(made: Path, tmp_path: Path) -> None:
-    bench("run", "--config", str(made / "two" / "config.toml"), "--out", str(tmp_path / "again"), "--timing", "off")
+    bench("run", "--config", str(made / "two" / "repeat.toml"), "--out", str(tmp_path / "again"), "--timing", "off")
     again, first = Run.open(tmp_path / "again"), Run.open(made / "two")
     assert [cell.key for cell in again.cells()] == [cell.key for cell in first.cells()]
     assert len(first.cells()) == 2
