@@ -45,9 +45,13 @@ def feature_maps(
     activation by at most 2**-11 of its size.
 
     Args:
+        backbone: frozen; its map is what is kept.
         images: uint8 [N, H, W, 3].
+        prepare: how images are made tensors.
         identity: what the maps depend on: `backbone` (its registered name), its weights, dataset, size, normalization,
             view. Its code, the packages that decode and compute, and the kind of device are added here.
+        on_event: hears how far it is.
+        should_stop: asked after every batch.
         view: 0 for the images as they are; above that, each is augmented by draws that belong to the view.
 
     Raises:

@@ -43,6 +43,8 @@ def read_json(path: Path, schema: type[T], mend: str) -> T:
     """A JSON file as a value of a type (a dataclass, a TypedDict, `dict[str, float]`, ...), NaN refused.
 
     Args:
+        path: a regular file of at most `MOST_TEXT` bytes.
+        schema: the type that the value must have.
         mend: what to do about a file that will not do, as the end of a sentence ("delete it and run again").
 
     Raises:
@@ -56,6 +58,8 @@ def parsed_json(place: Place, text: bytes | str, schema: type[T], mend: str, nan
 
     Args:
         place: where it came from, the beginning of a sentence.
+        text: the JSON.
+        schema: the type.
         mend: what to do about it, the sentence's end.
         nan: whether NaN and infinity may stand where the type lets them.
 
@@ -72,7 +76,11 @@ def parsed_json(place: Place, text: bytes | str, schema: type[T], mend: str, nan
 
 
 def read_toml(path: Path, schema: type[T], mend: str) -> T:
-    """A TOML file as a value of a type. Raises UserError as `read_json` does."""
+    """A TOML file as a value of a type. Raises UserError as `read_json` does.
+
+    Args:
+        path, schema, mend: as of `read_json`.
+    """
     try:
         value = tomllib.loads(read_bytes(path, mend).decode())
     except RecursionError:
@@ -86,6 +94,11 @@ def read_toml(path: Path, schema: type[T], mend: str) -> T:
 
 def validated(place: Place, value: object, schema: type[T], mend: str) -> T:
     """A value that was read from a file, if it is of the type; numbers are no texts and texts no numbers.
+
+    Args:
+        path: where the value was read, for the message.
+        schema: the type that it must have.
+        mend: what to do otherwise, as the end of a sentence.
 
     Raises:
         UserError: it is of another type; the first place where it differs is named.
@@ -105,6 +118,11 @@ def validated(place: Place, value: object, schema: type[T], mend: str) -> T:
 def read_bytes(path: Path, mend: str, most: int = MOST_TEXT) -> bytes:
     """A file's bytes.
 
+    Args:
+        path: a regular file.
+        mend: what to do about one that will not do, as the end of a sentence.
+        most: bytes that it may have.
+
     Raises:
         UserError: it cannot be opened, is a pipe, a device or a folder (which could block for ever), or is too long.
     """
@@ -116,7 +134,12 @@ def read_bytes(path: Path, mend: str, most: int = MOST_TEXT) -> bytes:
 
 
 def check_regular(path: Path, mend: str, most: int) -> None:
-    """Refuse what is no regular file of at most `most` bytes, before anything opens it. Raises UserError."""
+    """Refuse what is no regular file of at most `most` bytes, before anything opens it. Raises UserError.
+
+    Args:
+        path: what is about to be opened.
+        mend: what to do otherwise, as the end of a sentence.
+    """
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -175,6 +198,8 @@ def mapped_array(path: Path, mend: str, kinds: str = NUMBERS) -> NDArray[Any]:
     """The array of an NPY file, read-only and memory-mapped.
 
     Args:
+        path: the NPY file.
+        mend: what to do about a file that will not do, the end of a sentence.
         kinds: letters of the NumPy kinds that it may be of; objects are never unpickled.
 
     Raises:

@@ -106,6 +106,11 @@ def bf16_gain() -> float:
 def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Network:
     """The network before the fit: built from the cell's seed, initial weights loaded, on its device.
 
+    Args:
+        setup: the model, its weights and seeds.
+        num_classes: width of the logits.
+        device: where the network goes.
+
     Raises:
         ValueError: the set-up brings statistics that do not fit the backbone.
     """
@@ -141,6 +146,11 @@ def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str,
     """Parameters and operations of a model, in millions, and what was not counted.
 
     Kept in the user's cache by what they depend on: the model with its code, classes, size and the packages' versions.
+
+    Args:
+        model: the registered model.
+        num_classes: width of the logits.
+        image_size: side of the images in pixels.
     """
     with torch.random.fork_rng(devices=[]):
         empty = build_without_memory(lambda: model.build(num_classes))

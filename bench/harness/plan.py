@@ -28,6 +28,12 @@ class Request:
     regimes: str = "centralized,fedavg"
     seeds: str = "3"
     split: str = "grouped"
+    analyses: str | None = None
+
+    def as_asked(self) -> dict[str, str]:
+        """What was typed but for the protocol, by option."""
+        asked = {name: getattr(self, name) for name in ("models", "datasets", "regimes", "seeds", "split")}
+        return asked if self.analyses is None else {**asked, "with": self.analyses}
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,14 @@ class Plan:
     Attributes:
         absent: registered datasets that are not available, with the command that brings each.
         left_out: models and regimes that patterns brought together and that do not go together, a sentence each.
+        asked: what it was made from; None where several requests went into it.
     """
 
     cells: list[PlannedCell]
     tables: dict[str, Table]
     absent: dict[str, str]
     left_out: tuple[str, ...] = ()
+    asked: Request | None = None
 
 
 def make_plan(request: Request, tables: dict[str, Table] | None = None) -> Plan:
@@ -115,7 +123,7 @@ def make_plan(request: Request, tables: dict[str, Table] | None = None) -> Plan:
     ]
     possible, sentences = choose_possible(request, specs, read)
     cells = [plan_cell(spec, read[spec.dataset], weights[spec.model]) for spec in possible]
-    return Plan(cells, {name: read[name] for name in names}, absent, (*apart.values(), *sentences))
+    return Plan(cells, {name: read[name] for name in names}, absent, (*apart.values(), *sentences), request)
 
 
 def choose_possible(
@@ -153,6 +161,10 @@ def together(*plans: Plan) -> Plan:
 
 def choose_pairs(request: Request, models: list[str], regimes: list[str]) -> dict[tuple[str, str], str]:
     """Models and regimes that do not go together, each with the reason; the default regimes are a pattern.
+
+    Args:
+        request: what the user asked for.
+        models, regimes: the names that its patterns matched.
 
     Raises:
         UserError: both were named outright, or nothing else is left.

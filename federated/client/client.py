@@ -41,7 +41,13 @@ class Store(Protocol):
         ...
 
     def save(self, round_number: int, arrays: Arrays, best: int) -> None:
-        """Keep the arrays of a round, those of the round before (a killed server repeats a round), and the best's."""
+        """Keep the arrays of a round, those of the round before (a killed server repeats a round), and the best's.
+
+        Args:
+            round_number: from 1.
+            arrays: what is kept of it.
+            best: the number of the best round, 0 before there is one.
+        """
         ...
 
 

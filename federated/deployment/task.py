@@ -51,6 +51,10 @@ class _File(_Version):
     statistics: str
 
 
+class OtherVersion(UserError):
+    """Server and site have different versions installed; the sentence tells nothing else of a site."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A federated cell of a deployment.
@@ -85,11 +89,12 @@ class Task:
         """Undo `to_json`.
 
         Raises:
-            UserError: when another version of the package wrote it, or it is no task.
+            OtherVersion: when another version of the package wrote it.
+            UserError: it is no task.
         """
         version = parsed_json("the task", text, _Version, _EVERYWHERE)["version"]
         if version != bench.__version__:
-            raise UserError(f"the task is of version {version}, this site runs {bench.__version__}; {_EVERYWHERE}")
+            raise OtherVersion(f"the task is of version {version}, this site runs {bench.__version__}; {_EVERYWHERE}")
         values = dict(parsed_json("the task", text, _File, _EVERYWHERE))
         del values["version"]
         try:

@@ -70,6 +70,9 @@ class Progress:
         row tells of nobody, and every round counts: its noise is released whoever answered.
 
         Args:
+            model: after the round.
+            row: of the history.
+            memory: of the algorithm, as `Algorithm.memory` gives it.
             judged: whether any client holds validation images; where none does, the newest model counts as the best.
         """
         history = (*self.history, row)

@@ -27,7 +27,13 @@ class _Index(TypedDict):
 
 
 def pictures(cell: StoredCell, ids: Iterable[str], side: int = SIDE) -> dict[str, str]:
-    """`data:` addresses of images by id; empty where the cache does not hold this dataset at this size."""
+    """`data:` addresses of images by id; empty where the cache does not hold this dataset at this size.
+
+    Args:
+        cell: whose test images they are.
+        ids: of the images.
+        side: of a picture, in pixels.
+    """
     folder = _folder(cell)
     if folder is None:
         return {}

@@ -245,5 +245,4 @@ def test_a_partition_is_drawn_once_and_a_damaged_one_is_left_out(
         ["a", "3", "1", "4"],
         ["b<c>", "0", "4", "4"],
     ]
-    assert "b&lt;c&gt;" in found[0].drawn
-    assert "b<c>" not in found[0].drawn
+    assert found[0].entry["rows"] == [("a", (3, 1)), ("b<c>", (0, 4))]

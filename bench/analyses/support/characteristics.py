@@ -51,6 +51,11 @@ def characteristics(
 
     A characteristic with one value throughout is left out. `age` becomes bands.
 
+    Args:
+        cell: the finished cell.
+        test: its test set.
+        settings: name the characteristics.
+
     Raises:
         UserError: a metadata file that is missing, or lacks a named column.
     """

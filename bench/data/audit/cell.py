@@ -138,7 +138,9 @@ def _split_again(noted: Path, audit: Path, times: tuple[int, int], kind: str, se
 def _table(noted: Path, _written: int) -> Table:
     stored = _columns(noted, _written)
     ids, groups, official = (text_column(stored[name]) for name in ("ids", "groups", "official"))
-    labels, sites = np.asarray(stored["labels"], dtype=np.int64), np.full(len(ids), "")
+    # Tables that were noted before there was a split by site have none.
+    sites = text_column(stored.get("sites", [""] * len(ids)))
+    labels = np.asarray(stored["labels"], dtype=np.int64)
     return Table(stored["dataset"], tuple(stored["classes"]), ids, labels, groups, sites, official, _Unseen())
 
 

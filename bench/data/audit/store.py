@@ -86,7 +86,7 @@ def note_table(table: Table) -> None:
     path = table_file(table.fingerprint())
     if path.is_file() or not audit_path(table).is_file():
         return
-    columns = {name: getattr(table, name).tolist() for name in ("ids", "labels", "groups", "official")}
+    columns = {name: getattr(table, name).tolist() for name in ("ids", "labels", "groups", "sites", "official")}
     write_json(path, {"dataset": table.name, "pictures": _pictures(table), "classes": list(table.classes), **columns})
 
 

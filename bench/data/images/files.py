@@ -142,7 +142,13 @@ def scan(paths: Sequence[Path], root: Path) -> list[Facts]:
 
 
 def mark_unreadable(path: Path, root: Path, problem: str) -> None:
-    """Remember a file that only full decoding shows to be damaged, so that the next scan skips it."""
+    """Remember a file that only full decoding shows to be damaged, so that the next scan skips it.
+
+    Args:
+        path: the damaged file.
+        root: the dataset's folder, by which the scan is kept in the cache.
+        problem: what is wrong with it, in words.
+    """
     store = cache() / "scans" / f"{digest(str(root.resolve()))}.parquet"
     known = _stored(store)
     fact = _look(path, known)
@@ -250,6 +256,11 @@ def _save(store: Path, facts: dict[str, Facts]) -> None:
 
 def usable(name: str, paths: Sequence[Path], root: Path) -> tuple[FileImages, list[int], tuple[str, ...]]:
     """Which of the files can be used.
+
+    Args:
+        name: the dataset's, for messages.
+        paths: the files [N].
+        root: the dataset's folder.
 
     Returns:
         the images of the usable files, their positions in `paths`, and notes on the others.

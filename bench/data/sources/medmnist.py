@@ -90,6 +90,11 @@ def _parse(name: str) -> tuple[Info, int]:
 def read(name: str, path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a reader's signature
     """Read an npz with `{train,val,test}_{images,labels}`; the file, or the folder that holds it.
 
+    Args:
+        name: of the set, "STEM" or "STEM_SIZE".
+        path: of the npz, or of the folder that holds it.
+        protocol: is not asked: the set has one form.
+
     Raises:
         UserError: not there, truncated, or with arrays of another shape or kind than the set's.
     """

@@ -76,8 +76,10 @@ def measure_all(wanted: Sequence[Asked], folder: Path | None, mode: TimingMode, 
     """Measure what is not measured yet, all parts of one device and protocol in turns.
 
     Args:
+        wanted: networks and how each is timed.
         folder: where measurements are kept; None: in this process alone.
         mode: "full" measures again what was measured quickly.
+        on_event: hears what is being measured.
     """
     if mode == "off":
         return
@@ -89,6 +91,12 @@ def measure_all(wanted: Sequence[Asked], folder: Path | None, mode: TimingMode, 
 
 def timing_row(asked: Asked, folder: Path | None, mode: TimingMode, on_event: OnEvent) -> dict[str, Any]:
     """The columns of a network's batch times, measured now unless they are known.
+
+    Args:
+        asked: the network and how it is timed.
+        folder: where measurements are kept; None: in this process alone.
+        mode: "off", "quick" or "full".
+        on_event: hears what is being measured.
 
     Returns:
         infer_batch_ms: images in, answer out, BatchNorm folded: what a user will run. train_batch_ms: a training step
@@ -246,6 +254,13 @@ def own_or_joint(
     """The row of a network, timed in turns with others of its run; alone where one of those cannot be timed.
 
     What is wrong with another network is told by its own cell, and does not make this one fail.
+
+    Args:
+        asked: the network whose row it is.
+        others: of the same run, timed along.
+        folder: where measurements are kept; None: in this process alone.
+        mode: "off", "quick" or "full".
+        on_event: hears what is being measured.
     """
     problem = ""
     try:
