@@ -10,7 +10,7 @@ from bench.core.errors import UserError
 from bench.data import registry as datasets
 from bench.data.splits import expand
 from bench.data.table import Table
-from bench.harness.contradictions import refuse_cell, refuse_unmeant
+from bench.harness.planning.contradictions import refuse_cell, refuse_unmeant
 from bench.harness.regimes import REGIMES
 from models.backbones.registry import BACKBONES, effective_size
 from models.recipes.registry import RECIPES

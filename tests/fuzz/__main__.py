@@ -43,9 +43,8 @@ def main() -> int:
 
 
 def _print_table(done: list[Case], causes: Counter[str]) -> None:
-    print(
-        f"{'generator':<15} {'cases':>6} {'ended 0':>8} {'1':>6} {'2':>6} {'wrong':>6} {'ms a case':>10} {'longest s':>10}"
-    )
+    heads = f"{'cases':>6} {'ended 0':>8} {'1':>6} {'2':>6} {'wrong':>6} {'ms a case':>10} {'longest s':>10}"
+    print(f"{'generator':<15} {heads}")
     for name in GENERATORS:
         mine = [case for case in done if case.generator == name]
         if not mine:

@@ -132,7 +132,8 @@ def link(path: Path, outside: Outside) -> None:
 def postscript(path: Path, outside: Outside) -> None:
     """A program in PostScript, for which a reader of pictures would start Ghostscript."""
     path.write_text(
-        f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n(%pipe%mkdir {outside.mark}) (w) file\nshowpage\n%%EOF\n"
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n"
+        f"(%pipe%mkdir {outside.mark}) (w) file\nshowpage\n%%EOF\n"
     )
 
 

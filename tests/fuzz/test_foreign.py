@@ -63,6 +63,9 @@ OPENERS: tuple[Opener, ...] = (
     lambda run, cell, out: ["analyze", str(run), "--with", "calibration"],
     lambda run, cell, out: ["predict", str(cell), str(run.parent / "picture.png")],
     lambda run, cell, out: ["fed", "gaps", str(run)],
+    lambda run, cell, out: ["runs", "show", str(run)],
+    lambda run, cell, out: ["runs", "merge", str(run), "--out", str(out / "merged")],
+    lambda run, cell, out: ["runs", "archive", str(run), "--out", str(out / "run.tar.gz")],
     lambda run, cell, out: ["run", "--dry-run", *GRID, *SMALL, "--out", str(run)],
     lambda run, cell, out: ["reproduce", "--dry-run", "--weights", "none", "--out", str(run)],
 )  # fmt: skip
@@ -171,8 +174,8 @@ def test_a_strangers_run_is_gone_on_with_and_executes_nothing(
         (cell / RESULT).unlink()
         put(payload, cell / name, outside)
     with starting_nothing():
-        status, problem = invoke(Invocation(["run", *GRID, *SMALL, "--timing", "off", "--progress", "none", "--out", str(run)],
-                                            (0, 1, 2)), limit=300)  # fmt: skip
+        words = ["run", *GRID, *SMALL, "--timing", "off", "--progress", "none", "--out", str(run)]
+        status, problem = invoke(Invocation(words, (0, 1, 2)), limit=300)
     assert problem == ""
     # A link out of the folder is refused; everything else is set aside or written anew.
     assert status == (2 if payload.__name__ == "link" else 0)

@@ -9,6 +9,7 @@ import pytest
 from tests.fuzz.generators import GENERATORS
 from tests.fuzz.generators.nonsense import Invocation, Small
 from tests.fuzz.harness import invoke, one
+from tests.fuzz.kept import Kept, kept, replay
 
 CASES = 250
 # Each of them takes as long as a hundred others.
@@ -42,3 +43,9 @@ def test_the_harness_tells_a_crash_from_a_refusal(monkeypatch: pytest.MonkeyPatc
 
 def _end(status: int) -> None:
     raise SystemExit(status)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(kept()), ids=lambda case: case.name)
+def test_what_once_went_wrong_ends_as_it_must(case: Kept, small: Small, tmp_path: Path) -> None:
+    replay(case, tmp_path, small)

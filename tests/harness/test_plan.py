@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench.core.errors import UnknownName, UserError
-from bench.harness.contradictions import refuse_cell
 from bench.harness.plan import parse_seeds
+from bench.harness.planning.contradictions import refuse_cell
 
 
 @pytest.mark.parametrize(

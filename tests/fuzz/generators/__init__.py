@@ -1,4 +1,4 @@
-"""Generators of nonsense: each takes a random stream, a folder and what it may harm copies of, and makes an invocation."""
+"""Generators of nonsense: each takes a random stream, a folder and what it may harm copies of."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ GENERATORS: dict[str, tuple[Generator, int]] = {
     "federations": (settings.federation, 5),
     "command lines": (lines.command_line, 10),
     "run folders": (runs.run_folder, 10),
+    "predictions": (runs.predictions, 3),
     "states": (runs.state, 2),
     "baselines": (runs.baseline, 4),
     "archives": (files.archive, 4),

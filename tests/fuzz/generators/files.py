@@ -19,9 +19,29 @@ import numpy as np
 from tests.fuzz.generators.nonsense import Invocation, Small, harmed, odd, other_value
 
 ENTRIES = (
-    "a/0.png", "../out", "/etc/x", "a/../../b", "C:/x", "c:\\x", "..\\x", "a", "a/", "", ".", "/", "\0", "x" * 300, "a/a/" * 60,
-    "ü", "con", "a\nb", "//x", "a//b", ":", "a:b",
-)  # fmt: skip
+    "a/0.png",
+    "../out",
+    "/etc/x",
+    "a/../../b",
+    "C:/x",
+    "c:\\x",
+    "..\\x",
+    "a",
+    "a/",
+    "",
+    ".",
+    "/",
+    "\0",
+    "x" * 300,
+    "a/a/" * 60,
+    "ü",
+    "con",
+    "a\nb",
+    "//x",
+    "a//b",
+    ":",
+    "a:b",
+)
 
 
 def archive(random: random.Random, folder: Path, small: Small) -> Invocation:
@@ -74,8 +94,24 @@ def weights(random: random.Random, folder: Path, small: Small) -> Invocation:
         from models.weights.files import describe
 
         return Invocation(lambda: describe(path))
-    return Invocation(["run", "--dry-run", "--models", "linear@mobilenet_v2", "--datasets", "phantom-brain", "--seeds", "1",
-                       "--protocol", "demo", "--weights", str(path), "--out", str(folder / "out")])  # fmt: skip
+    return Invocation(
+        [
+            "run",
+            "--dry-run",
+            "--models",
+            "linear@mobilenet_v2",
+            "--datasets",
+            "phantom-brain",
+            "--seeds",
+            "1",
+            "--protocol",
+            "demo",
+            "--weights",
+            str(path),
+            "--out",
+            str(folder / "out"),
+        ]
+    )
 
 
 def _weights(random: random.Random) -> bytes:
@@ -84,9 +120,12 @@ def _weights(random: random.Random) -> bytes:
     archive = io.BytesIO()
     np.savez(archive, a=np.zeros(3))
     kinds = [
-        len(text).to_bytes(8, "little") + text + b"\0" * 8, archive.getvalue(), pickle.dumps({"a": 1}),
-        (2**63).to_bytes(8, "little") + text, *_saved(),
-    ]  # fmt: skip
+        len(text).to_bytes(8, "little") + text + b"\0" * 8,
+        archive.getvalue(),
+        pickle.dumps({"a": 1}),
+        (2**63).to_bytes(8, "little") + text,
+        *_saved(),
+    ]
     return random.choice(kinds)
 
 
@@ -99,11 +138,27 @@ def _saved() -> tuple[bytes, ...]:
     one = torch.zeros(2, 3)
     sparse, meta = torch.eye(3).to_sparse(), torch.zeros(2, device="meta")
     values: list[Any] = [
-        {"w": one}, {"state_dict": {"w": one}}, {"w": sparse}, {"w": sparse.to_sparse_csr()}, {"w": meta}, [one], one,
-        {1: one}, {"w": torch.zeros(1).expand(10**12)}, {"w": one.to(torch.complex64)}, {"w": float("nan") * one}, {},
-        {"w": torch.quantize_per_tensor(one, 0.1, 0, torch.qint8)}, OrderedDict(w=one), {"w": torch.nn.Parameter(one)},
-        {"w": torch.zeros(0)}, {"model": 3, "w": one}, {"state_dict": {}}, {"w": {"w": one}}, {"w": one.to(torch.float8_e4m3fn)},
-    ]  # fmt: skip
+        {"w": one},
+        {"state_dict": {"w": one}},
+        {"w": sparse},
+        {"w": sparse.to_sparse_csr()},
+        {"w": meta},
+        [one],
+        one,
+        {1: one},
+        {"w": torch.zeros(1).expand(10**12)},
+        {"w": one.to(torch.complex64)},
+        {"w": float("nan") * one},
+        {},
+        {"w": torch.quantize_per_tensor(one, 0.1, 0, torch.qint8)},
+        OrderedDict(w=one),
+        {"w": torch.nn.Parameter(one)},
+        {"w": torch.zeros(0)},
+        {"model": 3, "w": one},
+        {"state_dict": {}},
+        {"w": {"w": one}},
+        {"w": one.to(torch.float8_e4m3fn)},
+    ]
     found = []
     for value in values:
         for legacy in (False, True):

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.generators.nonsense import Invocation, Small, harmed, odd, word
+from tests.fuzz.generators.nonsense import Invocation, Small, harmed, linked_copy, odd, word
 
 # They start servers, download, or do a day's work where their words happen to mean something.
 _NEVER = {("fed", "server"), ("fed", "site"), ("fed", "run"), ("data", "fetch")}
@@ -63,8 +63,9 @@ def _given(random: random.Random, words: tuple[str, ...], parameter: Any, folder
 def _value(random: random.Random, words: tuple[str, ...], parameter: Any, folder: Path, small: Small) -> str:
     if parameter.name in ("out", "sheet", "html", "csv", "best", "junit", "markdown", "storage"):
         return random.choice([str(folder / "made"), str(folder / "a" / "b"), word(random), str(_odd(random, folder))])
-    if parameter.name in ("run", "folder", "cell") and random.random() < 0.4:
-        return str(small.run)
+    if parameter.name in ("run", "runs", "folder", "cell") and random.random() < 0.4:
+        copy = folder / "copied"
+        return str(copy if copy.exists() else linked_copy(small.run, copy))
     if parameter.name == "plugin" or (parameter.name in ("path", "baseline", "margins", "space", "images", "data")
                                       and random.random() < 0.5):  # fmt: skip
         return str(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,13 @@ from PIL import Image
 from tests.fuzz.generators.nonsense import Invocation, Small, flipped, harmed, npy, odd, word
 
 MODES = {
-    "PNG": ("RGB", "L", "1", "P", "RGBA", "LA", "I;16"), "TIFF": ("RGB", "L", "1", "P", "RGBA", "I", "F", "CMYK", "LAB"),
-    "GIF": ("RGB", "L", "P"), "BMP": ("RGB", "L", "1", "P"), "JPEG": ("RGB", "L", "CMYK"), "WEBP": ("RGB", "RGBA"),
-}  # fmt: skip
+    "PNG": ("RGB", "L", "1", "P", "RGBA", "LA", "I;16"),
+    "TIFF": ("RGB", "L", "1", "P", "RGBA", "I", "F", "CMYK", "LAB"),
+    "GIF": ("RGB", "L", "P"),
+    "BMP": ("RGB", "L", "1", "P"),
+    "JPEG": ("RGB", "L", "CMYK"),
+    "WEBP": ("RGB", "RGBA"),
+}
 SIZES = ((1, 1), (16, 16), (32, 20), (4000, 9), (8, 8), (7, 90))
 NAMES = ("a/0.png", "b/0.png", "../x.png", "/etc/hostname", "", "\0", "a/0", "a" * 300, "a/../a/0.png", "ü.png", "0")
 DISTRIBUTIONS = ("figshare-brain", "ham10000", "isic2019", "isic2017", "br35h", "brain-kaggle", "medmnist:breastmnist")
@@ -80,15 +83,19 @@ def folders(random: random.Random, folder: Path, small: Small) -> Invocation:
             path = inner / f"{number}.{random.choice(['png', 'png', 'jpg', 'mat', 'txt'])}"
             odd(random, path) if random.random() < 0.05 else path.write_bytes(picture(random))
     if random.random() < 0.1:
-        os.symlink(root, root / "loop")
+        (root / "loop").symlink_to(root)
     if random.random() < 0.2:
         (root / random.choice(["index.csv", "cvind.mat", "breastmnist.npz"])).write_bytes(_table(random))
     return _added(random, known, root)
 
 
 def _added(random: random.Random, name: str, path: Path) -> Invocation:
-    options = [part for option in ("--kind", "--licence", "--label", "--group", "--split") if random.random() < 0.1
-               for part in (option, word(random))]  # fmt: skip
+    options = [
+        part
+        for option in ("--kind", "--licence", "--label", "--group", "--split")
+        if random.random() < 0.1
+        for part in (option, word(random))
+    ]
     return Invocation(["data", "add", name, str(path), *options], env=own_home(path.parent))
 
 
@@ -114,8 +121,21 @@ def tables(random: random.Random, folder: Path, small: Small) -> Invocation:
 
 
 def _table(random: random.Random) -> bytes:
-    headers = ["image,label", "image", "image;label", "image,image", "", "image\tlabel", "image,label,group,site,split",
-               "\ufeffimage,label", "a,b,c", "image_id,dx,lesion_id", ",".join("c" * 600), '"image","label"', "file,class,pid"]  # fmt: skip
+    headers = [
+        "image,label",
+        "image",
+        "image;label",
+        "image,image",
+        "",
+        "image\tlabel",
+        "image,label,group,site,split",
+        "\ufeffimage,label",
+        "a,b,c",
+        "image_id,dx,lesion_id",
+        ",".join("c" * 600),
+        '"image","label"',
+        "file,class,pid",
+    ]
     header = random.choice(headers)
     values = [*NAMES, "a", "b", "1", "-1", "train", "1.5", '"', "'", "=1+1", "nan", "x" * 2000]
     joint = random.choice([",", ";", "\t"])
@@ -141,10 +161,16 @@ def _npz(random: random.Random) -> bytes:
     import zipfile
 
     odd_arrays: list[Callable[[], bytes]] = [
-        lambda: npy(np.zeros((3, 28, 28), np.uint8)), lambda: npy(np.zeros((3, 1), np.uint8)), lambda: npy(np.array([{}], object)),
-        lambda: npy(np.zeros((3, 28, 28), np.float32)), lambda: npy(np.zeros((0, 28, 28), np.uint8)), lambda: b"",
-        lambda: npy(np.full((3, 1), 9, np.uint8)), lambda: npy(np.full((3, 1), -1, np.int64)), lambda: npy(np.array(3)),
-    ]  # fmt: skip
+        lambda: npy(np.zeros((3, 28, 28), np.uint8)),
+        lambda: npy(np.zeros((3, 1), np.uint8)),
+        lambda: npy(np.array([{}], object)),
+        lambda: npy(np.zeros((3, 28, 28), np.float32)),
+        lambda: npy(np.zeros((0, 28, 28), np.uint8)),
+        lambda: b"",
+        lambda: npy(np.full((3, 1), 9, np.uint8)),
+        lambda: npy(np.full((3, 1), -1, np.int64)),
+        lambda: npy(np.array(3)),
+    ]
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", random.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
         for part in ("train", "val", "test"):
@@ -160,10 +186,16 @@ def _mat(random: random.Random, path: Path) -> None:
     import h5py
 
     values = {
-        "PID": random.choice([np.array([[49], [50]]), np.array([[2**40]]), np.array([[-1]]), np.array([[0.5]]), np.zeros((0,))]),
-        "label": random.choice([np.array([[1]]), np.array([[9]]), np.array([[-3]]), np.zeros((2, 2)), np.array([[np.nan]])]),
-        "image": random.choice([np.zeros((16, 16), np.int16), np.zeros((0, 4)), np.zeros((3,)), np.array(b"a"), np.zeros((4, 4, 4))]),
-    }  # fmt: skip
+        "PID": random.choice(
+            [np.array([[49], [50]]), np.array([[2**40]]), np.array([[-1]]), np.array([[0.5]]), np.zeros((0,))]
+        ),
+        "label": random.choice(
+            [np.array([[1]]), np.array([[9]]), np.array([[-3]]), np.zeros((2, 2)), np.array([[np.nan]])]
+        ),
+        "image": random.choice(
+            [np.zeros((16, 16), np.int16), np.zeros((0, 4)), np.zeros((3,)), np.array(b"a"), np.zeros((4, 4, 4))]
+        ),
+    }
     with h5py.File(path, "w") as file:
         group = file.create_group(random.choice(["cjdata", "cjdata", "cjdata", "other"]))
         for name, value in values.items():

@@ -14,12 +14,16 @@ from tests.fuzz.generators.nonsense import (
     linked_copy,
     odd,
     other_value,
-    replaced,
     some,
     word,
 )
 
 MODELS = ("deepmedix", "linear@mobilenet_v2")
+FITTED = [
+    "--protocol", "demo",
+    *(part for setting in ("image_size=32", "epochs=1", "synthetic_images=60", "timing_batch_size=2",
+                           "bootstrap_resamples=100") for part in ("--set", setting)),
+]  # fmt: skip
 ANALYSES = ("calibration", "selective", "decisions", "discrimination", "subgroups", "conformal")
 
 
@@ -59,32 +63,52 @@ def _put(random: random.Random, run: Path) -> None:
 
 def _opened(random: random.Random, copy: Path, small: Small) -> Invocation:
     cells = sorted((copy / "cells").iterdir())
-    form = random.choice(["--md", "--csv", "--latex", "--html", "--paper"])
-    again = ["run", "--dry-run", "--models", MODELS[0], "--datasets", "phantom-brain", "--seeds", "1", "--protocol",
-             "demo", "--out", str(copy)]  # fmt: skip
-    picture = small.kept("picture.png", _picture)
+    form = "--md" if random.random() < 0.5 else random.choice(["--csv", "--latex", "--html", "--paper"])
     held = [["check", str(copy), "--baseline", str(small.run)], ["check", str(small.run), "--baseline", str(copy)]]
-    asked = ["analyze", str(copy), "--with", random.choice(ANALYSES)]
-    form = "--md" if random.random() < 0.5 else form
-    if random.random() < 0.8:
-        return (
-            Invocation(["report", str(copy), form])
-            if random.random() < 0.5
-            else Invocation(random.choice(held), (0, 1, 2))
-        )
-    return random.choice([
-        Invocation(["report", str(copy), form]), Invocation(["report", str(copy), form]),
-        Invocation(["compare", str(copy), *MODELS]), Invocation(random.choice(held), (0, 1, 2)),
-        Invocation(["fed", "gaps", str(copy)]), Invocation(asked, (0, 1, 2)), Invocation(again),
-        Invocation(["predict", str(random.choice(cells)), str(picture)], (0, 1, 2)),
-        Invocation(["check", str(copy), "--baseline", str(copy.parent / "b.json"), "--update"]),
-    ])  # fmt: skip
+    if random.random() < 0.6:
+        # What reads most of a run, and takes least.
+        cheap = [["report", str(copy), form], ["fed", "gaps", str(copy)], ["runs", "show", str(copy)]]
+        return Invocation(random.choice(cheap)) if random.random() < 0.6 else Invocation(random.choice(held), (0, 1, 2))
+    again = ["run", "--dry-run", "--models", MODELS[0], "--datasets", "phantom-brain", "--seeds", "1"]
+    picture, out = small.kept("picture.png", _picture), str(copy.parent / "out")
+    plain = [
+        ["report", str(copy), "--figures", "--md"], ["compare", str(copy), *MODELS],
+        [*again, "--protocol", "demo", "--out", str(copy)], ["runs", "list", str(copy.parent)],
+        ["check", str(copy), "--baseline", f"{out}.json", "--update"],
+        ["runs", "archive", str(copy), "--out", f"{out}.tar.gz"],
+        ["runs", "merge", str(copy), str(small.run), "--out", out],
+        ["runs", "drop", str(copy), "--cells", "*", "--yes"],
+    ]  # fmt: skip
+    other = [
+        ["analyze", str(copy), "--with", random.choice(ANALYSES)],
+        ["predict", str(random.choice(cells)), str(picture)],
+    ]
+    chosen = random.choice([*plain, *other])
+    return Invocation(chosen, (0, 1, 2) if chosen in other else (0, 2))
 
 
 def _picture(path: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (16, 16), (10, 20, 30)).save(path)
+
+
+def predictions(random: random.Random, folder: Path, small: Small) -> Invocation:
+    """Somebody else's predictions, harmed, given the metrics of a run's cells."""
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    (cell, *_) = sorted((small.run / "cells").iterdir())
+    path = folder / f"theirs{random.choice(['.csv', '.parquet', '.txt'])}"
+    table = pq.ParquetFile(cell / "predictions.parquet").read()
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        pyarrow.csv.write_csv(table.drop_columns(["site"]), path)
+    if random.random() < 0.8:
+        harm_file(random, path)
+    options = [*FITTED, "--name", random.choice(["theirs", word(random)]), "--out", str(folder / "out")]
+    return Invocation(["score", str(path), "--dataset", "phantom-brain", *options])
 
 
 def baseline(random: random.Random, folder: Path, small: Small) -> Invocation:
@@ -135,6 +159,3 @@ def state(random: random.Random, folder: Path, small: Small) -> Invocation:
             raise UserError(str(error)) from error
 
     return Invocation(load)
-
-
-__all__ = ["baseline", "replaced", "run_folder", "state"]

@@ -36,8 +36,20 @@ def protocol(random: random.Random, folder: Path, small: Small) -> Invocation:
     path.write_bytes(harmed(random, data) if random.random() < 0.2 else data)
     named = random.choice([str(path), "demo", word(random)])
     regimes = random.choice(["centralized", "fedavg", "centralized,fedavg", "local-only", "twin"])
-    return Invocation(["run", "--dry-run", *GRID, "--regimes", regimes, "--out", str(folder / "out"), "--protocol", named,
-                       *_settings(random, fields, 3)])  # fmt: skip
+    return Invocation(
+        [
+            "run",
+            "--dry-run",
+            *GRID,
+            "--regimes",
+            regimes,
+            "--out",
+            str(folder / "out"),
+            "--protocol",
+            named,
+            *_settings(random, fields, 3),
+        ]
+    )
 
 
 def federation(random: random.Random, folder: Path, small: Small) -> Invocation:
@@ -47,12 +59,22 @@ def federation(random: random.Random, folder: Path, small: Small) -> Invocation:
 
     fields = [f"federated.{name}" for name in Federation.model_fields]
     known = {
-        "partition": ["iid", "dirichlet", "shards", "quantity", "site"], "privacy": ["central", "local"],
-        "compression": ["float16", "int8", "topk"], "batch_norm": ["average", "personal", "frozen", "group"],
-        "secure_aggregation": ["true"], "clients": ["1", "2", "5", "300", "1000000"], "participation": ["0.1", "1e-9"],
-        "local_steps": ["1", "9"], "rounds": ["1", "1000000"], "noise_multiplier": ["0", "1"], "clip_norm": ["0.1"],
-        "malicious": ["0", "3", "50"], "trimmed": ["0.49"], "alpha": ["1e-6"], "shards": ["1", "999999"],
-    }  # fmt: skip
+        "partition": ["iid", "dirichlet", "shards", "quantity", "site"],
+        "privacy": ["central", "local"],
+        "compression": ["float16", "int8", "topk"],
+        "batch_norm": ["average", "personal", "frozen", "group"],
+        "secure_aggregation": ["true"],
+        "clients": ["1", "2", "5", "300", "1000000"],
+        "participation": ["0.1", "1e-9"],
+        "local_steps": ["1", "9"],
+        "rounds": ["1", "1000000"],
+        "noise_multiplier": ["0", "1"],
+        "clip_norm": ["0.1"],
+        "malicious": ["0", "3", "50"],
+        "trimmed": ["0.49"],
+        "alpha": ["1e-6"],
+        "shards": ["1", "999999"],
+    }
     chosen = some(random, sorted(known), 4)
     settings = [part for name in chosen for part in ("--set", f"federated.{name}={random.choice(known[name])}")]
     settings += _settings(random, fields, 2)
@@ -73,10 +95,18 @@ def space(random: random.Random, folder: Path, small: Small) -> Invocation:
     for _ in range(random.randrange(1, 4)):
         table, name = random.choice(tables), random.choice(fields).rpartition(".")[2]
         low, high = (random.choice(["0", "1", "-1", "1e308", "inf", "nan", '"a"', "[]"]) for _ in range(2))
-        domain = random.choice([
-            f"{{ low = {low}, high = {high} }}", f"{{ low = {low}, high = {high}, log = true }}", f"[{low}, {high}]",
-            json.dumps(random.choice(VALUES)), f"{{ low = 1, high = 5, step = {low} }}", '["a", "a"]', "[]", "{}",
-        ])  # fmt: skip
+        domain = random.choice(
+            [
+                f"{{ low = {low}, high = {high} }}",
+                f"{{ low = {low}, high = {high}, log = true }}",
+                f"[{low}, {high}]",
+                json.dumps(random.choice(VALUES)),
+                f"{{ low = 1, high = 5, step = {low} }}",
+                '["a", "a"]',
+                "[]",
+                "{}",
+            ]
+        )
         lines += [f"[{table}]", f"{name} = {domain}"]
     path = folder / "space.toml"
     data = "\n".join(lines).encode(errors="replace")
@@ -96,6 +126,8 @@ def question(random: random.Random, folder: Path, small: Small) -> Invocation:
 
     name = random.choice(ANALYSES.names())
     fields = list(ANALYSES.get(name).settings.model_fields) if ANALYSES.get(name).settings else ["a"]
-    chosen = [f"{random.choice([name, word(random)])}.{random.choice([*fields, word(random)])}={_value(random)}"
-              for _ in range(random.randrange(3))]  # fmt: skip
+    chosen = [
+        f"{random.choice([name, word(random)])}.{random.choice([*fields, word(random)])}={_value(random)}"
+        for _ in range(random.randrange(3))
+    ]
     return Invocation(lambda: questions(random.choice([name, name, word(random)]), chosen))

@@ -24,16 +24,44 @@ from tests.fuzz.generators.nonsense import (
 )
 
 SWEEP = [
-    "sweep", "linear@mobilenet_v2", "--dataset", "phantom-brain", "--protocol", "demo", "--trials", "1", "--no-test", "--progress", "none",
-    *(part for setting in ("image_size=32", "epochs=1", "synthetic_images=60", "bootstrap_resamples=100") for part in ("--set", setting)),
-]  # fmt: skip
+    "sweep",
+    "linear@mobilenet_v2",
+    "--dataset",
+    "phantom-brain",
+    "--protocol",
+    "demo",
+    "--trials",
+    "1",
+    "--no-test",
+    "--progress",
+    "none",
+    *(
+        part
+        for setting in ("image_size=32", "epochs=1", "synthetic_images=60", "bootstrap_resamples=100")
+        for part in ("--set", setting)
+    ),
+]
 
 
 def study(random: random.Random, folder: Path, small: Small) -> Invocation:
     """A finished study, harmed, on which a sweep goes on; or a place that is none."""
     if random.random() < 0.4:
-        places = ["sqlite://", "sqlite:////", "sqlite:///", "mysql://", "a://b", "x.log/y.log", "://", "sqlite:///\0", "redis://a",
-                  "mysql+pymysql://u:p@127.0.0.1:1/x", f"sqlite:///{folder}", str(folder), "journal.txt", "oracle://a"]  # fmt: skip
+        places = [
+            "sqlite://",
+            "sqlite:////",
+            "sqlite:///",
+            "mysql://",
+            "a://b",
+            "x.log/y.log",
+            "://",
+            "sqlite:///\0",
+            "redis://a",
+            "mysql+pymysql://u:p@127.0.0.1:1/x",
+            f"sqlite:///{folder}",
+            str(folder),
+            "journal.txt",
+            "oracle://a",
+        ]
         return Invocation(
             [*SWEEP, "--out", str(folder / "out"), "--storage", random.choice([*places, word(random)])], (2,)
         )
@@ -117,8 +145,19 @@ def consortium(random: random.Random, folder: Path, small: Small) -> Invocation:
             word(random),
         ]
         sites = ["a,b", "a", "a,a", "A,b", "", ",", "a,b\n", "../a,b", word(random)]
-        return Invocation(["fed", "init", str(folder / random.choice(["made", "a/b"])), "--host", random.choice(hosts),
-                           "--sites", random.choice(sites), "--name", random.choice(["trial", word(random)])])  # fmt: skip
+        return Invocation(
+            [
+                "fed",
+                "init",
+                str(folder / random.choice(["made", "a/b"])),
+                "--host",
+                random.choice(hosts),
+                "--sites",
+                random.choice(sites),
+                "--name",
+                random.choice(["trial", word(random)]),
+            ]
+        )
     whole = small.kept("consortium", _consortium)
     copy = folder / "trial"
     shutil.copytree(whole, copy)
@@ -144,8 +183,11 @@ def message(random: random.Random, folder: Path, small: Small) -> Invocation:
     from federated.transport.wire import from_array
 
     text = small.kept("task.json", _task).read_text()
-    task = harmed(random, text.encode()).decode(errors="replace") if random.random() < 0.3 else json.dumps(
-        other_value(random, json.loads(text)))  # fmt: skip
+    task = (
+        harmed(random, text.encode()).decode(errors="replace")
+        if random.random() < 0.3
+        else json.dumps(other_value(random, json.loads(text)))
+    )
     if random.random() < 0.6:
         return Invocation(lambda: Task.from_json(task).checked())
     from flwr.app import Array
@@ -207,8 +249,9 @@ def cache(random: random.Random, folder: Path, small: Small) -> Invocation:
             path.write_text("\n".join(lines))
         else:
             harm_file(random, path)
-    line = random.choice([["show", "fuzzed"], ["list"], ["prepare", "fuzzed", "--size", "16"], ["audit", "fuzzed"],
-                          ["remove", "fuzzed"]])  # fmt: skip
+    line = random.choice(
+        [["show", "fuzzed"], ["list"], ["prepare", "fuzzed", "--size", "16"], ["audit", "fuzzed"], ["remove", "fuzzed"]]
+    )
     env = {"BENCH_HOME": str(copy / "home"), "BENCH_CACHE": str(copy / "cache")}
     return Invocation(["data", *line], env=env)
 
