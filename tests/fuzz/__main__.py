@@ -20,12 +20,14 @@ def main() -> int:
     parser.add_argument("--seeds", default="0", help="numbers, comma-separated")
     parser.add_argument("--only", default=",".join(GENERATORS), help="generators, comma-separated")
     parser.add_argument("--apart", type=int, default=0, help="one case of as many is run in a process of its own")
+    parser.add_argument("--folder", type=Path, help="keeps the finished run that is harmed, from one start to the next")
     asked = parser.parse_args()
     done: list[Case] = []
     causes: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as made:
+        name = str((asked.folder or Path(made)).resolve())
         os.environ |= {"BENCH_HOME": f"{name}/home", "BENCH_CACHE": f"{name}/cache"}
-        os.chdir(name)
+        os.chdir(made)
         small = prepare(Path(name))
         for seed in map(int, asked.seeds.split(",")):
             for number in range(asked.cases):

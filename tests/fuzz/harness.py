@@ -41,8 +41,11 @@ class Case:
 
 
 def prepare(folder: Path) -> Small:
-    """A finished run of four cells, which the generators harm copies of, and a folder for more."""
+    """A finished run of four cells, which the generators harm copies of, and a folder for more; made where missing."""
     _build_the_program_once()
+    found = Small(folder / "run", folder / "made")
+    if found.made.is_dir():
+        return found
     small = ["image_size=32", "epochs=1", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
     settings = [part for setting in small for part in ("--set", setting)]
     line = ["run", "--models", "deepmedix,linear@mobilenet_v2", "--datasets", "phantom-brain", "--regimes",
@@ -50,8 +53,8 @@ def prepare(folder: Path) -> Small:
             "--with", "calibration", *settings, "--out", str(folder / "run")]  # fmt: skip
     status, problem = invoke(Invocation(line), limit=600)
     assert status == 0, problem
-    (folder / "made").mkdir()
-    return Small(folder / "run", folder / "made")
+    found.made.mkdir()
+    return found
 
 
 def _build_the_program_once() -> None:

@@ -1,10 +1,10 @@
 """Invocations that once went wrong, kept as files: what to make in a folder, what to run in it, and how it must end.
 
-A case is JSON: `why` (what it once did), `files` (by path), `words` (after `bench`), `ends` (the status), and `copies_run`
-where it harms the finished run. A file is text, or {"is": "pipe" | "folder"}, {"link": target}, {"repeated": [text,
-times]}, {"base64": bytes}, {"table": {column: values}}, {"torch": a tensor's kind}, {"entries": names in a zip}, or
-{"changed": [[place, value], ...]}: the finished run's JSON with other values. In texts and words {folder} is the case's own
-folder, {run} the run, and {cell} the key of its first cell.
+A case is JSON: `why` (what it once did), `files` (by path), `words` (after `bench`), `ends` (the status), and
+`copies_run` where it harms the finished run. A file is text, or {"is": "pipe" | "folder"}, {"link": target},
+{"repeated": [text, times]}, {"base64": bytes}, {"table": {column: values}}, {"torch": a tensor's kind},
+{"entries": names in a zip}, or {"changed": [[place, value], ...]}: the finished run's JSON with other values.
+In texts and words {folder} is the case's own folder, {run} the run, and {cell} the key of its first cell.
 """
 
 from __future__ import annotations

@@ -75,7 +75,22 @@ def folders(random: random.Random, folder: Path, small: Small) -> Invocation:
     root = folder / "set"
     root.mkdir()
     known = random.choice(DISTRIBUTIONS) if random.random() < 0.4 else "fuzzed"
-    names = ["a", "b", "train", "test", "ü", "c d", "yes", "no", "Training", "Testing", "glioma_tumor", "..a", "a\n"]
+    names = [
+        "a",
+        "b",
+        "train",
+        "test",
+        "ü",
+        "c d",
+        "yes",
+        "no",
+        "Training",
+        "Testing",
+        "glioma_tumor",
+        "..a",
+        "a\n",
+        "\udce9",
+    ]
     for name in random.sample(names, random.randrange(1, 4)):
         inner = root / name / random.choice(["", "", "x", "yes"])
         inner.mkdir(parents=True)
