@@ -129,8 +129,9 @@ class Victim:
             base.mkdir(parents=True)
             for words in self.kind.before:
                 self.finish(base, filled(words, base))
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(base, folder)
+        for old in folder.iterdir() if folder.is_dir() else []:  # the folder itself may be a mount
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        shutil.copytree(base, folder, dirs_exist_ok=True)
         if self._storage and self._storage in self.kind.words:
             _empty(self._storage)
         return folder

@@ -24,6 +24,7 @@ T = TypeVar("T")
 PATIENCE = 600.0
 _JOURNALS = (".log", ".journal")
 _TRIES, _AGAIN_SECONDS = 5, 2.0
+UNUSABLE = (SQLAlchemyError, StorageInternalError)
 _AGAIN = "name another --storage, or move it away for a new study"
 
 
@@ -59,6 +60,8 @@ class PatientStorage(RDBStorage):
                 try:
                     found = ask()
                 except (OperationalError, InterfaceError, StorageInternalError) as error:
+                    if not isinstance(_cause(error), (OperationalError, InterfaceError)):
+                        raise
                     self._wait(_reason(error))
                 else:
                     self._answered()
@@ -105,8 +108,13 @@ for _name in [
     setattr(PatientStorage, _name, _patient(_name))
 
 
+def _cause(error: Exception) -> BaseException:
+    """What the database said; Optuna wraps what happens while it commits."""
+    return error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+
+
 def _reason(error: Exception) -> str:
-    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    cause = _cause(error)
     return str(getattr(cause, "orig", cause)).strip().splitlines()[0]
 
 
@@ -119,10 +127,11 @@ def usable(storage: str) -> Iterator[None]:
     """Say in one sentence that a study's storage cannot be used. Raises UserError."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(
-            f"the study in {without_password(storage)} cannot be used: {_reason(error)}; {_AGAIN}"
-        ) from error
+    except UNUSABLE as error:
+        about, reason = f"the study in {without_password(storage)}", _reason(error)
+        if "disk is full" in reason:
+            raise UserError(f"no space left for {about}; free some and start again, nothing is lost") from error
+        raise UserError(f"{about} cannot be used: {reason}; {_AGAIN}") from error
 
 
 def open_storage(storage: str, patience: float = PATIENCE) -> BaseStorage:

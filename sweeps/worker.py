@@ -28,7 +28,7 @@ from models.weights.initial import resolve
 from sweeps.ledger import PROBLEM, Claim, Ledger, alive, finish
 from sweeps.objectives import TIMES, values_of
 from sweeps.space import Space
-from sweeps.storage import StorageGone
+from sweeps.storage import UNUSABLE, StorageGone
 from sweeps.study import Settings, make_sampler, suggest
 from sweeps.target import Target, settle
 
@@ -151,7 +151,7 @@ def _fit(sweep: Sweep, study: Study, claim: Claim, listener: Listener, stop: Cal
     except (Interrupted, UpdateFinishedTrialError, StorageGone):
         raise
     except Exception as error:
-        if out_of_space(error):  # no fault of the trial's: it is taken up again when there is room
+        if out_of_space(error) or isinstance(error, UNUSABLE):  # no fault of the trial's, which is taken up again
             raise
         trial.set_user_attr(PROBLEM, f"{type(error).__name__}: {error}"[:500])
         finish(study, trial, state=TrialState.FAIL)

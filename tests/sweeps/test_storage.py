@@ -113,3 +113,10 @@ def test_a_server_that_stays_away_is_an_error_in_one_sentence(
     failing(10**6, patient, monkeypatch)
     with pytest.raises(StorageGone, match=r"has not answered for 0 s .*start the same command again"):
         patient.get_all_studies()
+
+
+def test_a_full_disk_under_a_study_is_no_damage() -> None:
+    with pytest.raises(
+        UserError, match=r"no space left for the study in sqlite:///study.db; free some and start again"
+    ), storage.usable("sqlite:///study.db"):
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
