@@ -139,7 +139,7 @@ def draw(run: Path, console: Any) -> Path:
 
 
 def is_current(page: Path, run: Path) -> bool:
-    """Whether a file of the report is younger than the plan, everything in the cells' folders, and the code that draws."""
+    """Whether a file of the report is younger than the plan, all in the cells' folders, and the code that draws."""
     if not page.is_file():
         return False
     drawn = page.stat().st_mtime_ns

@@ -116,7 +116,8 @@ def test_a_server_that_stays_away_is_an_error_in_one_sentence(
 
 
 def test_a_full_disk_under_a_study_is_no_damage() -> None:
-    with pytest.raises(
-        UserError, match=r"no space left for the study in sqlite:///study.db; free some and start again"
-    ), storage.usable("sqlite:///study.db"):
+    with (
+        pytest.raises(UserError, match=r"no space left for the study in sqlite:///study.db; free some and start again"),
+        storage.usable("sqlite:///study.db"),
+    ):
         raise OperationalError("INSERT", {}, Exception("database or disk is full"))
