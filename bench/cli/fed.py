@@ -240,6 +240,40 @@ def gaps_command(
     _print_gaps(rows, metric)
 
 
+@app.command("clients")
+def clients_command(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder with `local-only` or `twin` in it.")],
+    metric: Annotated[str, typer.Option(help="A quality column: accuracy, balanced_accuracy, ...")] = "accuracy",
+    against: Annotated[str, typer.Option(help="Regimes to hold the others against.")] = "local-only,twin,fedavg",
+    as_json: Json = False,
+) -> None:
+    """Who gains by federating, client by client: the model that a client would use against what it has otherwise.
+
+    Its own model where the regime leaves it one; p values are Holm-adjusted over the whole listing.
+
+    Example: `bench fed clients runs/demo --against local-only`
+    """
+    from bench.measure.columns import column
+    from reports.compare.clients import gain_rows
+
+    found = gain_rows(folder, metric, [name.strip() for name in against.split(",") if name.strip()])
+    if as_json:
+        print_json(found)
+        return
+    head = ("model", "regime", "client", "of", "images", "accuracy", "against", "gain [95 %]", "p (Holm)")
+    print_table(f"{metric} by client", head, [_gain_line(row, column(metric)) for row in found])
+
+
+def _gain_line(row: dict[str, Any], about: Any) -> list[str]:
+    from reports.compare.ranking import probability
+
+    regime = " ".join(row[name] for name in ("regime", "variant") if row[name])
+    low, value, high = (_signed(row[name], about) for name in ("low", "gain", "high"))
+    p = "–" if row["p_holm"] is None else probability(row["p_holm"])
+    shown = [row["client"], row["of"], str(row["images"]), f"{100 * row['accuracy']:.1f}", row["against"]]
+    return [row["model"], regime, *shown, f"{value} [{low}, {high}]", p]
+
+
 def _print_gaps(rows: list[dict[str, Any]], metric: str) -> None:
     # The columns that fit a terminal; --json has them all.
     head = ("model", "dataset", "regime", metric, "twin", "gap [95 %]", "p (Holm)", "rounds to 95 %", "MB to 95 %")

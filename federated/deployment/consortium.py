@@ -111,6 +111,14 @@ class Site:
 def create(folder: Path, name: str, host: str, port: int, sites: list[str], internal_port: int = 18443) -> Consortium:
     """Make the folder with fresh keys.
 
+    Args:
+        folder: empty, or not there yet.
+        name: of the consortium.
+        host: the server's name or address, as sites reach it.
+        port: for sites.
+        sites: their names.
+        internal_port: the server's own, on loopback.
+
     Raises:
         UserError: a name that will not do, fewer than two sites, or a folder that is not empty.
     """

@@ -44,7 +44,13 @@ def server_command(made: Consortium, bind: str = "127.0.0.1") -> list[str]:
 
 
 def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]:
-    """The SuperNode. Each on one machine needs a port of its own for its children; it listens on loopback only."""
+    """The SuperNode. Each on one machine needs a port of its own for its children; it listens on loopback only.
+
+    Args:
+        site: the site's folder.
+        dataset: its registered name on this machine.
+        port: for the children, on loopback; None: one from the names of consortium and site.
+    """
     own = port or _FIRST_PORT + derive_seed("port", site.consortium, site.name) % _PORTS
     state = site.folder / "state"
     config = {
@@ -113,6 +119,11 @@ def attend(site: Site, dataset: str, port: int | None = None) -> None:
 
     A SuperNode leaves (with status 0) when its server was replaced or no longer knows it.
 
+    Args:
+        site: the site's folder.
+        dataset: its registered name on this machine.
+        port: for the children, on loopback; None: one from the names of consortium and site.
+
     Raises:
         UserError: the server refuses the key for two minutes and a half.
     """
@@ -135,7 +146,9 @@ def await_admission(site: Site, patience: float = _REFUSED_SECONDS, pause: float
     A server that is away is waited for without end.
 
     Args:
+        site: the site's folder.
         patience: seconds of refusals in a row.
+        pause: seconds between two questions.
 
     Raises:
         UserError: after so long, in the words of the refusal.
@@ -154,7 +167,14 @@ def await_admission(site: Site, patience: float = _REFUSED_SECONDS, pause: float
 
 
 def start_run(made: Consortium, task: str, out: Path, settings: dict[str, float]) -> str:
-    """Start a run of the consortium's app; returns its number. Raises UserError when the server will not."""
+    """Start a run of the consortium's app; returns its number. Raises UserError when the server will not.
+
+    Args:
+        made: the consortium.
+        task: as `Task.to_json` writes it.
+        out: the run's folder on the server.
+        settings: of the app, by name.
+    """
     lines = {"task": task, "out": str(out.resolve()), **settings}
     config = made.server / "run.toml"
     write_text(config, "".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
@@ -178,7 +198,14 @@ def run_log(made: Consortium, run: str) -> str:
 
 
 def follow(made: Consortium, run: str, out: Path, tell: Callable[[dict[str, Any]], None]) -> str:
-    """Tell of each round as it is saved, until the run ends; returns its last status."""
+    """Tell of each round as it is saved, until the run ends; returns its last status.
+
+    Args:
+        made: the consortium.
+        run: its number.
+        out: the run's folder on the server.
+        tell: hears of every round's row.
+    """
     told = 0
     while True:
         status = run_status(made, run)

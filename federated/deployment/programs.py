@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import federated
 from bench.core.errors import UserError
+from bench.core.schema import parsed_json
 from federated.deployment.consortium import Consortium, Site, write_connection
 
 
@@ -47,10 +47,9 @@ def json_in(text: str) -> dict[str, Any]:
     if start < 0:
         return {}
     try:
-        found: dict[str, Any] = json.loads(text[start : end + 1])
-    except json.JSONDecodeError:
+        return parsed_json("a program's output", text[start : end + 1], dict[str, Any], "look at its log")
+    except UserError:
         return {}
-    return found
 
 
 def last_line(text: str) -> str:

@@ -33,6 +33,8 @@ def fetch_dataset(
     """Bring a dataset and return its folder; one that was brought already is left as it is.
 
     Args:
+        name: of a registered dataset.
+        accept_licence: whether the user has agreed to the terms that some providers state.
         progress: called with (bytes done, bytes in all or 0) of the current file.
         yes: files may come whose provider publishes no checksum, unasked.
 
