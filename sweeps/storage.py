@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -16,9 +15,13 @@ from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from pydantic import ConfigDict, with_config
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from typing_extensions import TypedDict
 
+from bench.core.atomic import out_of_space
 from bench.core.errors import UserError
+from bench.core.schema import parsed_json
 
 T = TypeVar("T")
 PATIENCE = 600.0
@@ -26,6 +29,12 @@ _JOURNALS = (".log", ".journal")
 _TRIES, _AGAIN_SECONDS = 5, 2.0
 UNUSABLE = (SQLAlchemyError, StorageInternalError)
 _AGAIN = "name another --storage, or move it away for a new study"
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Entry(TypedDict):
+    op_code: int
+    worker_id: str
 
 
 class StorageGone(UserError):
@@ -115,7 +124,7 @@ def _cause(error: Exception) -> BaseException:
 
 def _reason(error: Exception) -> str:
     cause = _cause(error)
-    return str(getattr(cause, "orig", cause)).strip().splitlines()[0]
+    return (str(getattr(cause, "orig", cause)).strip().splitlines() or [""])[0]
 
 
 def _say(words: str) -> None:
@@ -132,6 +141,19 @@ def usable(storage: str) -> Iterator[None]:
         if "disk is full" in reason:
             raise UserError(f"no space left for {about}; free some and start again, nothing is lost") from error
         raise UserError(f"{about} cannot be used: {reason}; {_AGAIN}") from error
+
+
+@contextmanager
+def readable(storage: str) -> Iterator[None]:
+    """Say in one sentence that a study is damaged, whatever Optuna stumbles over in it. Raises UserError."""
+    try:
+        with usable(storage):
+            yield
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError, OSError) as error:
+        if out_of_space(error):
+            raise
+        about, reason = f"the study in {without_password(storage)}", _reason(error) or type(error).__name__
+        raise UserError(f"{about} is damaged: {reason}; {_AGAIN}") from error
 
 
 def open_storage(storage: str, patience: float = PATIENCE) -> BaseStorage:
@@ -173,16 +195,16 @@ def _check_journal(path: Path) -> None:
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if line.endswith(b"\n") and not _is_entry(line):
+            if not (_is_entry(line) if line.endswith(b"\n") else line.startswith(b"{")):
                 raise UserError(f"--storage {path}: line {number} is no entry of a study's journal; {_AGAIN}")
 
 
 def _is_entry(line: bytes) -> bool:
     try:
-        entry = json.loads(line)
-    except ValueError:
+        parsed_json("a journal's line", line, _Entry, _AGAIN, nan=True)
+    except UserError:
         return False
-    return isinstance(entry, dict) and isinstance(entry.get("op_code"), int) and isinstance(entry.get("worker_id"), str)
+    return True
 
 
 def _database(url: str, patience: float) -> RDBStorage:
@@ -206,7 +228,11 @@ def _database(url: str, patience: float) -> RDBStorage:
 
 
 def without_password(url: str) -> str:
-    """A storage's URL as it can be shown."""
+    """A storage's URL as it can be shown; a file's name, and what is no URL, as it is."""
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
-    return make_url(url).render_as_string(hide_password=True)
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        return url

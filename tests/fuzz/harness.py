@@ -161,7 +161,7 @@ def _around(invocation: Invocation, seconds: int) -> Iterator[None]:
 
     def stop(*_: Any) -> None:
         now = time.process_time()
-        if now - spent[1] < 0.01 * seconds or now - spent[0] > seconds:
+        if now - spent[1] < 0.001 * seconds or now - spent[0] > seconds:
             raise Hung
         spent[1] = now
         signal.alarm(seconds)
