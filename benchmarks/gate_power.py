@@ -5,7 +5,7 @@ Usage: python benchmarks/gate_power.py RUN [--resamplings 500] [--images 600] [-
 RUN holds two trainings (seeds) of one model on one test set (an author's split, say). A resampling draws images with
 replacement. Since two trainings never are exactly equally good, each image's two predictions are dealt to "base" and
 "now" by chance: that is the null hypothesis with the real disagreement of two trainings. The planted loss turns that
-share of the images, rightly decided ones of "now", into wrong ones (their two highest probabilities change places).
+share of the images, rightly predicted ones of "now", into wrong ones (their two highest probabilities change places).
 
 Prints one JSON document.
 """
@@ -122,7 +122,7 @@ def measure(given: Trainings, resamplings: int, images: int, loss: float, kept: 
     """Rates over the resamplings, with the 95 % error of a rate."""
     random = np.random.default_rng(0)
     false_alarms, discordant = 0, []
-    caught = {"any figure": 0, "accuracy": 0, "one exact test of the accuracy alone": 0}
+    caught = {"any metric": 0, "accuracy": 0, "one exact test of the accuracy alone": 0}
     outcomes: Counter[str] = Counter()
     for _ in range(resamplings):
         pair = resampled(given, images, random)
@@ -132,7 +132,7 @@ def measure(given: Trainings, resamplings: int, images: int, loss: float, kept: 
         outcomes.update(f"{metric}: {value}" for metric, value in tested.items())
         lossy = with_loss(pair, loss, random)
         alarm, tested = outcome(lossy, kept)
-        caught["any figure"] += alarm
+        caught["any metric"] += alarm
         caught["accuracy"] += tested["accuracy"] == "worse"
         caught["one exact test of the accuracy alone"] += exact_p(lossy) < ALPHA
     rate = float(np.mean(discordant))

@@ -165,13 +165,13 @@ def show_summary(run: Path, console: Any) -> None:
             paper = row.published.get("accuracy")
             printed = "" if paper is None else f"{paper:.2f}"
             known = [with_interval(row, name) for name in ("accuracy", "roc_auc")]
-            figures = known if row.done else [row.problem, ""]
-            table.add_row(row.model, row.count, *figures, printed)
+            shown = known if row.done else [row.problem, ""]
+            table.add_row(row.model, row.count, *shown, printed)
         console.print(table)
 
 
 def _mean(row: Any, name: str) -> float:
-    found = row.figure(name)
+    found = row.metric(name)
     return found.mean if found else -1.0
 
 

@@ -162,7 +162,7 @@ def reproduce_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the paper's tables 1 to 4 on every dataset that is available, best first, and set its figures beside ours.
+    """Run the paper's tables 1 to 4 on every dataset that is available, best first, and set its values beside ours.
 
     An ordinary run: stop it and start it again; what is finished by then stands in reproduction.html and .md.
 

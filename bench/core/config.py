@@ -161,7 +161,7 @@ class Runtime(_Frozen):
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # Small enough for two CPU cores without network: features of the backbone are computed once, heads are trained on
-    # them. Random weights, so its figures show that the machinery works and say little of the models.
+    # them. Random weights, so its metrics show that the machinery works and say little of the models.
     "demo": {
         "image_size": 64,
         "epochs": 20,

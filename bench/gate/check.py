@@ -27,7 +27,7 @@ class Verdict:
 
     Attributes:
         cell: what it is, readable.
-        base, now: the two figures; None where there is none.
+        base, now: the two values; None where there is none.
         low, high: 90 % bounds of now minus base, so that each side is a one-sided 5 % test.
         p: chance of a loss as large as this one if nothing changed; NaN where nothing was tested.
         why: the reason of the outcome.
@@ -147,7 +147,7 @@ def _quality(name: str, metric: str, paired: Paired | None, base: Side, now: Sid
     margin = limits.quality[metric]
     if before is None or after is None:
         outcome: Outcome = "missing" if after is None and before is not None else "not comparable"
-        return Verdict(name, metric, outcome, before, after, why="no figure on both sides", margin=margin)
+        return Verdict(name, metric, outcome, before, after, why="no value on both sides", margin=margin)
     sign = -1.0 if column(metric).better == "low" else 1.0
     step = _paired_step(metric, paired, now.cells[name].classes, base.has_probabilities) if paired else None
     if step is None:
@@ -183,15 +183,15 @@ EQUAL = 2e-6
 
 
 def _interval_step(
-    metric: str, figures: tuple[float, float], base: SideCell, now: SideCell, paired: Paired | None
+    metric: str, values: tuple[float, float], base: SideCell, now: SideCell, paired: Paired | None
 ) -> Difference | None:
     """From the two 95 % intervals as if the test sets were independent: cautious when they are the same.
 
-    Equal figures from equal decisions on the same images are one result, whatever the intervals.
+    Equal values from equal predictions on the same images are one result, whatever the intervals.
     """
-    step = figures[1] - figures[0]
+    step = values[1] - values[0]
     if paired is not None and abs(step) < EQUAL and bool((paired.first.argmax(1) == paired.second.argmax(1)).all()):
-        return Difference(0.0, 0.0, 0.0, 0.0, 1.0, "equal decisions and figures")
+        return Difference(0.0, 0.0, 0.0, 0.0, 1.0, "equal predictions and values")
     errors = [side.errors.get(metric) for side in (base, now)]
     if errors[0] is None or errors[1] is None:
         return None

@@ -216,11 +216,11 @@ def measure_quality(
 
 
 def untested_clients(metrics: Mapping[str, float | None]) -> str:
-    """The note that figures over clients leave some out; "" when every client has test images."""
+    """The note that metrics over clients leave some out; "" when every client has test images."""
     clients, tested = metrics.get("clients"), metrics.get(CLIENTS_TESTED)
     if clients is None or tested is None or tested == clients:
         return ""
-    return f"figures over clients are of {tested:.0f} of {clients:.0f} clients: the others hold no test images"
+    return f"metrics over clients are of {tested:.0f} of {clients:.0f} clients: the others hold no test images"
 
 
 def measure_cost(job: CellJob, device: torch.device) -> dict[str, dict[str, Any]]:
@@ -240,7 +240,7 @@ def _heard(job: CellJob, event: dict[str, Any]) -> None:
 
 
 def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:
-    """What a reader must know of the images behind the figures."""
+    """What a reader must know of the images behind the metrics."""
     table = job.table
     return {
         "classes": list(table.classes),
@@ -261,5 +261,5 @@ def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:
 
 
 def json_number(value: float) -> float | None:
-    """A finite number, or None: JSON has no NaN, and a figure that is not defined is not zero."""
+    """A finite number, or None: JSON has no NaN, and a metric that is not defined is not zero."""
     return float(value) if np.isfinite(value) else None

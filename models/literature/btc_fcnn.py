@@ -7,7 +7,7 @@ from typing import Any
 from models.literature.system import Figure, Own, Publication, System
 
 
-def trunk() -> Any:
+def backbone() -> Any:
     """Four times convolution 3 x 3, convolution 1 x 1, average over 2 x 2: [N, 3, H, W] -> [N, 128, H/16, W/16]."""
     from torch import nn
 
@@ -39,4 +39,4 @@ _PUBLICATION = Publication(
     ),
 )
 
-SYSTEMS = (System("btc-fcnn", "13 small layers, one fit", _PUBLICATION, Own(128, trunk, 32)),)
+SYSTEMS = (System("btc-fcnn", "13 small layers, one fit", _PUBLICATION, Own(128, backbone, 32)),)

@@ -117,7 +117,7 @@ class FitOutcome:
     Attributes:
         history: a row an epoch or round.
         predictor: what was fitted, and all that is kept of it.
-        columns: figures for the result's row.
+        columns: metrics for the result's row.
         notes: what a reader of the row must know.
         holders: which client each image of a part belongs to; None where there are no clients.
     """

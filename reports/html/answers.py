@@ -1,4 +1,4 @@
-"""A section of the page for each analysis that was asked: its figures by model, its tables, its pictures and notes."""
+"""A section of the page for each analysis that was asked: its metrics by model, its tables, its pictures and notes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _section(name: str, title: str, source: Source, rows: Sequence[Row], budget:
         "title": title,
         "settings": _settings(found for _, found in asked),
         "notes": list(notes),
-        "figures": _figures(name, asked),
+        "metrics": _metrics(name, asked),
         "rows": [_details(name, source, row, found, budget) for row, found in asked],
     }
 
@@ -73,17 +73,17 @@ def _written(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {_text(value)}" for name, value in settings.items() if value not in ("", {}, []))
 
 
-def _figures(name: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> Grid:
+def _metrics(name: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> Grid:
     """A row a column of the analysis, a column a model and condition: mean and interval."""
     columns = dict.fromkeys(column for _, found in asked for answer in found for column in answer.columns)
-    head = ["figure", *(f"{row.model} · {row.condition.name}" for row, _ in asked)]
+    head = ["metric", *(f"{row.model} · {row.condition.name}" for row, _ in asked)]
     body = [[_plain(column, name), *(_with_interval(row, column) for row, _ in asked)] for column in columns]
     caption = "Mean over cells, 95 % interval"
     return grid(f"analysis-{name}", caption, head, body)
 
 
 def _with_interval(row: Row, column: str) -> str:
-    found = row.figure(column)
+    found = row.metric(column)
     if found is None:
         return "–"
     bounds = f" [{_text(found.low)}, {_text(found.high)}]" if found.low == found.low else ""

@@ -1,4 +1,4 @@
-"""Federated and local-only cells: failures of clients, and figures over clients from the test predictions."""
+"""Federated and local-only cells: failures of clients, and metrics over clients from the test predictions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_client_s_failure_is_the_cell_s_with_its_traceback(
     assert not (cell.folder / "result.json").exists()
 
 
-def test_figures_over_clients_are_of_the_test_images(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+def test_metrics_over_clients_are_of_the_test_images(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
     plan = small_plan(
         regimes="fedavg,local-only,centralized", overrides=("federated.clients=3", "synthetic_images=150")
     )
@@ -60,7 +60,7 @@ def test_figures_over_clients_are_of_the_test_images(small_plan: Any, run_plan: 
     assert not set(FIGURES) & (cells["centralized"].result or {})["metrics"].keys()
 
 
-def test_the_validation_figure_of_a_round_says_so(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+def test_the_validation_metric_of_a_round_says_so(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
     run_plan(small_plan(regimes="fedavg", overrides=("federated.clients=3", "synthetic_images=150")))
     (cell,) = Run.open(tmp_path / "run").cells()
     metrics = (cell.result or {})["metrics"]
@@ -79,7 +79,7 @@ def test_clients_without_test_images_are_told(small_plan: Any, run_plan: Any, tm
     tested = len(by_client(cell))
     assert tested < 10
     assert (
-        f"figures over clients are of {tested} of 10 clients: the others hold no test images"
+        f"metrics over clients are of {tested} of 10 clients: the others hold no test images"
         in (cell.result or {})["notes"]
     )
 

@@ -22,7 +22,7 @@ class Workbench:
     """The networks of a group; a backbone that several heads share is built once a purpose."""
 
     def __init__(self) -> None:
-        self._trunks: dict[tuple[str, str], nn.Module] = {}
+        self._extractors: dict[tuple[str, str], nn.Module] = {}
         self._maps: dict[tuple[str, int], Tensor] = {}
 
     def subjects(self, part: Timed) -> list[Subject]:
@@ -58,16 +58,16 @@ class Workbench:
 
     def _inference(self, asked: Asked) -> nn.Module:
         """The backbone as images are classified with it, BatchNorm folded."""
-        return self._trunk(asked, "inference", lambda: folded(_backbone(asked)))
+        return self._extractor(asked, "inference", lambda: folded(_backbone(asked)))
 
     def _training(self, asked: Asked) -> nn.Module:
-        return self._trunk(asked, "training", lambda: _backbone(asked))
+        return self._extractor(asked, "training", lambda: _backbone(asked))
 
-    def _trunk(self, asked: Asked, purpose: str, build: Callable[[], nn.Module]) -> nn.Module:
+    def _extractor(self, asked: Asked, purpose: str, build: Callable[[], nn.Module]) -> nn.Module:
         key = (asked.model.backbone, purpose)
-        if key not in self._trunks:
-            self._trunks[key] = build()
-        return self._trunks[key]
+        if key not in self._extractors:
+            self._extractors[key] = build()
+        return self._extractors[key]
 
     def _map(self, asked: Asked) -> Tensor:
         """What the head is given at inference."""
