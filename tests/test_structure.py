@@ -17,6 +17,32 @@ LARGEST_FOLDER = 12
 NO_CONTENT = ("__init__.py", "conftest.py")
 LONGEST_REPEAT = 10
 SEVERAL = 3
+# What makes values of the bytes of a file or a message. `bench.core.schema` is the door for them; the others have a
+# reason: tensors by the readers that execute nothing, a value typed on the command line, the package's own files, and
+# what this process wrote a moment ago.
+READERS = {
+    "load", "loads", "load_file", "safe_open", "tensors_of", "open_memmap", "memmap", "fromfile", "loadtxt",
+    "read_table", "ParquetFile", "read_parquet", "read_csv", "read_pickle", "read_json", "read_feather", "safe_load",
+    "reader", "DictReader", "Unpickler", "literal_eval", "genfromtxt",
+}  # fmt: skip
+READING_MODULES = {
+    "json", "tomllib", "pickle", "cloudpickle", "np", "numpy", "torch", "pq", "pd", "pandas", "yaml", "joblib", "csv",
+    "format", "ast", "marshal", "shelve", "dill",
+}  # fmt: skip
+DOORS = {
+    "bench/core/schema.py": {"json.loads", "tomllib.loads", "np.load", "pq.ParquetFile", "format.open_memmap"},
+    "models/weights/files.py": {"torch.load", "safe_open"},
+    "models/recipes/state.py": {"load_file"},
+    "models/predictor.py": {"tensors_of", "json.loads"},
+    "bench/core/config.py": {"tomllib.loads"},
+    "bench/analyses/run.py": {"json.loads"},
+    "bench/store/conditions.py": {"json.loads"},
+    "bench/data/sources/manifest.py": {"csv.reader"},
+    "reports/tables/published.py": {"csv.DictReader"},
+    "bench/data/images/cache.py": {"np.memmap"},
+    "reports/html/pictures.py": {"np.memmap"},
+    "federated/simulation/ray.py": {"cloudpickle.loads"},
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -238,6 +264,39 @@ def test_a_repeated_run_is_found_through_blank_lines_and_comments():
 def test_no_run_of_lines_stands_twice():
     found = repeats({where(file): file.read_text() for file in sources(*PACKAGES, "tools", "benchmarks")})
     assert not found, "\n".join(found)
+
+
+def readings(text: str) -> set[str]:
+    """The calls in a file that make values of bytes, as they are written: "json.loads", "load_file"."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        if isinstance(called, ast.Name) and called.id in READERS - {
+            "load",
+            "reader",
+            "read_json",
+            "read_table",
+            "read_csv",
+        }:
+            found.add(called.id)
+        elif isinstance(called, ast.Attribute) and called.attr in READERS:
+            owner = called.value
+            name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+            if name in READING_MODULES:
+                found.add(f"{name}.{called.attr}")
+    return found
+
+
+def test_a_reading_is_found_however_its_module_is_reached():
+    text = "import json\ndef f():\n    return json.loads(x), np.lib.format.open_memmap(p), load_file(p), spec.load()"
+    assert readings(text) == {"json.loads", "format.open_memmap", "load_file"}
+
+
+def test_files_are_read_at_the_door_alone():
+    found = {where(file): readings(file.read_text()) for file in sources(*PACKAGES)}
+    assert {name: calls for name, calls in found.items() if calls} == DOORS
 
 
 def test_folders_of_tests_are_named_after_those_of_the_code():

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from bench.core.errors import UserError
-from bench.gate.check import ALPHA, Verdict
+from bench.core.schema import parsed_json
 from bench.gate.margins import Margins
+from bench.gate.verdict import ALPHA, Verdict
 from bench.measure.columns import names_of
 from bench.measure.statistics.across import slower
 from bench.measure.statistics.paired import holm
@@ -80,8 +83,7 @@ class Worker:
             answer = ""
         if not answer:
             raise UserError(f"{self._python} could not time {asked.model}: {self._last_words()}")
-        found: dict[str, float] = json.loads(answer)
-        return found
+        return parsed_json(f"what {self._python} answered", answer, dict[str, FiniteFloat], "name another interpreter")
 
     def _last_words(self) -> str:
         self._process.kill()

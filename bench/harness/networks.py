@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from pydantic import FiniteFloat
 from torch import nn
+from typing_extensions import TypedDict
 
 from bench.core.atomic import write_json
 from bench.core.config import Protocol, Runtime
@@ -27,6 +29,16 @@ from models.calibrate import put_statistics
 from models.network import Network
 from models.registry import ModelSpec
 from models.weights.initial import built
+
+
+class _Counts(TypedDict):
+    params_m: FiniteFloat
+    macs_m: FiniteFloat
+    flops_m: FiniteFloat
+    activations_m: FiniteFloat
+    uncounted: dict[str, int]
+    image_size: int
+
 
 _COUNTS_VERSION = 1  # of the way in which `bench.measure.cost` counts
 
@@ -148,7 +160,7 @@ def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str,
     if path.is_file():
         # A file that cannot be read is counted anew below; nothing is lost with it.
         with suppress(UserError):
-            return read_json(path, dict[str, Any], "delete it to count anew")
+            return dict(read_json(path, _Counts, "delete it to count anew"))
     found = cost(model.build(num_classes), image_size)
     sums = {name: value for name, value in vars(found).items() if name in names_of("cost")}
     counts = {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}

@@ -18,7 +18,7 @@ from bench.core.atomic import replacing
 from bench.core.config import Federation
 from bench.core.errors import DamagedState, UserError
 from bench.core.identity import derive_seed
-from bench.core.schema import read_arrays
+from bench.core.schema import parsed_json, read_arrays
 from federated.algorithms.base import EMPTY
 from federated.algorithms.registry import ALGORITHMS
 from federated.client import training
@@ -221,7 +221,7 @@ def work_to_json(work: Work) -> str:
 
 def work_from_json(text: str) -> Work:
     """Undo `work_to_json`."""
-    return Work.from_dict(json.loads(text))
+    return Work.from_dict(parsed_json("the server's work", text, dict[str, Any], "use one version at every site"))
 
 
 MakeClient = Callable[[int], Client]
