@@ -66,7 +66,9 @@ class ActivationSpec:
     by_channel: bool = False
 
 
-ACTIVATIONS: Registry[ActivationSpec] = Registry("activation", "bench.activations", listing="bench models list")
+ACTIVATIONS: Registry[ActivationSpec] = Registry(
+    "activation", "bench.activations", listing="bench models list", kind=ActivationSpec
+)
 for _spec in (
     ActivationSpec("pfpm", "mish(relu(z)) + p, one trained p a layer, from 0", lambda channels: PFpM()),
     ActivationSpec("pfpm-one", "the same, p from 1", lambda channels: PFpM(start=1.0)),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from reports.tables.markup import Grid
 
 FORMATS = ("html", "md", "latex", "csv")
+# Each is looked at: a killed process may have written the first of them only, and `bench analyze` draws the page alone.
+WRITTEN = ("index.html", "report.md", "report.tex", "results.csv", "results.parquet", "summary.csv")
 
 
 def report(
@@ -130,14 +132,14 @@ def _tables(drawn: Drawing) -> list[Grid]:
 def draw(run: Path, console: Any) -> Path:
     """Write the whole report of a run, unless nothing changed since, and print its summary tables; the page's path."""
     page = run / "report" / "index.html"
-    if not is_current(page, run):
+    if not all(is_current(page.with_name(name), run) for name in WRITTEN):
         report(run)
     show_summary(run, console)
     return page
 
 
 def is_current(page: Path, run: Path) -> bool:
-    """Whether a page is younger than the run's plan, everything in its cells' folders, and the code that draws it."""
+    """Whether a file of the report is younger than the plan, all in the cells' folders, and the code that draws."""
     if not page.is_file():
         return False
     drawn = page.stat().st_mtime_ns

@@ -31,6 +31,7 @@ from sweeps.ledger import PROBLEM, Ledger
 from sweeps.objectives import Objective, judged, parse_objectives
 from sweeps.record import record
 from sweeps.space import Choice, Space, default_space, load_space
+from sweeps.storage import PATIENCE, usable
 from sweeps.study import Settings, check_pruner, front, open_study
 from sweeps.target import Target, protocol_toml, settle
 from sweeps.worker import Sweep, work
@@ -50,6 +51,7 @@ class Asked:
     pruner: str | None = None
     best: Path | None = None
     test: bool = True
+    patience: float = PATIENCE
 
 
 def run_sweep(asked: Asked, console: Console) -> dict[str, Any]:
@@ -63,14 +65,15 @@ def run_sweep(asked: Asked, console: Console) -> dict[str, Any]:
     """
     sweep, default = prepare(asked)
     prepare_folder(Plan([], default.tables, {}), Run.create(asked.folder), _command())
-    study = open_study(sweep.settings, asked.storage or f"sqlite:///{study_storage(asked.folder)}")
-    ledger = Ledger(study, sweep.settings.wanted, study_locks(asked.folder))
-    stop = Stop()
-    display = Display(console, sweep, study, ledger)
-    display.head(asked)
-    with stop.listening():
-        work(sweep, study, ledger, display, stop)
-    return conclude(asked, sweep, study, ledger, default, console, stop.requested)
+    storage, stop = asked.storage or f"sqlite:///{study_storage(asked.folder)}", Stop()
+    with usable(storage):
+        study = open_study(sweep.settings, storage, asked.patience)
+        ledger = Ledger(study, sweep.settings.wanted, study_locks(asked.folder))
+        display = Display(console, sweep, study, ledger)
+        display.head(asked)
+        with stop.listening():
+            work(sweep, study, ledger, display, stop)
+        return conclude(asked, sweep, study, ledger, default, console, stop.requested)
 
 
 def prepare(asked: Asked) -> tuple[Sweep, Plan]:

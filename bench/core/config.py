@@ -218,7 +218,8 @@ def _set_dotted(values: dict[str, Any], override: str) -> None:
 def _scalar(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
+        # Not TOML, a number of more digits than Python reads, or brackets without end: what it is not, the field says.
         return text
 
 

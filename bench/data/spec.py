@@ -18,7 +18,7 @@ class Download:
 
     Attributes:
         checksum: "md5:HEX" or "sha256:HEX" as the provider publishes it, "" where none is known.
-        size: bytes, 0 where unknown.
+        size: bytes, 0 where unknown or already told by the checksum.
         unpack: whether the file is an archive to be unpacked beside it.
     """
 
@@ -27,6 +27,11 @@ class Download:
     checksum: str = ""
     size: int = 0
     unpack: bool = False
+
+    @property
+    def verified(self) -> bool:
+        """Whether what comes can be told from something else; a size alone cannot."""
+        return bool(self.checksum)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Column:
         return f"{value * self.scale:,.{self.digits}f}"
 
 
-COLUMNS: Registry[Column] = Registry("column", "bench.columns", listing="docs/reading-a-report.md")
+COLUMNS: Registry[Column] = Registry("column", "bench.columns", listing="docs/reading-a-report.md", kind=Column)
 
 
 def add_column(about: Column) -> Column:

@@ -24,6 +24,7 @@ from bench.store.run import Run
 from reports.load.source import Source, load
 from reports.wandb.content import send_result
 from reports.wandb.dashboard import dashboard
+from reports.wandb.network import settled_mode
 
 PROJECT = "deepmedix-bench"
 MODES = ("offline", "online")
@@ -95,7 +96,7 @@ class Tracker:
 
     def __init__(self, run: Run, mode: str) -> None:
         check_mode(mode)
-        self._run, self._mode = run, mode
+        self._run, self._mode = run, settled_mode(mode, run.path)
         self._cells: dict[str, CellTracker] = {}
 
     def __enter__(self) -> Tracker:
@@ -139,6 +140,7 @@ def send(path: Path, mode: str) -> dict[str, Any]:
     """
     check_mode(mode)
     source, run = load(path), Run(path)
+    mode = settled_mode(mode, run.path)
     sent: list[str] = []
     lost: list[str] = []
     already = 0
