@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -16,9 +15,12 @@ from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from pydantic import ConfigDict, with_config
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from typing_extensions import TypedDict
 
 from bench.core.errors import UserError
+from bench.core.schema import parsed_json
 
 T = TypeVar("T")
 PATIENCE = 600.0
@@ -26,6 +28,14 @@ _JOURNALS = (".log", ".journal")
 _TRIES, _AGAIN_SECONDS = 5, 2.0
 UNUSABLE = (SQLAlchemyError, StorageInternalError)
 _AGAIN = "name another --storage, or move it away for a new study"
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Entry(TypedDict):
+    """A line of Optuna's journal; the rest of it depends on the operation."""
+
+    op_code: int
+    worker_id: str
 
 
 class StorageGone(UserError):
@@ -173,16 +183,8 @@ def _check_journal(path: Path) -> None:
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if line.endswith(b"\n") and not _is_entry(line):
-                raise UserError(f"--storage {path}: line {number} is no entry of a study's journal; {_AGAIN}")
-
-
-def _is_entry(line: bytes) -> bool:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(entry, dict) and isinstance(entry.get("op_code"), int) and isinstance(entry.get("worker_id"), str)
+            if line.endswith(b"\n"):
+                parsed_json(f"--storage {path}, line {number}:", line, _Entry, _AGAIN, nan=True)
 
 
 def _database(url: str, patience: float) -> RDBStorage:
