@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from models.literature import btc_fcnn, deepak, emara, pfpm, unprinted, vgg19
+from models.literature import anaraki, btc_fcnn, deepak, emara, pfpm, unprinted, vgg19
 from models.literature.system import Publication, System
 
 SYSTEMS: tuple[System, ...] = (
     *vgg19.SYSTEMS,
+    *anaraki.SYSTEMS,
     *deepak.SYSTEMS,
     *unprinted.SYSTEMS,
     *btc_fcnn.SYSTEMS,
@@ -21,15 +22,15 @@ def publications() -> dict[str, Publication]:
 
 
 def compared_rows() -> list[dict[str, str]]:
-    """What `reports/tables/systems.csv` holds of the systems that the paper prints: reports must not import models."""
+    """What `reports/tables/systems.csv` holds of the systems: reports must not import models."""
     return [
         {
             "model": name,
             "system": publication.row,
-            "own": f"{publication.figures[0].accuracy:.2f} on {publication.figures[0].dataset}",
-            "protocol": publication.figures[0].protocol,
+            "foot": str(publication.table or publication.foot),
+            "own": "; ".join(f"{figure.accuracy:.2f} on {figure.dataset}" for figure in publication.figures[:1]),
+            "protocol": "; ".join(figure.protocol for figure in publication.figures[:1]),
             "doubts": "|".join(publication.doubts),
         }
         for name, publication in publications().items()
-        if publication.table and publication.figures
     ]

@@ -42,6 +42,7 @@ class FitContext:
         data_seed, fit_seed: of the batches, and of dropout.
         folder: where the state to resume from and the best weights are written.
         micro_batches: in how many pieces a batch is to be computed (more than 1 after running out of memory).
+        test: the test images, for a recipe that says that it leaks (`RecipeSpec.sees_test`); None for every other.
     """
 
     model: ModelSpec
@@ -59,6 +60,7 @@ class FitContext:
     on_event: OnEvent = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
+    test: Part | None = None
 
     @property
     def num_classes(self) -> int:
@@ -120,6 +122,7 @@ class FitOutcome:
         columns: figures for the result's row.
         notes: what a reader of the row must know.
         holders: which client each image of a part belongs to; None where there are no clients.
+        found: the model whose network was fitted, where the fit searched for it: its cost is what the row states.
     """
 
     history: list[dict[str, Any]]
@@ -127,3 +130,4 @@ class FitOutcome:
     columns: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     holders: Callable[[Part], NDArray[np.str_]] | None = None
+    found: ModelSpec | None = None

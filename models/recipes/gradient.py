@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,6 +22,7 @@ from models.recipes.classifier import Classifier
 from models.recipes.context import FitContext, FitOutcome
 from models.recipes.loss import loss_of
 from models.recipes.refit import refit
+from models.recipes.registry import OWN_PROTOCOL
 from models.recipes.state import Started, going_on, load_weights
 
 
@@ -33,6 +35,7 @@ def fit(context: FitContext) -> FitOutcome:
         Interrupted: when asked to stop; the last finished epoch is saved.
     """
     quiet()
+    context = with_own_protocol(context)
     start = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
     best = BestCheckpoint(context.folder)
     chosen = [Schedule(context.protocol), _early_stopping(context.protocol), best]
@@ -41,6 +44,12 @@ def fit(context: FitContext) -> FitOutcome:
     in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
     outcome = FitOutcome(history.rows, context.predictor(), columns, in_pieces)
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
+
+
+def with_own_protocol(context: FitContext) -> FitContext:
+    """The fit under what its model was published with: the protocol's fields that its option `protocol` names."""
+    own = context.model.options.get(OWN_PROTOCOL, {})
+    return replace(context, protocol=context.protocol.model_copy(update=dict(own))) if own else context
 
 
 def _train(context: FitContext, callbacks: list[Callback]) -> History:

@@ -149,8 +149,7 @@ def _notes(number: int) -> list[str]:
     if number == 2:
         notes.append(FOOTNOTES["brain"])
     if number in (2, 3):
-        systems = [row.system for row in published_rows() if row.table == number]
-        notes += dict.fromkeys(doubt for one in compared() if one.system in systems for doubt in one.doubts)
+        notes += dict.fromkeys(doubt for one in compared() if one.foot == number for doubt in one.doubts)
     if number == 4:
         notes.append(FOOTNOTES["model1"])
     return notes
