@@ -20,7 +20,15 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def training_step(
     network: nn.Module, batch: Tensor, num_classes: int, precision: str, make: OptimizerFactory | None
 ) -> Step:
-    """A step of training: forward, backward and the optimizer, on labels from a fixed stream."""
+    """A step of training: forward, backward and the optimizer, on labels from a fixed stream.
+
+    Args:
+        network: is trained in place.
+        batch: on the network's device.
+        num_classes: the width of its logits.
+        precision: "32", or "bf16" or "fp16" autocast.
+        make: the optimizer from the parameters that require a gradient; None: Adam at its defaults.
+    """
     network.train()
     optimizer = optimizer_of(network, make)
     stream = torch.Generator().manual_seed(0)
@@ -49,6 +57,12 @@ def backward_step(network: nn.Module, batch: Tensor, precision: str, make: Optim
     """A step of a part in front of another: forward, backward from a gradient of ones, and the optimizer.
 
     A part without anything to train is only passed through.
+
+    Args:
+        network: is trained in place.
+        batch: on the network's device.
+        precision: "32", or "bf16" or "fp16" autocast.
+        make: the optimizer from the parameters that require a gradient; None: Adam at its defaults.
     """
     if not any(parameter.requires_grad for parameter in network.parameters()):
         return inference_step(network, batch, precision)
@@ -66,7 +80,13 @@ def backward_step(network: nn.Module, batch: Tensor, precision: str, make: Optim
 
 
 def inference_step(network: nn.Module, batch: Tensor, precision: str) -> Step:
-    """A forward pass in evaluation mode."""
+    """A forward pass in evaluation mode.
+
+    Args:
+        network: is set to evaluation mode.
+        batch: on the network's device.
+        precision: "32", or "bf16" or "fp16" autocast.
+    """
     network.eval()
 
     def step() -> None:

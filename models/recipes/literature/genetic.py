@@ -83,9 +83,7 @@ def fit(context: FitContext) -> FitOutcome:
         _history(scored, outcomes),
         predictor,
         {"searched_networks": float(tried), "members": float(len(outcomes))},
-        [
-            f"the mean of {len(outcomes)} networks ({head.summary}, by {genome.optimizer}), the best of {tried} that differ"
-        ],
+        [f"the mean of {len(outcomes)} networks ({head.summary}, by {genome.optimizer}), the best of {tried} tried"],
         found=replace(context.model, head=head),
     )
 
