@@ -251,6 +251,8 @@ def measure_cost(job: CellJob, device: torch.device, found: ModelSpec | None) ->
     """Operations of the network and times of a batch, as far as `--timing` wants them.
 
     Args:
+        job: the cell.
+        device: where times are measured.
         found: the model that the fit searched for and found, if it did.
     """
     planned, mode = job.planned, job.runtime.timing

@@ -33,7 +33,13 @@ class EvolvedHead(nn.Module):
 
 
 def member(config: GenomeHeadConfig, channels: int, num_classes: int) -> nn.Sequential:
-    """One network of a genome."""
+    """One network of a genome.
+
+    Args:
+        config: the genome.
+        channels: of its inputs.
+        num_classes: k.
+    """
     activation = _ACTIVATIONS[config.activation]
     pooling = nn.MaxPool2d if config.pooling == "max" else nn.AvgPool2d
     layers: list[nn.Module] = []

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from bench.core.config import Protocol
 from bench.store.layout import BEST, LAST
 from models.recipes.batches import has_batch_norm, pieces_notes
-from models.recipes.callbacks import BestCheckpoint, History, Interrupted, KeptEpochs, Schedule
+from models.recipes.callbacks import BestCheckpoint, History, Interrupted, KeptEpochs, Schedule, is_large
 from models.recipes.classifier import Classifier
 from models.recipes.context import FitContext, FitOutcome
 from models.recipes.head_loop import HeadLoop
@@ -97,9 +97,9 @@ def _steps_are_plain(context: FitContext) -> bool:
 
 @contextmanager
 def cpu_threads(context: FitContext) -> Iterator[None]:
-    """One thread for a head on stored maps: its tensors are too small for two, which lose most on a busy machine."""
+    """One thread for a small head on stored maps: its tensors are too small for two, which lose on a busy machine."""
     before = torch.get_num_threads()
-    if context.protocol.tuning == "head" and context.device.type == "cpu":
+    if context.protocol.tuning == "head" and context.device.type == "cpu" and not is_large(context.network.head):
         torch.set_num_threads(1)
     try:
         yield

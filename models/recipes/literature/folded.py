@@ -51,6 +51,12 @@ def earlier_folds(data: FitData, test: Part, folds: int, seed: int) -> list[FitD
 
     Groups stay whole; each goes, in a drawn order, to the fold that has fewest images so far.
 
+    Args:
+        data: the cell's own parts.
+        test: its test part.
+        folds: how many there are, the cell's own included.
+        seed: of the groups' order.
+
     Raises:
         UserError: training and validation images have fewer groups than are needed.
     """
