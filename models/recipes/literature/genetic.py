@@ -128,15 +128,22 @@ def suggested(trial: optuna.Trial) -> Genome:
 
 
 def _score(context: FitContext, genome: Genome, done: list[_Scored], number: int) -> _Scored:
-    """Fit a network for a share of the epochs; one that was tried before keeps its score."""
+    """Fit a network for a share of the epochs; one that was tried before keeps its score, one that diverges has 0."""
     for known in done:
         if known["genome"] == _plain(genome):
             return {**known, "history": []}
     epochs = -(-context.protocol.epochs // context.model.options["share"])
     stage = genome.trained_by(context.stage(f"network-{number}"), epochs)
     outcome = gradient.fit(replace(stage, network=_network(context, genome.head, number + 1)))
-    history = outcome.history
-    return {"genome": _plain(genome), "score": max(row["val_accuracy"] for row in history), "history": history}
+    history = [{name: _finite(value) for name, value in row.items()} for row in outcome.history]
+    diverged = any(row["val_loss"] is None for row in history)
+    score = 0.0 if diverged else max(row["val_accuracy"] for row in history)
+    return {"genome": _plain(genome), "score": score, "history": history}
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON has it: None for what is no finite number."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _member(context: FitContext, genome: Genome, number: int) -> FitOutcome:

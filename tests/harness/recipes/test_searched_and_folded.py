@@ -26,7 +26,7 @@ from models.heads.config import LinearHeadConfig
 from models.literature.btc_fcnn import trunk
 from models.recipes import gradient
 from models.recipes.callbacks import STATE
-from models.recipes.literature import folded
+from models.recipes.literature import folded, genetic
 from models.recipes.literature.genetic import RECORD
 from models.registry import MODELS, ModelSpec
 from tests.harness.conftest import MakePlan, RunPlan
@@ -109,6 +109,34 @@ def test_a_record_of_another_search_is_set_aside(
     _assert_equal(tmp_path, plan.cells[0].key)
     cell = FinishedCell.open(tmp_path / "stopped", plan.cells[0].key)
     assert any("of another search" in note for note in cell.result["notes"])
+
+
+def test_a_network_that_diverges_scores_nothing(
+    small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = gradient.fit
+    fits: list[str] = []
+
+    def diverging(context: Any) -> Any:
+        outcome = plain(context)
+        fits.append(context.folder.name)
+        if len(fits) > 1:
+            return outcome
+        rows = [{**row, "val_loss": float("nan"), "val_accuracy": 1.0} for row in outcome.history]
+        return replace(outcome, history=rows)
+
+    monkeypatch.setattr(gradient, "fit", diverging)
+    searched: list[Any] = []
+    search = genetic.search
+    monkeypatch.setattr(genetic, "search", lambda context: searched.append(search(context)) or searched[-1])
+    plan = small_plan("searched")
+    assert run_plan(plan).done == 1
+    history = FinishedCell.open(tmp_path / "run", plan.cells[0].key).history()
+    first = [row for row in history if row["network"] == 0]
+    assert [row["val_loss"] for row in first] == [None] * len(first)
+    ((genome, scored),) = searched
+    assert scored[0]["score"] == 0.0
+    assert genetic._plain(genome) != scored[0]["genome"]
 
 
 def _stop_at_fit(monkeypatch: pytest.MonkeyPatch, number: int, run: Callable[[], Any]) -> None:

@@ -19,8 +19,6 @@ from models.registry import MODELS
 from models.weights.initial import resolve
 from reports.tables.published import rows
 
-SMALL = ("btc-fcnn", "bmri-net", "alshayeji-cnn", "pfpm-mobilenet_v2")
-
 
 def test_every_printed_row_of_tables_2_and_3_has_its_models() -> None:
     printed = {(row.table, row.system) for row in rows() if row.table in (2, 3) and row.system != "DeepMediX"}
@@ -59,20 +57,6 @@ def test_a_card_says_what_is_known_and_what_was_chosen(system) -> None:
     assert publication.citation
     assert publication.figures or publication.doubts or not publication.table
     assert all(50 < figure.accuracy < 100 and figure.protocol for figure in publication.figures)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_a_small_one_learns_16_images_by_heart(name: str) -> None:
-    torch.manual_seed(0)
-    network = MODELS.get(name).build(2).train()
-    labels = torch.arange(16) % 2
-    images = torch.randn(16, 3, 32, 32) + (labels * 2 - 1).view(-1, 1, 1, 1) * 0.5
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(40):
-        optimizer.zero_grad()
-        F.cross_entropy(network(images), labels).backward()
-        optimizer.step()
-    assert torch.equal(network(images).argmax(1), labels)
 
 
 def test_btc_fcnn_has_13_layers() -> None:
