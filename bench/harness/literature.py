@@ -22,10 +22,11 @@ _INCEPTION_V4 = (42_679_816, 12.27)
 
 def lines() -> list[str]:
     """The table's lines, its head first."""
-    return [*HEAD, *(_line(system) for system in SYSTEMS)]
+    return [*HEAD, *(line(system) for system in SYSTEMS)]
 
 
-def _line(system: System) -> str:
+def line(system: System) -> str:
+    """A system's line."""
     about = system.publication
     parameters, macs = _counted(system)
     cells = [
