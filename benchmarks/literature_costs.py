@@ -1,6 +1,6 @@
 """The table of docs/literature.md: what each system of the literature costs, beside the network that it is made of.
 
-`python -m bench.harness.literature` prints it; a test holds that the page has these very lines.
+`python benchmarks/literature_costs.py` prints it; a test holds that the page has these very lines.
 """
 
 from __future__ import annotations
