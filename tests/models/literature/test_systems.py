@@ -17,6 +17,7 @@ from models.backbones.registry import BACKBONES
 from models.literature.catalogue import SYSTEMS, compared_rows, publications
 from models.registry import MODELS
 from models.weights.initial import resolve
+from reports.tables.paper import paper_tables
 from reports.tables.published import rows
 
 
@@ -84,6 +85,24 @@ def test_the_long_skip_joins_the_stem_to_inception_v4s_own_map() -> None:
     assert joined.shape[1] == 384 + 1536
     assert torch.equal(joined[:, 384:], plain)
     torch.testing.assert_close(joined[:, :384].mean((2, 3)), F.adaptive_avg_pool2d(stem, plain.shape[2:]).mean((2, 3)))
+
+
+@pytest.mark.parametrize("table", [2, 3])
+def test_every_doubt_is_a_footnote_and_every_protocol_stands_beside_its_figure(table: int) -> None:
+    drawn = next(grid for grid in paper_tables([]) if grid.label == f"paper-{table}")
+    every = [system.publication for system in SYSTEMS]
+    assert {one.reference for one in every if one.foot} == {"[37]", "[39]", "[41]"}
+    for publication in [one for one in every if table in (one.table, one.foot)]:
+        assert set(publication.doubts) <= set(drawn.notes)
+        if publication.row:
+            (line,) = (line for line in drawn.body if line[0].text == publication.row)
+            assert f"{publication.figures[0].accuracy:.2f}" in line[2].text
+            assert publication.figures[0].protocol in line[2].under
+
+
+def test_every_system_has_a_table_for_its_doubts() -> None:
+    assert all(system.publication.doubts for system in SYSTEMS)
+    assert all(system.publication.table or system.publication.foot for system in SYSTEMS)
 
 
 def test_bench_models_show_prints_the_card() -> None:
