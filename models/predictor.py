@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
@@ -28,6 +28,7 @@ from bench.store.layout import PREDICTOR_ABOUT, PREDICTOR_WEIGHTS
 from models.evaluate import evaluated, positions
 from models.features import folded, half, pooled
 from models.group_norm import group_norm_names, to_group_norm
+from models.heads.config import HeadSpec
 from models.network import Network, Normalization
 from models.recipes.batches import Preparation
 from models.registry import MODELS, ModelSpec
@@ -253,7 +254,13 @@ class NetworkPredictor(Predictor):
         return self._backbone
 
 
-def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor], device: torch.device) -> Network:
+def filled_network(
+    card: Card,
+    group_norms: list[str],
+    tensors: dict[str, Tensor],
+    device: torch.device,
+    head: HeadSpec | None = None,
+) -> Network:
     """The card's registered model with these tensors, frozen and in evaluation mode.
 
     Args:
@@ -261,6 +268,7 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
         group_norms: names of layers that are GroupNorms in it and were registered as BatchNorms.
         tensors: all of the network's, by name.
         device: where the network is put.
+        head: stands in place of the registered one, where a search found another.
 
     Raises:
         UserError: the registered model has other parameters than the stored one.
@@ -270,7 +278,7 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
     if json.loads(json.dumps(model.identity())) != card.identity:
         raise UserError(f"{card.model} is registered with other parameters than this predictor's; run its cell again")
     with torch.random.fork_rng(devices=[]):
-        network = model.build(len(card.classes))
+        network = (replace(model, head=head) if head else model).build(len(card.classes))
     to_group_norm(network, only=group_norms)
     network.set_normalization(card.normalization)
     network.to(device)
@@ -281,4 +289,5 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
 
 
 PREDICTORS.register(NetworkPredictor.kind, NetworkPredictor)
-PREDICTORS.register("features", "models.recipes.features:FeaturePredictor")
+PREDICTORS.register("features", "models.recipes.literature.features:FeaturePredictor")
+PREDICTORS.register("evolved", "models.recipes.literature.genetic:EvolvedPredictor")

@@ -114,7 +114,10 @@ class Protocol(_Frozen):
     weights: str = Field("imagenet", min_length=1, description="imagenet, none, or a .safetensors/.pth file")
     normalization: Literal["weights", "unit"] = Field("weights", description="the weights' mean and std, or 0-1")
     precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast; fp16 on GPUs, bf16 on CPUs too")
-    augmentation: Literal["auto", "none"] = Field("auto", description="flips, rotation, colour jitter by kind of image")
+    augmentation: Literal["auto", "thirtyfold", "none"] = Field(
+        "auto",
+        description="by kind of image (flips, rotation, colour jitter); or one of thirty filters and distortions",
+    )
     refit: bool = Field(False, description="centralized: fit again with the validation images once the epoch is chosen")
     feature_views: int = Field(
         1, ge=1, le=32, description="tuning = head: maps stored of a training image, as it is and augmented"

@@ -22,8 +22,10 @@ _PUBLICATION = Publication(
     figures=(),
     known="Inception-v4 in which a long skip connection reuses early features; classes balanced by resampling",
     chosen="which early features (the stem's, 384 channels) and how they are joined (averaged to the last map's size "
-    "and concatenated); the resampling is `class_balance = resample` of the protocol",
+    "and concatenated); the resampling draws every class equally often, with replacement",
     sureness="by its description",
+    foot=3,
+    doubts=("[41] stands in the paper's text alone: skin lesions, no figure that is compared.",),
 )
 
 SYSTEMS = (
@@ -40,5 +42,6 @@ SYSTEMS = (
             classifier=("last_linear",),
             key_prefix="model.",
         ),
+        options={"protocol": {"class_balance": "resample"}},
     ),
 )

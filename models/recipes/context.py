@@ -43,6 +43,7 @@ class FitContext:
         folder: where the state to resume from and the best weights are written.
         keep_epochs: keep every epoch's weights in the folder.
         micro_batches: in how many pieces a batch is to be computed (more than 1 after running out of memory).
+        test: the test images, for a recipe that says that it leaks (`RecipeSpec.sees_test`); None for every other.
     """
 
     model: ModelSpec
@@ -60,6 +61,7 @@ class FitContext:
     on_event: OnEvent = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
+    test: Part | None = None
     keep_epochs: bool = False
 
     @property
@@ -124,6 +126,7 @@ class FitOutcome:
         holders: which client each image of a part belongs to; None where there are no clients.
         own: what each image's own client would answer with a model of its own, probabilities [N, k] of a part; None
             where clients have none.
+        found: the model whose network was fitted, where the fit searched for it: its cost is what the row states.
     """
 
     history: list[dict[str, Any]]
@@ -132,3 +135,4 @@ class FitOutcome:
     notes: list[str] = field(default_factory=list)
     holders: Callable[[Part], NDArray[np.str_]] | None = None
     own: Callable[[Part], NDArray[np.float32]] | None = None
+    found: ModelSpec | None = None

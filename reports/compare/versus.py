@@ -94,11 +94,19 @@ def compare(run: Path, first: str, second: str) -> Comparison:
             pairs.append((condition, by_model[first], by_model[second]))
     if not pairs:
         raise UserError(f"{first} and {second} were never run under the same condition in {run}")
-    entries = tuple(_versus(source, *pair) for pair in pairs)
+    entries = tuple(versus(source, *pair) for pair in pairs)
     return Comparison(first, second, entries, _over_datasets(entries), source)
 
 
-def _versus(source: Source, condition: Condition, first: Row, second: Row) -> Versus:
+def versus(source: Source, condition: Condition, first: Row, second: Row) -> Versus:
+    """A row against another on the images that both were tested on.
+
+    Args:
+        source: the run.
+        condition: what the comparison is called by; the rows may have been fitted under two.
+        first: A.
+        second: B.
+    """
     found = match(source, first, second)
     if not found.parts:
         return Versus(condition, first, second, first.problem or second.problem or found.problem)
@@ -202,12 +210,13 @@ def as_json(found: Comparison) -> dict[str, Any]:
     """Everything, with None for what is not a number."""
     return {
         "run": str(found.source.path), "first": found.first, "second": found.second,
-        "wilcoxon_p": _finite(found.wilcoxon), "conditions": [_entry(entry) for entry in found.entries],
+        "wilcoxon_p": _finite(found.wilcoxon), "conditions": [entry_as_json(entry) for entry in found.entries],
         "problems": found.source.problems,
     }  # fmt: skip
 
 
-def _entry(entry: Versus) -> dict[str, Any]:
+def entry_as_json(entry: Versus) -> dict[str, Any]:
+    """One comparison, with None for what is not a number."""
     plain: dict[str, Any] = {"condition": entry.condition.name, "problem": entry.problem, "images": entry.images}
     if entry.differences is None:
         return plain

@@ -95,9 +95,11 @@ def _line(printed: Published, metrics: Sequence[str], row: Row | None, number: i
 
 
 def _own(printed: Published, model: str) -> Entry | str:
-    """The publication's own value with its protocol: of one of our models, or of the first of a system's."""
+    """The publication's own value with its protocol: of one of our models, or of all of a system's."""
     found = [one for one in compared() if one.system == printed.system and model in ("", one.model)]
-    return Entry(found[0].own, under=found[0].protocol) if found else "–"
+    if not found:
+        return "–"
+    return Entry("; ".join(one.own for one in found), under="; ".join(one.protocol for one in found))
 
 
 def _absent(printed: Published) -> str:
@@ -150,8 +152,7 @@ def _notes(number: int) -> list[str]:
     if number == 2:
         notes.append(FOOTNOTES["brain"])
     if number in (2, 3):
-        systems = [row.system for row in published_rows() if row.table == number]
-        notes += dict.fromkeys(doubt for one in compared() if one.system in systems for doubt in one.doubts)
+        notes += dict.fromkeys(doubt for one in compared() if one.foot == number for doubt in one.doubts)
     if number == 4:
         notes.append(FOOTNOTES["model1"])
     return notes

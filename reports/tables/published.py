@@ -34,7 +34,7 @@ CHANGES = {
 }
 # What the paper most likely means by each name, first; sets that it cites or that come near, after.
 PAPER_DATASETS = {
-    "Brain": ("brain-kaggle", "figshare-brain"),
+    "Brain": ("brain-kaggle", "figshare-brain", "figshare-brain-regions"),
     "Br35H": ("br35h",),
     "HAM-10000": ("ham10000-mel-balanced", "ham10000-mel-oversampled", "ham10000-mel"),
     "ISIC-2019": ("isic2019",),
@@ -80,16 +80,18 @@ def _row(record: dict[str, str]) -> Published:
 
 @dataclass(frozen=True)
 class Compared:
-    """A model of a system that tables 2 and 3 print, and what its own publication says.
+    """A model of a system that tables 2 and 3 print or their text names, and what its own publication says.
 
     Attributes:
-        system: as `published.csv` spells it.
+        system: as `published.csv` spells it; "" where no row is its own.
+        foot: the number of the table at whose foot its doubts stand.
         own: the publication's value in percent, with the data set; protocol: what was tested on what.
         doubts: sentences for the table's foot.
     """
 
     model: str
     system: str
+    foot: int
     own: str
     protocol: str
     doubts: tuple[str, ...]
@@ -105,7 +107,7 @@ def compared() -> tuple[Compared, ...]:
 
 def _compared(record: dict[str, str]) -> Compared:
     doubts = tuple(filter(None, record["doubts"].split("|")))
-    return Compared(record["model"], record["system"], record["own"], record["protocol"], doubts)
+    return Compared(record["model"], record["system"], int(record["foot"]), record["own"], record["protocol"], doubts)
 
 
 @cache

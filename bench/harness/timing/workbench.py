@@ -15,6 +15,7 @@ from bench.measure.steps import Step, autocast, backward_step, inference_step, t
 from models.backbones.registry import BACKBONES
 from models.features import folded
 from models.network import Network
+from models.recipes.callbacks import is_large
 from models.recipes.classifier import make_optimizer
 
 
@@ -29,9 +30,11 @@ class Workbench:
         """Inference and training of a part; a frozen backbone does not train."""
         asked, precision = part.asked, part.asked.protocol.precision
         if part.part == "head":
-            infer = inference_step(_head(asked), self._map(asked), precision)
-            # A head on stored maps is trained by one thread (`models.recipes.gradient.cpu_threads`).
-            threads = 1 if asked.protocol.tuning == "head" and asked.device.type == "cpu" else None
+            head = _head(asked)
+            infer = inference_step(head, self._map(asked), precision)
+            # A small head on stored maps is trained by one thread (`models.recipes.gradient.cpu_threads`).
+            frozen = asked.protocol.tuning == "head" and asked.device.type == "cpu"
+            threads = 1 if frozen and not is_large(head) else None
             return [Subject(f"{part.key}:infer", infer), Subject(f"{part.key}:train", self._head_step(asked), threads)]
         found = [Subject(f"{part.key}:infer", inference_step(self._inference(asked), images(asked), precision))]
         if asked.protocol.tuning == "full":

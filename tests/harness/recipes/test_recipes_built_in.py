@@ -20,8 +20,8 @@ from bench.harness.finished import FinishedCell
 from bench.store.run import Run
 from models.backbones.registry import BACKBONES, Backbone
 from models.heads.config import LinearHeadConfig
-from models.recipes.blockwise import blocks_of
-from models.recipes.features import _voted
+from models.recipes.literature.blockwise import blocks_of
+from models.recipes.literature.features import _voted
 from models.registry import MODELS, ModelSpec
 from tests.harness.conftest import MakePlan, RunPlan
 
