@@ -115,15 +115,50 @@ def check(
     Example: `bench fed check trial/sites/hospital-a --data phantom-brain`
     """
     from federated.deployment.checks import check_server, check_site
-    from federated.deployment.consortium import CONSORTIUM, Consortium, Site
+    from federated.deployment.consortium import CONSORTIUM, SERVER, Consortium, Site
 
-    is_server = (folder / CONSORTIUM).is_file()
+    is_server = any((place / CONSORTIUM).is_file() for place in (folder, folder / SERVER))
     findings = check_server(Consortium.open(folder)) if is_server else check_site(Site.open(folder), data or "")
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
         _print_findings(findings)
     raise typer.Exit(int(any(finding.verdict == "failed" for finding in findings)))
+
+
+@app.command()
+def revoke(
+    folder: Annotated[Path, typer.Argument(help="The consortium's folder, or its server/.")],
+    site: Annotated[str, typer.Argument(help="The site's name.", show_default=False)],
+) -> None:
+    """Take a site's key off the server: it is out within a minute, told so, and not let in again.
+
+    Example: `bench fed revoke trial hospital-a`
+    """
+    from federated.deployment.consortium import Consortium
+    from federated.deployment.members import revoke as revoke_key
+
+    told = revoke_key(Consortium.open(folder), site)
+    when = "the running server was told" if told else "no running server was told; it is out from the next start on"
+    typer.echo(f"the key of {site} is revoked: {when}")
+
+
+@app.command()
+def renew(
+    folder: Annotated[Path, typer.Argument(help="The consortium's folder, with authority/ in it.")],
+) -> None:
+    """Make a new server certificate by the consortium's authority; sites keep what they have.
+
+    Example: `bench fed renew trial`
+    """
+    from federated.deployment.consortium import Consortium
+    from federated.deployment.members import renew as renew_certificate
+
+    made = Consortium.open(folder)
+    renew_certificate(made)
+    typer.echo(
+        f"{made.server}: a new server.crt and server.key; bring them to the server and the proxy, start both again"
+    )
 
 
 @app.command()

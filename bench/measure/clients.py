@@ -73,6 +73,12 @@ def client_figures(
     """The columns over clients and the intervals that they have.
 
     Args:
+        labels: [N].
+        probabilities: [N, k].
+        holders: the client that each image belongs to, [N].
+        groups: [N].
+        most_parts: parts that the jackknife leaves out, at most.
+        seed: of the parts.
         prefix: before each column's name: "own_" for what clients answer with models of their own.
     """
     found = client_accuracy(labels, probabilities, holders)
@@ -88,6 +94,14 @@ def mean_client_interval(
 
     A client that loses its only group is left out of that mean. The worst client has no interval here: the minimum of
     resampled accuracies lies below the accuracy of the client that is served worst.
+
+    Args:
+        labels: class numbers [N].
+        probabilities: [N, k].
+        holders: the client whose image each is [N].
+        groups: the patient or lesion of each [N].
+        most_parts: groups are left out one at a time up to here; more are dealt into as many lots.
+        seed: of the lots.
     """
     right = np.asarray(probabilities).argmax(axis=1) == labels
     names, owners = np.unique(np.asarray(holders).astype(str), return_inverse=True)

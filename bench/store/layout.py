@@ -1,13 +1,15 @@
 """Where everything in a run's folder lies: the one place that names its files.
 
-runs/NAME/plan.json, environment.json
+runs/NAME/plan.json, environment.json, repeat.toml (what repeats the latest command)
           cells/KEY/cell.json, history.parquet, predictions.parquet, predictions-PART.parquet, predictions-own.parquet
                     (of the test part, by each image's own client), predictor/,
                     partition.json,
                     result.json (written last: a cell is done when it is there), failure.json, wandb.json,
                     last.ckpt, best.safetensors, alone.json, alone-CLIENT.safetensors, clients/ (the fit's own state,
                     while it runs), trial.json (a sweep's trial),
+                    epochs/NUMBER.safetensors (where they were kept: what each epoch made of what is trained),
                     analyses/NAME.json, analyses/NAME.failure.json, analyses/NAME/
+          analyses/ (as a cell's: what was asked about the whole run)
           sweeps/STUDY.json, STUDY.toml, study.db, locks/
           report/
 """
@@ -17,11 +19,12 @@ from __future__ import annotations
 from pathlib import Path
 
 SCHEMA = 1
-PLAN, ENVIRONMENT, PLAN_LOCK = "plan.json", "environment.json", ".plan.lock"
+PLAN, ENVIRONMENT, PLAN_LOCK, RUN_FILE = "plan.json", "environment.json", ".plan.lock", "repeat.toml"
 CELL, RESULT, FAILURE, TRIAL = "cell.json", "result.json", "failure.json", "trial.json"
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
 PREDICTOR, PREDICTOR_ABOUT, PREDICTOR_WEIGHTS = "predictor", "predictor.json", "weights.safetensors"
 BEST, LAST = "best.safetensors", "last.ckpt"
+EPOCHS = "epochs"
 # What W&B itself keeps in a run's folder, with links into the user's own cache; nothing else looks into it.
 WANDB_FOLDER = "wandb"
 PARTITION, ALONE, CLIENTS, TRACKING = "partition.json", "alone.json", "clients", "wandb.json"
@@ -37,6 +40,16 @@ def cells_folder(run: Path) -> Path:
 def predictions_file(part: str) -> str:
     """The name of the file of a part's predictions: "train", "val", "test", or "own": the test part's by own models."""
     return PREDICTIONS if part == "test" else f"predictions-{part}.parquet"
+
+
+def epoch_path(cell: Path, number: int) -> Path:
+    """What an epoch, counted from 0, made of what is trained, where it was kept."""
+    return cell / EPOCHS / f"{number:06}.safetensors"
+
+
+def epoch_paths(cell: Path) -> dict[int, Path]:
+    """The epochs that were kept, by number."""
+    return {int(path.stem): path for path in sorted((cell / EPOCHS).glob("[0-9]*.safetensors"))}
 
 
 def alone_file(client: object) -> str:

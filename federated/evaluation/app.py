@@ -59,7 +59,10 @@ def answer_requests(app: ClientApp, find: FindSite) -> None:
 
 
 def _answered(site: Site, content: RecordDict) -> dict[str, Any]:
-    request = Request.from_json(str(wire.config_of(content)["request"]))
+    try:
+        request = Request.from_json(str(wire.config_of(content)["request"]))
+    except UserError as error:  # no JSON of ours, or another version's: nothing of the site is in the sentence
+        raise Refused(str(error)) from error
     site.consents(request)
     arrays = wire.arrays_of(content)
     frozen = Frozen(arrays["about"].tobytes(), arrays["weights"].tobytes())

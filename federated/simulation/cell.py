@@ -111,6 +111,11 @@ class Simulation:
 def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progress:
     """Run the rounds on a grid and leave the chosen weights in the network and in `best.safetensors`.
 
+    Args:
+        simulation: the cell's federation.
+        grid: where its clients answer.
+        parallel: whether they answer at once.
+
     Raises:
         Interrupted: when asked to stop; the last finished round is saved.
     """
@@ -121,8 +126,7 @@ def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progres
     except Stopped as request:
         raise Interrupted from request
     packing = simulation.packing
-    unpack(progress.best.weights, packing.trainable)
-    unpack(progress.best.buffers, packing.buffers)
+    packing.settle(progress.best.weights, progress.best.buffers)
     if packing.personal:
         withheld = withholds(simulation.federation)  # a simulation loses none of these replies
         own = packing.initial_personal if withheld else rounds.personal_mean(progress)[0]

@@ -41,6 +41,7 @@ class FitContext:
         prepare: stored inputs to tensors; with `tuning = "head"` the parts hold feature maps.
         data_seed, fit_seed: of the batches, and of dropout.
         folder: where the state to resume from and the best weights are written.
+        keep_epochs: keep every epoch's weights in the folder.
         micro_batches: in how many pieces a batch is to be computed (more than 1 after running out of memory).
     """
 
@@ -59,6 +60,7 @@ class FitContext:
     on_event: OnEvent = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
+    keep_epochs: bool = False
 
     @property
     def num_classes(self) -> int:

@@ -15,10 +15,10 @@ from bench.measure.columns import QUALITY, column, names_of
 from bench.measure.statistics.paired import Difference, holm
 from bench.measure.statistics.pooled import difference
 from bench.store.cells import StoredCell
+from bench.store.conditions import twin_differences
 from reports.compare.ablation import points, reach
 from reports.compare.pairing import cell_place, match
 from reports.compare.ranking import probability, with_interval
-from reports.load.conditions import twin_differences
 from reports.load.source import Source, load
 from reports.tables.grid import Row, rows
 from reports.tables.markup import Entry, Grid, grid
