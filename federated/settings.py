@@ -105,6 +105,8 @@ def releases_of(federation: Federation, history: Sequence[Mapping[str, Any]], be
     so that it is the rounds of the client that was asked most often; a lost reply counts, since it may have been sent.
 
     Args:
+        federation: who adds the noise.
+        history: the finished rounds' rows.
         begun: rounds that were begun where a killed server may have repeated some; whom those asked nobody knows.
     """
     repeated = 0 if begun is None else begun - len(history)
@@ -146,6 +148,8 @@ def privacy_record(
     """What a deployment writes down of the privacy that it spent; None without privacy.
 
     Args:
+        federation: the settings.
+        history: the finished rounds' rows.
         begun: rounds that were begun. One that a killed server began and then repeats has told twice.
     """
     if federation.privacy == "none":

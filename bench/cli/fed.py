@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.fedevaluate import approve, evaluate
+from bench.cli.federated.evaluate import approve, evaluate
 from bench.cli.options import Json, Overrides, ProtocolName, SplitName, asked_protocol, print_table
 from bench.core.output import print_json
 from bench.store.layout import BEST

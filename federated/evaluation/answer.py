@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat
+from typing_extensions import TypedDict
 
+from bench.core.errors import UserError
+from bench.core.schema import validated
 from bench.measure.quality import left_out, quality, scores
 from bench.measure.statistics.clusters import FEWEST_GROUPS, clusters, parts
 from bench.measure.statistics.jackknife import Weights, bounds, error
@@ -49,6 +55,44 @@ def answer_of(
         "figures": _figures(labels, probabilities, groups, classes) | {OVERCONFIDENCE: _overconfidence(given, codes)},
         "reliability": _reliability(given),
     }
+
+
+class _Figure(TypedDict):
+    value: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    error: FiniteFloat | None
+
+
+_Bin = TypedDict(
+    "_Bin", {"from": FiniteFloat, "to": FiniteFloat, "images": int, "confidence": FiniteFloat, "accuracy": FiniteFloat}
+)
+
+
+class _Answer(TypedDict):
+    images: Annotated[int, Field(ge=1)]
+    groups: Annotated[int, Field(ge=1)]
+    method: str
+    confusion: list[list[int]]
+    figures: dict[str, _Figure]
+    reliability: list[_Bin]
+
+
+def read_answer(text: str, site: str) -> dict[str, Any]:
+    """What a site told, checked.
+
+    Args:
+        text: `answer_of` as JSON.
+        site: its name, for the sentence.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"the answer of {site} is no JSON ({error}); use one version at every site") from error
+    return dict(validated(Path(f"the answer of {site}"), value, _Answer, "use one version at every site"))
 
 
 def _figures(labels: Any, probabilities: Any, groups: Any, classes: tuple[str, ...]) -> dict[str, Row]:

@@ -38,6 +38,8 @@ def approve(request: Request, site: Site, days: int, key: Path | None = None) ->
     """Sign a request; returns the file that lets the site answer it.
 
     Args:
+        request: what is consented to, to the byte.
+        site: whose consent it is.
         days: how long the consent holds.
         key: the administrator's Ed25519 key (PEM), which may be kept on another medium; made at first use. By default
             it lies in the site's folder. Its public half lies there always.
@@ -63,6 +65,11 @@ def approve(request: Request, site: Site, days: int, key: Path | None = None) ->
 
 def check(request: Request, folder: Path, today: date | None = None) -> None:
     """Let a request pass that the site of a folder has approved.
+
+    Args:
+        request: as it came.
+        folder: the site's, with its public key and what it has approved.
+        today: for a test of an approval's end; by the clock where none is given.
 
     Raises:
         Refused: no approval, one that its key did not sign or that is of something else, or one that has ended.

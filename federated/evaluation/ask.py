@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from flwr.serverapp import Grid
 
 from bench.core.errors import UserError
 from bench.data.table import Table
+from federated.evaluation.answer import read_answer
 from federated.evaluation.app import ANSWER, FROZEN, PARTITION, REFUSED, Site, answer_requests
 from federated.evaluation.pooling import pooled
 from federated.evaluation.request import Frozen, Request, Rows
@@ -33,6 +33,8 @@ def ask(
     """Put a request to every site that is there.
 
     Args:
+        grid: what reaches the sites.
+        request: the question; frozen: the model that it is about.
         names: the sites' names by partition.
         timeout: seconds to wait for the answers; gather: for the sites to connect.
         network: whether a real network lies between, which may lose replies.
@@ -58,17 +60,18 @@ def ask(
             lost.append(reason(reply, network, timeout))
         else:
             told = wire.config_of(reply.content)
-            rows[int(told[PARTITION])] = _told(told)  # type: ignore[arg-type]
+            number = int(told[PARTITION])  # type: ignore[arg-type]
+            rows[number] = _told(told, names[number])
     silent = [number for number in range(request.sites) if number not in rows]
     why = "; ".join(dict.fromkeys(lost)) or "not connected"
     rows |= {number: {"status": "lost", "why": why} for number in silent}
     return _result(request, names, rows)
 
 
-def _told(told: ConfigRecord) -> dict[str, Any]:
+def _told(told: ConfigRecord, site: str) -> dict[str, Any]:
     if REFUSED in told:
         return {"status": REFUSED, "why": str(told[REFUSED])}
-    return {"status": "answered", "why": "", **json.loads(str(told[ANSWER]))}
+    return {"status": "answered", "why": "", **read_answer(str(told[ANSWER]), site)}
 
 
 def _result(request: Request, names: Sequence[str], rows: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -99,7 +102,13 @@ def _gathered(grid: Grid, sites: int, seconds: float) -> list[int]:
 
 
 def simulated(request: Request, frozen: Frozen, table: Table) -> dict[str, Any]:
-    """A request to the shares of one dataset of this machine, by the same app; nobody need approve it."""
+    """A request to the shares of one dataset of this machine, by the same app; nobody need approve it.
+
+    Args:
+        request: a rehearsal.
+        frozen: the model.
+        table: the dataset.
+    """
     if request.rehearsal is None:
         raise ValueError("a simulation needs to know whose images are whose")
     names, shares = request.rehearsal.shares(table)
@@ -116,6 +125,11 @@ def simulated(request: Request, frozen: Frozen, table: Table) -> dict[str, Any]:
 def own_rows(request: Request, table: Table, partition: int) -> Rows:
     """The rows that a site answers on: all of its dataset's, or in a rehearsal its share of a common one.
 
+    Args:
+        request: says whether it is a rehearsal.
+        table: the site's dataset.
+        partition: the site's number.
+
     Raises:
         UserError: the rehearsal has another number of sites.
     """
@@ -131,7 +145,9 @@ def lead_request(grid: Grid, text: str, folder: Path, settings: Any) -> dict[str
     """Ask a consortium's sites, as its server app does; writes `evaluation.json` into the folder of the request.
 
     Args:
-        text: the request; folder: the model lies in it.
+        grid: what reaches the sites.
+        text: the request.
+        folder: the model lies in it.
         settings: `gather-timeout` and `round-timeout` in seconds.
     """
     from bench.core.atomic import write_json

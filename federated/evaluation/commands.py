@@ -78,7 +78,14 @@ def _rehearsal(asked: Asked, cell: FinishedCell, sites: int | None) -> Rehearsal
 
 
 def in_simulation(request: Request, frozen: Frozen, table: Table | None, out: Path | None) -> dict[str, Any]:
-    """Ask the shares of one dataset, and write `evaluation.json` where a folder is given."""
+    """Ask the shares of one dataset, and write `evaluation.json` where a folder is given.
+
+    Args:
+        request: a rehearsal.
+        frozen: the model.
+        table: the dataset.
+        out: the folder, or None.
+    """
     assert table is not None
     found = simulated(request, frozen, table)
     if out is not None:
@@ -91,6 +98,15 @@ def deployed(
     asked: Asked, request: Request, frozen: Frozen, out: Path | None, prepare: bool, patience: float, timeout: float
 ) -> dict[str, Any]:
     """Ask a consortium's sites, or only write the request that they are to approve.
+
+    Args:
+        asked: names the consortium.
+        request: the question.
+        frozen: the model.
+        out: where request, model and answers are written.
+        prepare: whether the request is only written.
+        patience: seconds to wait for the sites.
+        timeout: seconds to wait for their answers.
 
     Raises:
         UserError: no folder to write to, or a run that did not end well.

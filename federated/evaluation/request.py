@@ -191,7 +191,13 @@ class Frozen:
 
 
 def write_request(folder: Path, request: Request, frozen: Frozen) -> None:
-    """Write the request, which sites are handed to approve, and the model beside it."""
+    """Write the request, which sites are handed to approve, and the model beside it.
+
+    Args:
+        folder: where to.
+        request: the question.
+        frozen: the model that it is about.
+    """
     frozen.write(folder / MODEL)
     write_text(folder / REQUEST, request.to_json() + "\n")
 

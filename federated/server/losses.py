@@ -89,7 +89,16 @@ def losses(
 
 
 def reason(reply: Message | None, network: bool, timeout: float) -> str:
-    """Why there is no answer. Raises ClientFailed for what is neither a drawn loss nor the network's."""
+    """Why there is no answer.
+
+    Args:
+        reply: an error, or None where nothing came.
+        network: whether a real network lies between.
+        timeout: seconds that were waited.
+
+    Raises:
+        ClientFailed: what is neither a drawn loss nor the network's.
+    """
     if reply is None:
         if network:
             return f"no reply within {timeout:.0f} s"

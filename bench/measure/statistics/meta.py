@@ -49,6 +49,11 @@ def random_effects(effects: ArrayLike, variances: ArrayLike, method: Method = "p
     Hartung and Knapp; where the studies happen to agree better than chance that error is smaller than the plain one,
     which then stands in its place.
 
+    Args:
+        effects: [K], on a scale where they are nearly normal.
+        variances: [K], of each study's error.
+        method: how tau^2 is estimated.
+
     Raises:
         ValueError: fewer than two studies, or a variance that is no positive number.
     """
