@@ -100,6 +100,7 @@ class Client:
         partition: the client's number; with the round it decides every random draw.
         system_noise: draw local privacy's noise from the operating system's entropy, as a real site must.
         micro_batches: in how many pieces a batch's gradient is computed, where memory is short.
+        withholds: tell nobody the layers that stay with the client, not even at the end.
     """
 
     def __init__(
@@ -111,7 +112,9 @@ class Client:
         partition: int,
         system_noise: bool = False,
         micro_batches: int = 1,
+        withholds: bool = False,
     ) -> None:
+        self.withholds = withholds
         self.module, self.packing, self.data, self.store = module, packing, data, store
         self.partition, self._system_noise, self._micro_batches = partition, system_noise, micro_batches
 
