@@ -20,6 +20,8 @@ Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
 BatchNormPolicy = Literal["average", "personal", "frozen", "group"]
 Compression = Literal["none", "float16", "int8", "topk"]
 TimingMode = Literal["off", "quick", "full"]
+Precision = Literal["32", "bf16", "fp16"]
+Engine = Literal["torch", "compile", "onnxruntime"]
 
 
 class _Frozen(BaseModel):
@@ -113,7 +115,10 @@ class Protocol(_Frozen):
     tuning: Literal["full", "head"] = Field("full", description="train the whole network, or the head alone")
     weights: str = Field("imagenet", min_length=1, description="imagenet, none, or a .safetensors/.pth file")
     normalization: Literal["weights", "unit"] = Field("weights", description="the weights' mean and std, or 0-1")
-    precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast; fp16 on GPUs, bf16 on CPUs too")
+    precision: Precision = Field(
+        "32", description="of training and of answers; 16 bits by autocast: fp16 on GPUs, bf16 on CPUs too"
+    )
+    engine: Engine = Field("torch", description="computes the evaluated backbone: its maps and the answers")
     augmentation: Literal["auto", "none"] = Field("auto", description="flips, rotation, colour jitter by kind of image")
     refit: bool = Field(False, description="centralized: fit again with the validation images once the epoch is chosen")
     feature_views: int = Field(

@@ -74,7 +74,8 @@ class Simulation:
         parts = self.shares.train[partition], self.shares.val[partition]
         data = PartData(*parts, context.prepare, context.protocol.batch_size, seed)
         store = FolderStore(context.folder / CLIENTS / str(partition))
-        return Client(context.module, self.packing, data, store, partition, micro_batches=context.micro_batches)
+        pieces, precision = context.micro_batches, context.protocol.precision
+        return Client(context.module, self.packing, data, store, partition, micro_batches=pieces, precision=precision)
 
     def find(self, message: Message, context: Context) -> Client:
         """The client that a message is for. Raises DroppedOut where the simulation loses it."""

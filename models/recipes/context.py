@@ -68,7 +68,7 @@ class FitContext:
     @property
     def card(self) -> Card:
         """What a predictor of this fit says of itself."""
-        return Card.of(self.model, self.classes, self.image_size, self.prepare, self.protocol.tuning)
+        return Card.of(self.model, self.classes, self.image_size, self.prepare, self.protocol)
 
     def stage(self, name: str) -> FitContext:
         """The same fit with a folder of its own for its state: a recipe of several fits has one for each."""
