@@ -18,7 +18,7 @@ from bench.core.paths import cache
 from models.backbones.code import code_of, versions
 from models.backbones.registry import BACKBONES
 from models.evaluate import evaluated, positions
-from models.inference.engines import Computing, evaluator
+from models.inference.engines import PLAIN, Computing, evaluator
 from models.recipes.batches import Preparation
 from models.recipes.callbacks import Interrupted, OnEvent
 
@@ -33,7 +33,7 @@ def feature_maps(
     on_event: OnEvent,
     should_stop: Callable[[], bool],
     view: int = 0,
-    how: Computing = Computing(),
+    how: Computing = PLAIN,
 ) -> NDArray[np.float16]:
     """The backbone's maps of all images, float16 [N, C, h, w], memory-mapped from the user's cache folder.
 

@@ -49,6 +49,9 @@ def run_command(
     jobs: Annotated[int, typer.Option(min=1, help="local: cells side by side, a process each.")] = 1,
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Train compiled where that pays (tuning = full).")
+    ] = False,
     timing: Timing = "full",
     analyses: Annotated[
         str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
@@ -66,6 +69,7 @@ def run_command(
     recipe = asked_protocol(protocol, overrides, weights)
     placement = {"executor": executor, "jobs": jobs, "address": address, "per_gpu": per_gpu}
     runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, timing=timing, **placement)
+    runtime = runtime.model_copy(update={"compile": compiled})
     folder = out or Path("runs") / Path(protocol).stem
 
     from bench.harness.plan import Request, make_plan
@@ -89,13 +93,14 @@ def run_plan(
     """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code."""
     from rich.console import Console
 
-    from bench.executors.show import refuse_contradictions, show_plan
+    from bench.executors.show import refuse_contradictions, settled, show_plan
     from bench.store.run import Run
 
     console = Console(stderr=as_json)
     refuse_contradictions(plan, runtime, Run(folder))
     stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
     pending = show_plan(console, plan, stored, runtime.timing)
+    runtime = settled(console, plan, pending, runtime)
     if dry_run:
         cells = [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells]
         if as_json:

@@ -113,6 +113,7 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         on_event=Sealed(job.on_event),
         should_stop=Sealed(job.should_stop),
         micro_batches=job.micro_batches,
+        compile=job.runtime.compile,
     )
 
 

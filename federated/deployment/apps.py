@@ -151,7 +151,8 @@ def site_client(text: str, node: tuple[tuple[str, Any], ...]) -> Client:
         node: the site's own settings: `partition-id`, `data` (its dataset), `state` (its folder), perhaps `threads`.
 
     Raises:
-        UserError: another version, a precision that this machine has not, a dataset that is not there or not of the task's classes or kind.
+        UserError: another version, a precision that this machine has not, a dataset
+            that is not there or not of the task's classes or kind.
     """
     task, config = Task.from_json(text), dict(node)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -37,7 +37,10 @@ class Computing:
     def identity(self) -> dict[str, Any]:
         """What stored maps depend on, as plain values; nothing at the defaults, with which maps were stored before."""
         made_by = {"onnxruntime": version("onnxruntime")} if self.engine == "onnxruntime" else {}
-        return {**without_defaults(asdict(self), asdict(Computing())), **made_by}
+        return {**without_defaults(asdict(self), asdict(PLAIN)), **made_by}
+
+
+PLAIN = Computing()
 
 
 def engine_problem(how: Computing, device: torch.device) -> str:

@@ -42,6 +42,7 @@ class FitContext:
         data_seed, fit_seed: of the batches, and of dropout.
         folder: where the state to resume from and the best weights are written.
         micro_batches: in how many pieces a batch is to be computed (more than 1 after running out of memory).
+        compile: train a whole network through torch.compile.
     """
 
     model: ModelSpec
@@ -59,6 +60,12 @@ class FitContext:
     on_event: OnEvent = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
+    compile: bool = False
+
+    @property
+    def compiled(self) -> bool:
+        """Whether training is compiled: of a head on stored maps nothing is."""
+        return self.compile and self.protocol.tuning == "full"
 
     @property
     def num_classes(self) -> int:
