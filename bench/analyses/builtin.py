@@ -14,6 +14,24 @@ from bench.analyses.registry import ANALYSES, AnalysisSpec, Settings
 from bench.analyses.selective import SelectiveSettings
 from bench.analyses.subgroups import SubgroupsSettings
 
+_OF_RUNS = (
+    AnalysisSpec(
+        "optimism",
+        "Optimism of selection",
+        "what would choosing by the test set have seemed to gain?",
+        "bench.analyses.selection.choices:optimism_of_run",
+        frozenset({"predictions", "predictor", "images"}),
+        of="run",
+    ),
+    AnalysisSpec(
+        "discrimination",
+        "Discriminating power",
+        "can this dataset tell these models apart?",
+        "bench.analyses.selection.choices:discrimination_of_run",
+        of="run",
+    ),
+)
+
 
 def _from_predictions(name: str, title: str, summary: str, settings: type[Settings]) -> None:
     ANALYSES.register(name, AnalysisSpec(name, title, summary, f"bench.analyses.{name}:{name}", settings=settings))
@@ -24,5 +42,5 @@ _from_predictions("decisions", "Decisions", "what do decisions cost, and whom do
 _from_predictions("conformal", "Conformal sets", "which classes cannot be ruled out?", ConformalSettings)
 _from_predictions("selective", "Selective prediction", "is it right where it is sure?", SelectiveSettings)
 _from_predictions("subgroups", "Subgroups", "is it as good for everybody?", SubgroupsSettings)
-for _spec in (ROBUSTNESS, EXPLANATIONS, GEOMETRY, EXTERNAL, MEMBERSHIP):
+for _spec in (ROBUSTNESS, EXPLANATIONS, GEOMETRY, EXTERNAL, MEMBERSHIP, *_OF_RUNS):
     ANALYSES.register(_spec.name, _spec)

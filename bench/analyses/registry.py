@@ -47,7 +47,8 @@ class Answer:
 
 
 Ask = Callable[[Any, Any, Path], Answer]
-"""(finished cell, settings, folder for files) -> answer."""
+"""(finished cell or whole run, settings, folder for files) -> answer."""
+Scope = Literal["cell", "run"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class AnalysisSpec:
         ask: the function, or "module:function", imported when it is first needed.
         needs: what it takes from the cell: stored predictions alone, the predictor, or the images as well.
         settings: the type of its settings.
+        of: what it is put to: each finished cell, or all of a run's together.
         version: raised when the same settings would give another answer than before.
     """
 
@@ -69,6 +71,7 @@ class AnalysisSpec:
     ask: Ask | str
     needs: frozenset[Need] = frozenset({"predictions"})
     settings: type[Settings] = Settings
+    of: Scope = "cell"
     version: int = 1
 
     def load(self) -> Ask:

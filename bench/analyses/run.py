@@ -1,4 +1,4 @@
-"""Putting questions to the finished cells of a run: one answer a cell and analysis, kept while its key is the same."""
+"""Putting questions to finished cells, or to all of a run's: an answer is kept while its key is the same."""
 
 from __future__ import annotations
 
@@ -45,10 +45,35 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a question to a cell ended; the error of a failed one."""
+class WholeRun:
+    """The finished cells of a run, for questions to all of them together.
 
-    cell: StoredCell
+    Attributes:
+        folder: the run's.
+    """
+
+    folder: Path
+    cells: tuple[StoredCell, ...]
+
+    @property
+    def key(self) -> str:
+        """Names the cells."""
+        return digest(sorted(cell.key for cell in self.cells))
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What is told of it: how many cells it is."""
+        return {"cells": len(self.cells)}
+
+
+Subject = StoredCell | WholeRun
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a question to a cell, or to a whole run, ended; the error of a failed one."""
+
+    cell: Subject
     question: Question
     status: Status
     error: str = ""
@@ -115,22 +140,25 @@ def chosen_cells(run: Run, pattern: str = "*") -> list[StoredCell]:
     return found
 
 
-def opened(cell: StoredCell) -> Any:
-    """The cell made alive."""
+def opened(cell: Subject) -> Any:
+    """The cell made alive; a whole run as it is."""
+    if isinstance(cell, WholeRun):
+        return cell
     from bench.harness.finished import FinishedCell
 
     return FinishedCell.of(cell)
 
 
 def analyze(
-    cells: Sequence[StoredCell],
+    cells: Sequence[Subject],
     asked: Sequence[Question],
-    tell: Callable[[StoredCell, Question], None] = lambda cell, question: None,
-    open_cell: Callable[[StoredCell], Any] = opened,
+    tell: Callable[[Subject, Question], None] = lambda cell, question: None,
+    open_cell: Callable[[Any], Any] = opened,
 ) -> Iterator[Outcome]:
-    """Put every question to every cell; an answer that is there with the right key is kept.
+    """Put every question to every cell, those to a run to the run; an answer that is there with the right key is kept.
 
     Args:
+        cells: what is asked, in this order.
         tell: hears which question is put next.
         open_cell: makes a stored cell alive.
 
@@ -138,9 +166,12 @@ def analyze(
         One outcome a cell and question. An error of an analysis is stored and told, and the next question is put.
     """
     for cell in cells:
+        mine = [each for each in asked if each.spec.of == ("run" if isinstance(cell, WholeRun) else "cell")]
+        if not mine:
+            continue
         with FileLock(cell.folder / ".lock"):
             alive: Any = None
-            for each in asked:
+            for each in mine:
                 if is_kept(cell, each):
                     yield Outcome(cell, each, "kept")
                     continue
@@ -153,7 +184,7 @@ def analyze(
                     yield Outcome(cell, each, "failed", _store_failure(cell, each, error))
 
 
-def is_kept(cell: StoredCell, asked: Question) -> bool:
+def is_kept(cell: Subject, asked: Question) -> bool:
     """Whether the answer is there, whole, and of the same key."""
     if not answer_path(cell.folder, asked.spec.name).is_file():
         return False
@@ -163,7 +194,7 @@ def is_kept(cell: StoredCell, asked: Question) -> bool:
         return False
 
 
-def _ask(alive: Any, cell: StoredCell, asked: Question) -> None:
+def _ask(alive: Any, cell: Subject, asked: Question) -> None:
     """Ask, check what is answered, and write it."""
     clock = time.perf_counter()
     name = asked.spec.name
@@ -194,7 +225,7 @@ def _stored(answer: Answer, asked: Question, cell: str, folder: Path, seconds: f
     )
 
 
-def _store_failure(cell: StoredCell, asked: Question, error: Exception) -> str:
+def _store_failure(cell: Subject, asked: Question, error: Exception) -> str:
     record = failure_of(cell.key, dict(cell.spec), error)
     write_json(failure_path(cell.folder, asked.spec.name), {**record, "settings": asked.plain})
     return str(record["error"])

@@ -12,7 +12,7 @@ from bench.cli.options import DeviceName, Json, Plugin, print_listing
 from bench.core.output import print_json
 
 if TYPE_CHECKING:
-    from bench.analyses.run import Outcome, Question
+    from bench.analyses.run import Outcome, Question, Subject
     from bench.harness.predicting import FileAnswer
     from bench.store.cells import StoredCell
 
@@ -42,7 +42,7 @@ def analyze_command(
 
     stored = Run.open(Path(run))
     asked = questions(names, [*(values or []), *([f"external.on={on}"] if on else [])])
-    answers = put(chosen_cells(stored, cells), asked, as_json)
+    answers = put(stored.path, chosen_cells(stored, cells), asked, as_json)
     from reports.write import report
 
     page = report(stored.path, ("html",))["files"]["html"][0]
@@ -53,14 +53,25 @@ def analyze_command(
     raise typer.Exit(1 if any(row["status"] == "failed" for row in answers) else 0)
 
 
-def put(cells: Sequence[StoredCell], asked: Sequence[Question], as_json: bool) -> list[dict[str, Any]]:
-    """Put the questions and tell how each ended, a row an answer; on standard error where JSON is asked."""
-    from bench.analyses.run import analyze
+def put(run: Path, cells: Sequence[StoredCell], asked: Sequence[Question], as_json: bool) -> list[dict[str, Any]]:
+    """Put the questions to cells of a run, and to all of them together.
 
-    return [_row(outcome) for outcome in _told(analyze(cells, asked, _starting), as_json)]
+    Args:
+        run: its folder.
+        cells: those of its cells that are asked.
+        asked: analyses with their settings.
+        as_json: whether standard output is kept for JSON.
+
+    Returns:
+        A row an answer, each told as it ends; on standard error where JSON is asked.
+    """
+    from bench.analyses.run import WholeRun, analyze
+
+    subjects = [*cells, *([WholeRun(run, tuple(cells))] if cells else [])]
+    return [_row(outcome) for outcome in _told(analyze(subjects, asked, _starting), as_json)]
 
 
-def _starting(cell: StoredCell, question: Question) -> None:
+def _starting(cell: Subject, question: Question) -> None:
     typer.echo(f"{_place(cell)}: {question.spec.name} ...", err=True)
 
 
@@ -71,7 +82,9 @@ def _told(outcomes: Iterable[Outcome], as_json: bool) -> Iterator[Outcome]:
         yield outcome
 
 
-def _place(cell: StoredCell) -> str:
+def _place(cell: Subject) -> str:
+    if "model" not in cell.spec:
+        return f"the run's {cell.spec['cells']} cells"
     return "/".join(str(cell.spec[name]) for name in ("model", "dataset", "split", "regime", "seed"))
 
 
@@ -124,7 +137,13 @@ def as_row(answer: FileAnswer, classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    """Write rows with a header."""
+    """Write rows with a header.
+
+    Args:
+        path: of the file, written whole or not at all.
+        columns: of the header.
+        rows: values by column; an absent one is empty.
+    """
     import csv
     import io
 

@@ -22,6 +22,13 @@ def check_run(
 ) -> Check:
     """Hold a run against a baseline, with times measured in turns where another installation's Python is named.
 
+    Args:
+        run: the run's folder.
+        baseline: a baseline file, or another run's folder.
+        margins: a TOML file of losses that are accepted; None: the defaults.
+        time: the Python of the installation to time against; None: no times.
+        now_python: the Python whose times are held against it.
+
     Raises:
         UserError: either side cannot be read, or they share no cell.
     """

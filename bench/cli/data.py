@@ -152,7 +152,7 @@ def prepare(
 @app.command()
 def audit(
     name: Name,
-    split: Annotated[str, typer.Option(help="grouped, image, official, official:N, or all.")] = "all",
+    split: Annotated[str, typer.Option(help="grouped, image, official, official:N, site, site:NAME, or all.")] = "all",
     seed: Annotated[int, typer.Option(help="The split's seed.")] = 0,
     against: Annotated[str, typer.Option(help="Other datasets to look for the same pictures in.")] = "",
     html: Annotated[Path | None, typer.Option(help="Write the report, pairs as pictures, to this file.")] = None,

@@ -53,6 +53,9 @@ def run_command(
         bool, typer.Option("--compile", help="Train compiled where that pays (tuning = full).")
     ] = False,
     timing: Timing = "full",
+    keep_epochs: Annotated[
+        bool, typer.Option("--keep-epochs", help="Keep every epoch's weights, for the analysis `optimism`.")
+    ] = False,
     analyses: Annotated[
         str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
     ] = None,
@@ -66,15 +69,14 @@ def run_command(
     """
     from bench.core.config import make_runtime
 
-    recipe = asked_protocol(protocol, overrides, weights)
     placement = {"executor": executor, "jobs": jobs, "address": address, "per_gpu": per_gpu}
-    runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, timing=timing, **placement)
-    runtime = runtime.model_copy(update={"compile": compiled})
+    kept = {"timing": timing, "keep_epochs": keep_epochs, "compile": compiled}
+    runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, **kept, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 
     from bench.harness.plan import Request, make_plan
 
-    plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split))
+    plan = make_plan(Request(models, datasets, asked_protocol(protocol, overrides, weights), regimes, seeds, split))
     raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, _questions(analyses)))
 
 
@@ -90,7 +92,16 @@ def _questions(names: str | None) -> list[Question]:
 def run_plan(
     plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool, asked: Sequence[Question] = ()
 ) -> int:
-    """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code."""
+    """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code.
+
+    Args:
+        plan: the cells.
+        folder: of the run.
+        runtime: how they are run.
+        dry_run: only show the plan.
+        as_json: one JSON document on standard output.
+        asked: analyses put to every finished cell.
+    """
     from rich.console import Console
 
     from bench.executors.show import refuse_contradictions, settled, show_plan
@@ -117,7 +128,8 @@ def _answers(plan: Plan, stored: Run, asked: Sequence[Question], as_json: bool) 
     from bench.cli.analyze import put
 
     keys = {cell.key for cell in plan.cells}
-    return put([cell for cell in stored.cells() if cell.key in keys and cell.status == "done"], asked, as_json)
+    done = [cell for cell in stored.cells() if cell.key in keys and cell.status == "done"]
+    return put(stored.path, done, asked, as_json)
 
 
 def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int) -> Summary:

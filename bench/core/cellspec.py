@@ -34,7 +34,8 @@ class CellSpec:
     """The unit of work: one model trained once on one dataset under one regime.
 
     Attributes:
-        split: "grouped", "image", "official", or "official:N" for fold N of an author's folds.
+        split: "grouped", "image", "official", "official:N" for fold N of an author's folds, or "site:NAME", which tests
+            on that site.
         seed: the user's seed number; everything random is derived from it by hashing.
     """
 

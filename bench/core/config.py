@@ -161,6 +161,7 @@ class Runtime(_Frozen):
     address: str | None = Field(None, description="ray: the cluster's address; none: a cluster of this machine alone")
     per_gpu: int = Field(1, ge=1, le=64, description="ray: cells that share one GPU")
     compile: bool = Field(False, description="train whole networks compiled, on a CPU where that pays")
+    keep_epochs: bool = Field(False, description="keep every epoch's weights, for the analysis optimism")
     timing: TimingMode = Field("full", description="batch times: off, quick (at most 10 batches, no memory), or full")
 
 

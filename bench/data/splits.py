@@ -18,7 +18,7 @@ from bench.data.table import PARTS, Table
 
 SHARES = (0.7, 0.1, 0.2)
 VALIDATION_OF_TRAIN = 0.1
-KINDS = ("grouped", "image", "official")
+KINDS = ("grouped", "image", "official", "site")
 Rows = NDArray[np.int64]
 
 
@@ -36,14 +36,18 @@ class Split:
 
 
 def expand(table: Table, kind: str) -> list[str]:
-    """The splits that a kind stands for: "official" is one split a fold where the table has folds.
+    """The splits that a kind stands for: "official" is one split a fold where the table has folds, "site" one a site.
 
     Raises:
-        UserError: unknown kind, or "official" where the table has none.
+        UserError: unknown kind, "official" where the table has none, or "site" where fewer than two sites are known.
     """
     name, _, fold = kind.partition(":")
-    if name not in KINDS or (fold and name != "official"):
-        raise UserError(f"no split is called {kind!r}; there are {', '.join(KINDS)} and official:N for fold N")
+    if name not in KINDS or (fold and name not in ("official", "site")):
+        raise UserError(
+            f"no split is called {kind!r}; there are {', '.join(KINDS)}, official:N for fold N and site:NAME"
+        )
+    if name == "site":
+        return _expand_sites(table, fold)
     if name != "official":
         return [kind]
     folds = official_folds(table)
@@ -57,6 +61,18 @@ def expand(table: Table, kind: str) -> list[str]:
     return [kind] if fold else [f"official:{number}" for number in folds]
 
 
+def _expand_sites(table: Table, site: str) -> list[str]:
+    """One split a site that is left out, or the one that was named."""
+    sites = [name for name in np.unique(table.sites).tolist() if name]
+    if len(sites) < 2:
+        raise UserError(
+            f"dataset {table.name!r} names {len(sites)} sites; leaving one out needs two or more: use --split grouped"
+        )
+    if site and site not in sites:
+        raise UserError(f"dataset {table.name!r} has no site {site!r}; its sites are {', '.join(sites)}")
+    return [f"site:{name}" for name in ([site] if site else sites)]
+
+
 def official_folds(table: Table) -> list[str]:
     """The author's folds, in numerical order; empty where there are none."""
     numbers = {value for value in np.unique(table.official).tolist() if value.isdigit()}
@@ -67,19 +83,21 @@ def split(table: Table, kind: str, seed: int) -> Split:
     """Divide a table.
 
     Args:
-        kind: "grouped", "image", "official" or "official:N".
-        seed: the user's seed number; an official split uses it only where a validation part must be drawn.
+        kind: "grouped", "image", "official", "official:N", or "site:NAME", which tests on that site alone.
+        seed: the user's seed number; an official split and one by site use it only to draw the validation part.
 
     Raises:
         UserError: unknown kind, or too few groups for three non-empty parts with every class in train.
     """
     expanded = expand(table, kind)
     if expanded != [kind]:
-        raise UserError(f"dataset {table.name!r} has folds: name one of {', '.join(expanded)}")
+        raise UserError(f"dataset {table.name!r} has several of them: name one of {', '.join(expanded)}")
     if kind == "image":
         return _drawn(table, table.ids, seed)
     if kind == "grouped":
         return _drawn(table, table.groups, seed)
+    if kind.startswith("site:"):
+        return _without_site(table, kind.partition(":")[2], seed)
     return _fold(table, kind.partition(":")[2]) if ":" in kind else _official(table, seed)
 
 
@@ -100,13 +118,30 @@ def _fold(table: Table, fold: str) -> Split:
     return _checked(table, Split(*(np.flatnonzero(mask) for mask in (train, val, test))))
 
 
+def _without_site(table: Table, site: str, seed: int) -> Split:
+    """Tested on one site, fitted and chosen on the others.
+
+    Left out are images of unknown site, and those that another site has of the tested site's patients.
+    """
+    test = table.sites == site
+    rest = ~test & (table.sites != "") & ~np.isin(table.groups, table.groups[test])
+    return _checked(table, Split(*_with_validation(table, np.flatnonzero(rest), seed), np.flatnonzero(test)))
+
+
+def _with_validation(table: Table, rows: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Rows divided into train and validation. Groups stay whole, so that validation tells of new patients as the
+    test set does."""
+    if not len(rows):
+        return rows, rows
+    share = (1 - VALIDATION_OF_TRAIN, VALIDATION_OF_TRAIN, 0.0)
+    part = divide(table.labels[rows], table.groups[rows], share, seed)
+    return rows[part == 0], rows[part == 1]
+
+
 def _official(table: Table, seed: int) -> Split:
     train, val, test = _official_rows(table)
     if not len(val):
-        # The groups stay whole here too, so that validation tells of new patients as the test set does.
-        share = (1 - VALIDATION_OF_TRAIN, VALIDATION_OF_TRAIN, 0.0)
-        part = divide(table.labels[train], table.groups[train], share, seed)
-        train, val = train[part == 0], train[part == 1]
+        train, val = _with_validation(table, train, seed)
     return _checked(table, Split(train, val, test))
 
 

@@ -30,6 +30,13 @@ def execute(plan: Plan, run: Run, runtime: Runtime, listeners: list[Listener], c
 
     Several processes may execute the same run: each cell is run by whoever holds its lock.
 
+    Args:
+        plan: the cells.
+        run: the folder.
+        runtime: how they are run.
+        listeners: hear of every event.
+        command: the command line, for the folder's record.
+
     Raises:
         UserError: the run folder cannot be written, the disk is full, or the executor cannot do its work.
     """
@@ -49,6 +56,11 @@ def _states(plan: Plan, run: Run) -> list[str]:
 
 def prepare_folder(plan: Plan, run: Run, command: str) -> None:
     """Write the plan, and the environment unless the run is finished: then it stays that of its cells.
+
+    Args:
+        plan: the cells.
+        run: the folder.
+        command: the command line, for its record.
 
     Raises:
         UserError: the folder refuses.

@@ -81,6 +81,11 @@ def check(run: Path, baseline: Path, margins: Path | None = None) -> Check:
     the two intervals; parameters, MACs and FLOPs exactly. All quality tests of a check are one family (Holm), so that a
     run that changed nothing is called worse in at most 5 % of checks, whatever its size.
 
+    Args:
+        run: the run's folder.
+        baseline: the file, or another run's folder.
+        margins: a TOML file of losses that are accepted; None: the defaults.
+
     Raises:
         UserError: either side cannot be read, or they share no cell.
     """

@@ -28,13 +28,13 @@ from bench.harness.regimes import REGIMES
 from bench.harness.timing.parts import Asked
 from bench.harness.timing.times import own_or_joint
 from bench.measure import quality
-from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
+from bench.measure.clients import CLIENTS_TESTED, client_figures
 from bench.measure.extra import extra_intervals, extra_quality
 from bench.measure.statistics.clusters import MOST_PARTS, clusters
 from bench.measure.statistics.methods import METHODS
 from bench.measure.throughput import train_images_per_s
 from bench.store.files import now, write_table
-from bench.store.layout import BEST, CELL, FAILURE, HISTORY, LAST, PREDICTOR, RESULT, SCHEMA
+from bench.store.layout import ALONE, BEST, CELL, CLIENTS, FAILURE, HISTORY, LAST, PREDICTOR, RESULT, SCHEMA, alone_file
 from bench.store.predictions import write_predictions
 from models.network import Network
 from models.recipes.callbacks import STATE, Interrupted
@@ -68,8 +68,9 @@ def _run_cell(job: CellJob) -> None:
     job.on_event({"event": "measuring"})
     outcome.predictor.save(job.folder / PREDICTOR)
     predicted = outcome.predictor.of_part(data.test)
-    write_outputs(job, outcome, data.test, predicted)
-    measured = measure_quality(job, data, predicted, outcome)
+    own = None if outcome.own is None else outcome.own(data.test)
+    write_outputs(job, outcome, data.test, predicted, own)
+    measured = measure_quality(job, data, predicted, outcome, own)
     notes = [*data.notes, job.planned.size_note, *outcome.notes, untested_clients(measured["metrics"])]
     result = {
         "schema": SCHEMA,
@@ -89,13 +90,21 @@ def _run_cell(job: CellJob) -> None:
 
 def clear_leftovers(folder: Path) -> None:
     """Remove what a done cell needs no more: the record of a failure, and the fit's own state."""
-    for leftover in (FAILURE, LAST, BEST):
-        (folder / leftover).unlink(missing_ok=True)
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+    for leftover in (folder / FAILURE, folder / LAST, folder / BEST, folder / ALONE, *folder.glob(alone_file("*"))):
+        leftover.unlink(missing_ok=True)
+    for state in (STATE, CLIENTS):
+        shutil.rmtree(folder / state, ignore_errors=True)
 
 
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
-    """What the regime's fit is handed."""
+    """What the regime's fit is handed.
+
+    Args:
+        job: the cell and how it is run.
+        network: before the fit.
+        data: its training and validation parts.
+        device: where it is fitted.
+    """
     return FitContext(
         model=job.planned.model,
         classes=job.table.classes,
@@ -113,6 +122,7 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         on_event=Sealed(job.on_event),
         should_stop=Sealed(job.should_stop),
         micro_batches=job.micro_batches,
+        keep_epochs=job.runtime.keep_epochs,
         compile=job.runtime.compile,
     )
 
@@ -164,8 +174,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
-def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDArray[np.float32]) -> None:
-    """Write the history and the predictions on the test set."""
+def write_outputs(
+    job: CellJob, outcome: FitOutcome, test: Part, predicted: NDArray[np.float32], own: NDArray[np.float32] | None
+) -> None:
+    """Write the history and the predictions on the test set, those of the clients' own models beside them.
+
+    Args:
+        job: the cell and its folder.
+        outcome: of the fit.
+        test: the test set.
+        predicted: probabilities of its images [N, k].
+        own: the same by each image's client's own model; None where clients have none.
+    """
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
     columns: dict[str, NDArray[Any]] = {
         "image_id": test.ids, "group": test.groups, "site": test.sites, "label": test.labels
@@ -173,12 +193,25 @@ def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDAr
     if outcome.holders is not None:
         columns["client"] = outcome.holders(test)
     write_predictions(job.folder, "test", columns, predicted, job.table.classes)
+    if own is not None:
+        write_predictions(job.folder, "own", columns, own, job.table.classes)
 
 
 def measure_quality(
-    job: CellJob, data: CellData, predicted: NDArray[np.float32], outcome: FitOutcome
+    job: CellJob,
+    data: CellData,
+    predicted: NDArray[np.float32],
+    outcome: FitOutcome,
+    own: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
-    """The quality of the predictions (over clients too if there are any), its intervals, and the fit's own columns."""
+    """The quality of the predictions (over clients too if there are any), its intervals, and the fit's own columns.
+
+    Args:
+        job: the cell.
+        data: of its dataset.
+        predicted: probabilities of the test images [N, k].
+        outcome: of the fit.
+    """
     labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
     seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
     most_parts = min(job.protocol.bootstrap_resamples, MOST_PARTS)
@@ -187,8 +220,10 @@ def measure_quality(
     found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
     if outcome.holders is not None:
         holders = outcome.holders(data.test)
-        found |= client_accuracy(labels, predicted, holders)
-        intervals |= mean_client_interval(labels, predicted, holders, groups, most_parts, seed)
+        for prefix, given in (("", predicted), ("own_", own)):
+            if given is not None:
+                figures, bounds_of = client_figures(labels, given, holders, groups, most_parts, seed, prefix)
+                found, intervals = found | figures, intervals | bounds_of
     found |= outcome.columns | train_images_per_s(outcome.history)
     metrics = {name: json_number(value) for name, value in found.items()}
     bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}

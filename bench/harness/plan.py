@@ -127,6 +127,10 @@ def together(*plans: Plan) -> Plan:
 def choose_pairs(request: Request, models: list[str], regimes: list[str]) -> dict[tuple[str, str], str]:
     """Models and regimes that do not go together, each with the reason; the default regimes are a pattern.
 
+    Args:
+        request: what the user asked for.
+        models, regimes: the names that its patterns matched.
+
     Raises:
         UserError: both were named outright, or nothing else is left.
     """

@@ -60,6 +60,8 @@ def read_cell(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
     """Read a cell's folder; whatever is wrong with its files becomes its status.
 
     Args:
+        key: of the cell.
+        folder: its own, which need not be there.
         spec: what the plan says of it; empty: what its result says.
     """
     if (folder / RESULT).is_file():

@@ -1,12 +1,15 @@
 """Where everything in a run's folder lies: the one place that names its files.
 
 runs/NAME/plan.json, environment.json
-          cells/KEY/cell.json, history.parquet, predictions.parquet, predictions-PART.parquet, predictor/,
+          cells/KEY/cell.json, history.parquet, predictions.parquet, predictions-PART.parquet, predictions-own.parquet
+                    (of the test part, by each image's own client), predictor/,
                     partition.json,
                     result.json (written last: a cell is done when it is there), failure.json, wandb.json,
                     last.ckpt, best.safetensors, alone.json, alone-CLIENT.safetensors, clients/ (the fit's own state,
                     while it runs), trial.json (a sweep's trial),
+                    epochs/NUMBER.safetensors (where they were kept: what each epoch made of what is trained),
                     analyses/NAME.json, analyses/NAME.failure.json, analyses/NAME/
+          analyses/ (as a cell's: what was asked about the whole run)
           sweeps/STUDY.json, STUDY.toml, study.db, locks/
           report/
 """
@@ -21,6 +24,7 @@ CELL, RESULT, FAILURE, TRIAL = "cell.json", "result.json", "failure.json", "tria
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
 PREDICTOR, PREDICTOR_ABOUT, PREDICTOR_WEIGHTS = "predictor", "predictor.json", "weights.safetensors"
 BEST, LAST = "best.safetensors", "last.ckpt"
+EPOCHS = "epochs"
 # What W&B itself keeps in a run's folder, with links into the user's own cache; nothing else looks into it.
 WANDB_FOLDER = "wandb"
 PARTITION, ALONE, CLIENTS, TRACKING = "partition.json", "alone.json", "clients", "wandb.json"
@@ -34,8 +38,23 @@ def cells_folder(run: Path) -> Path:
 
 
 def predictions_file(part: str) -> str:
-    """The name of the file of a part's predictions: "train", "val" or "test"."""
+    """The name of the file of a part's predictions: "train", "val", "test", or "own": the test part's by own models."""
     return PREDICTIONS if part == "test" else f"predictions-{part}.parquet"
+
+
+def epoch_path(cell: Path, number: int) -> Path:
+    """What an epoch, counted from 0, made of what is trained, where it was kept."""
+    return cell / EPOCHS / f"{number:06}.safetensors"
+
+
+def epoch_paths(cell: Path) -> dict[int, Path]:
+    """The epochs that were kept, by number."""
+    return {int(path.stem): path for path in sorted((cell / EPOCHS).glob("[0-9]*.safetensors"))}
+
+
+def alone_file(client: object) -> str:
+    """The name of the file of the model that a client trained alone."""
+    return f"alone-{client}.safetensors"
 
 
 def answer_path(cell: Path, analysis: str) -> Path:

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 from bench.core.atomic import replacing
 from bench.core.config import Protocol
 from bench.measure.throughput import IMAGES, SECONDS
-from bench.store.layout import BEST, LAST
+from bench.store.layout import BEST, LAST, epoch_path
 from models.recipes.classifier import Classifier
 
 STATE = "state"
@@ -90,7 +90,11 @@ class History(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell of the batch; leave when asked to."""
+        """Tell of the batch; leave when asked to.
+
+        Args:
+            trainer, pl_module, outputs, batch, batch_idx: as Lightning hands them.
+        """
         if self._should_stop():
             raise Interrupted
         images = len(batch[1])
@@ -131,6 +135,27 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
 
+class KeptEpochs(Callback):
+    """Writes what would be evaluated after every epoch, so that it can be asked later what another choice had given."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save; a repeated epoch writes the same again."""
+        assert isinstance(pl_module, Classifier)
+        path = epoch_path(self._folder, trainer.current_epoch)
+        path.parent.mkdir(exist_ok=True)
+        save_weights(pl_module, path, trainer.current_epoch)
+
+
+def save_weights(classifier: Classifier, path: Path, epoch: int) -> None:
+    """Write what is evaluated of a classifier, with the epoch that made it."""
+    tensors = {name: tensor.contiguous() for name, tensor in classifier.evaluated_state.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"epoch": str(epoch)})
+
+
 class BestCheckpoint(Checkpoint):
     """Writes the best weights and then the state to resume from; Lightning runs checkpoints after other callbacks.
 
@@ -148,18 +173,13 @@ class BestCheckpoint(Checkpoint):
         accuracy = pl_module.val_tally.means()[1]
         if self.is_better(accuracy):
             self.best_accuracy, self.best_epoch = accuracy, trainer.current_epoch
-            self._save_best(pl_module)
+            save_weights(pl_module, self._folder / BEST, self.best_epoch)
         with replacing(self._folder / LAST) as temporary:
             trainer.save_checkpoint(temporary)
 
     def is_better(self, accuracy: float) -> bool:
         """Whether an epoch's validation accuracy is the best so far."""
         return accuracy > self.best_accuracy
-
-    def _save_best(self, classifier: Classifier) -> None:
-        tensors = {name: tensor.contiguous() for name, tensor in classifier.evaluated_state.items()}
-        with replacing(self._folder / BEST) as temporary:
-            save_file(tensors, temporary, metadata={"epoch": str(self.best_epoch)})
 
     def state_dict(self) -> dict[str, Any]:
         """Which epoch was best."""

@@ -41,6 +41,7 @@ class FitContext:
         prepare: stored inputs to tensors; with `tuning = "head"` the parts hold feature maps.
         data_seed, fit_seed: of the batches, and of dropout.
         folder: where the state to resume from and the best weights are written.
+        keep_epochs: keep every epoch's weights in the folder.
         micro_batches: in how many pieces a batch is to be computed (more than 1 after running out of memory).
         compile: train a whole network through torch.compile.
     """
@@ -61,6 +62,7 @@ class FitContext:
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
     compile: bool = False
+    keep_epochs: bool = False
 
     @property
     def compiled(self) -> bool:
@@ -127,6 +129,8 @@ class FitOutcome:
         columns: figures for the result's row.
         notes: what a reader of the row must know.
         holders: which client each image of a part belongs to; None where there are no clients.
+        own: what each image's own client would answer with a model of its own, probabilities [N, k] of a part; None
+            where clients have none.
     """
 
     history: list[dict[str, Any]]
@@ -134,3 +138,4 @@ class FitOutcome:
     columns: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     holders: Callable[[Part], NDArray[np.str_]] | None = None
+    own: Callable[[Part], NDArray[np.float32]] | None = None

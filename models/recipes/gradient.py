@@ -16,9 +16,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from bench.core.config import Protocol
 from bench.store.layout import BEST, LAST
 from models.recipes.batches import has_batch_norm, pieces_notes
-from models.recipes.callbacks import BestCheckpoint, History, Interrupted, Schedule
+from models.recipes.callbacks import BestCheckpoint, History, Interrupted, KeptEpochs, Schedule
 from models.recipes.classifier import Classifier
 from models.recipes.context import FitContext, FitOutcome
+from models.recipes.head_loop import HeadLoop
 from models.recipes.loss import loss_of
 from models.recipes.refit import refit
 from models.recipes.state import Started, going_on, load_weights
@@ -38,7 +39,8 @@ def fit(context: FitContext) -> FitOutcome:
     start = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
     best = BestCheckpoint(context.folder)
     chosen = [Schedule(context.protocol), _early_stopping(context.protocol), best]
-    history = _train(context, chosen)
+    kept = [KeptEpochs(context.folder)] if context.keep_epochs else []
+    history = _train(context, [*chosen, *kept])
     columns = {"best_epoch": float(best.best_epoch), "epochs_run": float(len(history.rows))}
     in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
     notes = [*in_pieces, *([COMPILED] if context.compiled else [])]
@@ -70,6 +72,8 @@ def _run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Cal
     with cpu_threads(context):
         started = Started()
         trainer = _trainer(context, [*callbacks, started])
+        if _steps_are_plain(context):
+            HeadLoop.into(trainer)
         try:
             if not last.exists():
                 trainer.fit(classifier)
@@ -79,6 +83,11 @@ def _run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Cal
         except SIGTERMException as error:
             # Lightning's own handler hears SIGTERM beside ours, and would end the process.
             raise Interrupted from error
+
+
+def _steps_are_plain(context: FitContext) -> bool:
+    """Whether steps are so small that Lightning's own loop costs as much, and of the kind that the lean one takes."""
+    return context.protocol.tuning == "head" and context.pieces == 1 and context.protocol.precision != "fp16"
 
 
 @contextmanager

@@ -24,12 +24,35 @@ def answer_sections(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]
     """A section an analysis, in the order in which cells name them."""
     titles = {answer.name: answer.title for found in source.answers.values() for answer in found}
     budget = _Budget(PICTURE_BYTES)
-    return [_section(name, title, source, rows, budget) for name, title in titles.items()]
+    whole = [_run_section(answer, source.path, budget) for answer in source.run_answers]
+    return [*whole, *(_section(name, title, source, rows, budget) for name, title in titles.items())]
 
 
 def answered_columns(source: Source) -> dict[str, str]:
     """The analysis' title behind each column that analyses bring, by its name."""
     return {column: answer.title for found in source.answers.values() for answer in found for column in answer.columns}
+
+
+def _run_section(answer: StoredAnswer, run: Path, budget: _Budget) -> dict[str, Any]:
+    """An answer about all cells together."""
+    body = [[_plain(name, answer.name), _bounded(*found)] for name, found in answer.columns.items()]
+    tables = [_table(answer.name, title, rows) for title, rows in answer.tables.items() if rows]
+    pictures = [_picture(run / ANSWERS / path, shown, budget) for shown, path in _drawn(answer).items()]
+    return {
+        "anchor": f"analysis-{answer.name}",
+        "title": answer.title,
+        "settings": _written(answer.settings),
+        "notes": answer.notes,
+        "figures": grid(f"analysis-{answer.name}", "Of the whole run, 95 % interval", ["figure", "value"], body),
+        "rows": [
+            {"title": "all of it", "tables": tables, "pictures": pictures, "file": f"{ANSWERS}/{answer.name}.json"}
+        ],
+    }
+
+
+def _drawn(answer: StoredAnswer) -> dict[str, str]:
+    """The pictures among an answer's files."""
+    return {shown: path for shown, path in answer.files.items() if Path(path).suffix in _TYPES}
 
 
 class _Budget:
@@ -86,8 +109,13 @@ def _with_interval(row: Row, column: str) -> str:
     found = row.figure(column)
     if found is None:
         return "–"
-    bounds = f" [{_text(found.low)}, {_text(found.high)}]" if found.low == found.low else ""
-    return f"{_text(found.mean)}{bounds}"
+    low, high = (found.low, found.high) if found.low == found.low else (None, None)
+    return _bounded(found.mean, low, high)
+
+
+def _bounded(value: float | None, low: float | None, high: float | None) -> str:
+    bounds = "" if low is None or high is None else f" [{_text(low)}, {_text(high)}]"
+    return f"{_text(value)}{bounds}"
 
 
 def _plain(column: str, name: str) -> str:
@@ -102,11 +130,7 @@ def _details(name: str, source: Source, row: Row, found: Sequence[StoredAnswer],
     return {
         "title": f"{row.model} · {row.condition.name} ({of})",
         "tables": [_table(name, title, rows) for title, rows in found[0].tables.items() if rows],
-        "pictures": [
-            _picture(folder / path, shown, budget)
-            for shown, path in found[0].files.items()
-            if Path(path).suffix in _TYPES
-        ],
+        "pictures": [_picture(folder / path, shown, budget) for shown, path in _drawn(found[0]).items()],
         "file": f"cells/{first.key}/{ANSWERS}/{name}.json",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from bench.core.errors import UserError
 from bench.store.answers import StoredAnswer, answered, failed, read_answer
@@ -10,27 +11,28 @@ from bench.store.cells import StoredCell
 from bench.store.layout import failure_path
 
 
-def read_answers(cell: StoredCell, problems: list[str]) -> list[StoredAnswer]:
-    """Every answer about a cell that can be read; a problem names each file that cannot, and each analysis that failed.
+def read_answers(folder: Path, problems: list[str]) -> list[StoredAnswer]:
+    """Every answer about a cell, or about the whole run, by its folder, that can be read.
 
+    A problem names each file that cannot be, and each analysis that failed.
     A failed attempt leaves an earlier answer, under other settings, where it was.
     """
     found = []
-    for name in answered(cell.folder):
+    for name in answered(folder):
         try:
-            found.append(read_answer(cell.folder, name))
+            found.append(read_answer(folder, name))
         except UserError as error:
             problems.append(str(error))
-    problems += _failures(cell)
+    problems += _failures(folder)
     return found
 
 
-def _failures(cell: StoredCell) -> list[str]:
+def _failures(folder: Path) -> list[str]:
     try:
-        reasons = failed(cell.folder)
+        reasons = failed(folder)
     except UserError as error:
         return [str(error)]
-    return [f"{failure_path(cell.folder, name)}: the analysis failed: {reason}" for name, reason in reasons.items()]
+    return [f"{failure_path(folder, name)}: the analysis failed: {reason}" for name, reason in reasons.items()]
 
 
 def with_columns(cell: StoredCell, answers: list[StoredAnswer]) -> StoredCell:

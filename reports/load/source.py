@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UserError
-from bench.core.schema import check_regular, refuse_links_out
+from bench.core.schema import check_regular, parsed_json, refuse_links_out
 from bench.store.answers import StoredAnswer
 from bench.store.cells import StoredCell
 from bench.store.files import AGAIN, read_cell, read_environment, read_failure, read_plan
@@ -42,6 +41,7 @@ class Source:
         cells: in the plan's order; a cell whose result makes no sense has status "corrupt".
         problems: one sentence a file that could not be read, naming it.
         answers: of analyses, by the cell's key; their figures are among the cells' own too.
+        run_answers: of analyses of the whole run.
     """
 
     path: Path
@@ -50,6 +50,7 @@ class Source:
     plan: dict[str, Any]
     problems: list[str] = field(default_factory=list)
     answers: dict[str, list[StoredAnswer]] = field(default_factory=dict)
+    run_answers: list[StoredAnswer] = field(default_factory=list)
     _predictions: dict[str, Predictions | None] = field(default_factory=dict)
     _histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -111,9 +112,9 @@ def load(path: Path) -> Source:
         cell = run.cell(entry["key"], entry["cell"])
         problems += _file_problems(cell)
         if cell.result is not None:
-            answers[cell.key] = read_answers(cell, problems)
+            answers[cell.key] = read_answers(cell.folder, problems)
         cells.append(with_columns(cell, answers.get(cell.key, [])))
-    return Source(path, cells, environment, plan, problems, answers)
+    return Source(path, cells, environment, plan, problems, answers, read_answers(path, problems))
 
 
 def _read_plan(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -193,9 +194,12 @@ def _weights_problems(cell: StoredCell) -> list[str]:
         check_regular(path, AGAIN, size)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, size, _HEADER)))
+            text = file.read(min(length, size, _HEADER))
+        header = parsed_json(path, text, dict[str, dict[str, Any]], AGAIN)
         ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except UserError as error:
+        return [str(error)]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         return [f"{path} cannot be read as weights ({error})"]
     expected = 8 + length + max(ends, default=0)
     return [] if expected == size else [f"{path} holds {size} bytes, its header says {expected}"]

@@ -18,7 +18,10 @@ IDENTITY = {
     "bootstrap_resamples", "timing_batches", "timing_warmup", "timing_batch_size", "federated",
     "label_smoothing", "class_balance", "mix", "mix_alpha", "ema_decay", "layer_decay", "engine",
 }  # fmt: skip
-RUNTIME = {"device", "threads", "progress", "wandb", "executor", "jobs", "address", "per_gpu", "timing", "compile"}
+RUNTIME = {
+    "device", "threads", "progress", "wandb", "executor", "jobs", "address", "per_gpu", "timing", "keep_epochs",
+    "compile",
+}  # fmt: skip
 
 
 def cell(protocol: Protocol, regime: str = "centralized") -> CellSpec:

@@ -144,6 +144,7 @@ def test_an_official_split_is_taken_as_it_is_when_complete(make_table):
         ("official", [""] * 4, "has no official split"),
         ("official:9", ["1", "2", "3", "1"], "has no fold '9'; its folds are 1, 2, 3"),
         ("official:1", ["train", "train", "test", "test"], "no folds: use official"),
+        ("site", [""] * 4, "names 0 sites; leaving one out needs two or more"),
     ],
 )
 def test_what_cannot_be_split_so_is_said(make_table, kind, official, message):
@@ -154,3 +155,24 @@ def test_what_cannot_be_split_so_is_said(make_table, kind, official, message):
 def test_a_fold_must_be_named(make_table):
     with pytest.raises(UserError, match="name one of official:1, official:2, official:3"):
         split(make_table([0, 1, 0], official=["1", "2", "3"]), "official", 0)
+
+
+def test_leaving_a_site_out_tests_on_it_alone_and_on_none_of_its_patients(make_table):
+    """Patient p0 is at both sites, p1 nowhere known: neither may be trained on when "a" is tested."""
+    groups = ["p0", "p0", "p1"] + [f"q{row // 2}" for row in range(97)]
+    sites = ["a", "b", ""] + ["a"] * 17 + ["b"] * 40 + ["c"] * 40
+    table = make_table([row % 2 for row in range(100)], groups=groups, sites=sites)
+    assert expand(table, "site") == ["site:a", "site:b", "site:c"]
+    assert expand(table, "site:b") == ["site:b"]
+    made = split(table, "site:a", 0)
+    assert made.test.tolist() == [row for row in range(100) if sites[row] == "a"]
+    fitted = made.train.tolist() + made.val.tolist()
+    assert {sites[row] for row in fitted} == {"b", "c"}
+    assert not {groups[row] for row in fitted} & {groups[row] for row in made.test}
+    assert not {groups[row] for row in made.train} & {groups[row] for row in made.val}
+    assert len(made.val) == pytest.approx(8, abs=2)
+    assert split(table, "site:a", 1).test.tolist() == made.test.tolist()
+    with pytest.raises(UserError, match="has no site 'd'; its sites are a, b, c"):
+        split(table, "site:d", 0)
+    with pytest.raises(UserError, match="name one of site:a, site:b, site:c"):
+        split(table, "site", 0)

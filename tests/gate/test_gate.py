@@ -148,6 +148,25 @@ def test_other_test_images_and_other_protocols_cannot_be_compared(make: Make) ->
     assert "differs in image_size" in check(make("other", predictions(30), other), base).verdicts[0].why
 
 
+def test_a_field_that_the_stored_protocol_does_not_name_stands_at_its_default(make: Make) -> None:
+    base = make("base", predictions(30))
+    smoothed, plain = ({**SPEC, "protocol": {"image_size": 64, "label_smoothing": value}} for value in (0.1, 0.0))
+    found = check(make("run", predictions(30), smoothed), base)
+    assert found.verdicts[0].why == "the protocol differs in label_smoothing"
+    assert set(outcomes(check(make("same", predictions(30), plain), base)).values()) == {"same"}
+
+
+def test_cells_of_one_name_are_told_apart_as_in_the_tables(make: Make) -> None:
+    run = make("run", predictions(30))
+    other = make("other", predictions(30), {**SPEC, "protocol": {"image_size": 96}})
+    (moved,) = other.glob("cells/*")
+    moved.rename(run / "cells" / moved.name)
+    plans = [json.loads((each / "plan.json").read_text()) for each in (run, other)]
+    (run / "plan.json").write_text(json.dumps({**plans[0], "cells": plans[0]["cells"] + plans[1]["cells"]}))
+    name = "deepmedix · phantom · grouped · centralized · seed 0"
+    assert list(load_side(run).cells) == [f"{name} · image_size=64", f"{name} · image_size=96"]
+
+
 def test_runs_without_a_common_cell_are_refused(make: Make) -> None:
     base = make("base", predictions(30), {**SPEC, "model": "resnet18"})
     with pytest.raises(UserError, match="share no cell"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,13 @@ class Subject:
         return np.asarray(self.cell.predictor.of_images(images), dtype=np.float64)
 
     def corrupted(self, name: str, function: Corruption, severity: int) -> NDArray[np.uint8]:
-        """All images after one corruption; an image's accident depends on its id, not on the severity."""
+        """All images after one corruption; an image's accident depends on its id, not on the severity.
+
+        Args:
+            name: of the corruption, by which accidents are drawn.
+            function: the corruption.
+            severity: 1 to 5.
+        """
         seeds = [derive_seed(self.settings.seed, name, identity) for identity in self.ids]
         return np.stack([
             function(image, severity, np.random.default_rng(seed))
@@ -130,11 +136,6 @@ def check_baseline(baseline: Mapping[str, float], functions: Mapping[str, Corrup
         raise UserError(f"the baseline lacks the error of {missing[0]!r}; it needs clean and every corruption")
     if zero := [name for name in functions if not baseline[name] > 0]:
         raise UserError(f"the baseline's error of {zero[0]!r} is {baseline[zero[0]]}; one divides by it")
-
-
-def baseline_of(rows: Iterable[Row]) -> dict[str, float]:
-    """The setting `baseline` from another answer's table `errors`."""
-    return {row["corruption"]: row["error"] for row in rows}
 
 
 @dataclass(frozen=True)

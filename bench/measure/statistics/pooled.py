@@ -45,6 +45,11 @@ def difference(name: str, parts: Sequence[Paired], classes: Sequence[str]) -> Di
     accuracy: p by exact sign flips of groups. roc_auc: DeLong, clustered. Any other column: Student's t. The errors are
     the jackknife's over groups; of parts that hold a single group they are over images and say that they are too small.
 
+    Args:
+        name: of the column.
+        parts: paired predictions, one of each seed or fold.
+        classes: k names.
+
     Raises:
         ValueError: no parts.
     """
@@ -103,7 +108,13 @@ def _weights(parts: Sequence[Paired], codes: Ints, classes: Sequence[str]) -> We
 
 
 def differences(parts: Sequence[Paired], classes: Sequence[str], names: Sequence[str] = ()) -> dict[str, Difference]:
-    """A minus B of quality columns (all when none is named), averaged over the parts; the jackknife over groups."""
+    """A minus B of quality columns (all when none is named), averaged over the parts; the jackknife over groups.
+
+    Args:
+        parts: paired predictions, one of each seed or fold.
+        classes: k names.
+        names: the columns.
+    """
     codes, sizes, unit = _codes(parts)
     lots = leave_out(codes)
     weights = _weights(parts, lots, classes)

@@ -20,8 +20,8 @@ QUICK = {
     "external": {"on": "phantom-skin"},
     "robustness": {"images": 6, "attack_images": 2, "attack_steps": 1},
 }  # fmt: skip
-NAMES = [row["name"] for row in listing() if row["name"] != "membership"]
-"""Membership asks the other seeds of a run as well: it has tests of its own."""
+NAMES = [row["name"] for row in listing() if row["name"] != "membership" and ANALYSES.get(row["name"]).of == "cell"]
+"""Membership asks the other seeds of a run as well: it has tests of its own. So have those of whole runs."""
 
 
 @pytest.fixture(scope="module")

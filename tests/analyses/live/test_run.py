@@ -4,18 +4,21 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from bench.analyses.registry import ANALYSES, AnalysisSpec, Answer, Estimate, Settings
 from bench.analyses.run import Question, analyze, question, questions
+from bench.analyses.selection.choices import _epochs
 from bench.cli.app import app
 from bench.core.errors import UserError
 from bench.store.answers import answered, failed, read_answer
 from bench.store.cells import StoredCell
 from bench.store.layout import answer_path, failure_path
+from bench.store.run import Run
 
-SMALL = ["image_size=32", "epochs=1", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
+SMALL = ["image_size=32", "epochs=2", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
 
 
 class Offset(Settings):
@@ -139,18 +142,27 @@ def test_settings_are_read_as_json_or_text():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tiny_backbone):
     folder = tmp_path_factory.mktemp("analyzed") / "run"
-    words = ["--models", "linear@tiny", "--datasets", "phantom-brain", "--regimes", "centralized", "--seeds", "2"]
+    words = ["--models", "linear@tiny,deepmedix@tiny", "--datasets", "phantom-brain", "--regimes", "centralized"]
+    words += ["--seeds", "2", "--keep-epochs"]
     overrides = [word for field in SMALL for word in ("--set", field)]
     tail = ["--protocol", "demo", "--with", "selective", "--out", str(folder), "--json"]
     ended = CliRunner().invoke(app, ["run", *words, *overrides, *tail])
     assert ended.exit_code == 0, ended.output
     told = json.loads(ended.stdout)
-    assert [row["status"] for row in told["answers"]] == ["answered"] * 2
+    assert [row["status"] for row in told["answers"]] == ["answered"] * 4
     return folder
 
 
 def test_the_command_answers_resumes_and_enters_the_report(run):
-    words = ["analyze", str(run), "--with", "selective,calibration", "--cells", "* · phantom-brain · *seed 0", "--json"]
+    words = [
+        "analyze",
+        str(run),
+        "--with",
+        "selective,calibration",
+        "--cells",
+        "linear@tiny · phantom-brain · *seed 0",
+        "--json",
+    ]
     ended = CliRunner().invoke(app, words)
     assert ended.exit_code == 0, ended.output
     rows = json.loads(ended.stdout)["answers"]
@@ -164,7 +176,7 @@ def test_the_command_answers_resumes_and_enters_the_report(run):
 
 
 def test_questions_to_the_predictor_and_to_other_seeds_are_answered_from_the_folder_alone(run):
-    words = ["analyze", str(run), "--with", "membership,explanations", "--cells", "*seed 1", "--json"]
+    words = ["analyze", str(run), "--with", "membership,explanations", "--cells", "linear@tiny · *seed 1", "--json"]
     small = {"images": 2, "shown": 1, "gradient_steps": 2, "removals": 2}
     words += [word for name, value in small.items() for word in ("--set", f"explanations.{name}={value}")]
     ended = CliRunner().invoke(app, words)
@@ -174,6 +186,37 @@ def test_questions_to_the_predictor_and_to_other_seeds_are_answered_from_the_fol
     assert "attacked by 1 shadow models" in first["notes"][0]
     assert second["columns"]["explanations_faithfulness_layercam"]["value"] is not None
     assert 'src="data:image/png;base64,' in (run / "report/index.html").read_text()
+
+
+def test_questions_to_the_whole_run_are_answered_once_and_drawn(run):
+    words = ["analyze", str(run), "--with", "optimism,discrimination", "--json"]
+    ended = CliRunner().invoke(app, words)
+    assert ended.exit_code == 0, ended.output
+    rows = {row["analysis"]: row for row in json.loads(ended.stdout)["answers"]}
+    assert {row["cell"] for row in rows.values()} == {"the run's 4 cells"}
+    choices = read_answer(run, "optimism").tables["choices"]
+    assert [row["chosen"] for row in choices].count("epoch") == 4
+    assert [row["chosen"] for row in choices].count("model") == 2
+    for kind in ("epoch", "model"):
+        mean = np.mean([row["optimism"] for row in choices if row["chosen"] == kind])
+        assert rows["optimism"]["columns"][f"optimism_of_{kind}"]["value"] == pytest.approx(mean)
+    assert rows["optimism"]["columns"]["optimism_of_protocol"]["value"] is None
+    assert "discrimination_power_paired_phantom-brain" in rows["discrimination"]["columns"]
+    page = (run / "report/index.html").read_text()
+    assert "<h2>Optimism of selection</h2>" in page
+    assert "the run&#39;s 4 cells" in page or "phantom-brain · grouped" in page
+    again = CliRunner().invoke(app, words)
+    assert {row["status"] for row in json.loads(again.stdout)["answers"]} == {"kept"}
+
+
+def test_a_kept_epochs_figure_is_what_the_cell_had_answered_with_it(run):
+    """The epoch that was taken gives the stored accuracy again, by weights that were written apart from it."""
+    for stored in Run.open(run).cells():
+        best = int(stored.result["metrics"]["best_epoch"])
+        candidates = _epochs(stored)
+        assert len(candidates) == 2
+        assert candidates[best].test == pytest.approx(stored.result["metrics"]["accuracy"], abs=1e-9)
+        assert candidates[best].validation == max(each.validation for each in candidates)
 
 
 def test_a_failed_analysis_is_exit_code_1_and_named_in_the_report(run, tmp_path):
@@ -187,7 +230,7 @@ def test_a_failed_analysis_is_exit_code_1_and_named_in_the_report(run, tmp_path)
 def test_a_pattern_that_matches_no_cell_is_a_mistake(run):
     ended = CliRunner().invoke(app, ["analyze", str(run), "--with", "selective", "--cells", "vgg*"])
     assert isinstance(ended.exception, UserError)
-    assert "none of the 2 finished cells" in str(ended.exception)
+    assert "none of the 4 finished cells" in str(ended.exception)
 
 
 def test_the_listing_names_every_analysis_with_its_settings():

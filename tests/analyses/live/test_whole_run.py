@@ -7,8 +7,8 @@ from scipy.stats import f_oneway
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from bench.analyses.discrimination import Measured, discrimination, paired_spread, spread
-from bench.analyses.optimism import Candidate, Choice, optimism, selection_optimism
+from bench.analyses.selection.discrimination import Measured, discrimination, paired_spread, spread
+from bench.analyses.selection.optimism import Candidate, Choice, mean_optimism, selection_optimism
 
 
 def candidates(*pairs):
@@ -26,8 +26,8 @@ def test_optimism_is_the_tests_best_minus_validations_choice():
 def test_the_mean_optimism_has_students_interval_cut_at_zero():
     gains = (0.02, 0.05, 0.0, 0.03)
     choices = [Choice(f"seed {n}", candidates((0.9, 0.8), (0.8, 0.8 + gain))) for n, gain in enumerate(gains)]
-    found = optimism(choices)
-    estimate = found.columns["optimism_of_selection"]
+    found = mean_optimism(choices, "epoch")
+    estimate = found.columns["optimism_of_epoch"]
     assert estimate.value == pytest.approx(0.025)
     assert estimate.low == 0
     assert estimate.high == pytest.approx(0.025 + 3.182446305284263 * np.std(gains, ddof=1) / 2)
@@ -36,13 +36,15 @@ def test_the_mean_optimism_has_students_interval_cut_at_zero():
 
 
 def test_too_few_choices_have_no_interval_and_none_no_figure():
-    one = optimism([Choice("seed 0", candidates((0.9, 0.8), (0.8, 0.9))), Choice("seed 1", candidates((0.9, 0.8)))])
-    assert one.columns["optimism_of_selection"].low is None
-    assert one.notes == ["no choice among two candidates that have both figures: seed 1",
-                         "1 choices: three or more are needed for an interval"]  # fmt: skip
-    none = optimism([])
-    assert none.columns["optimism_of_selection"].value is None
-    assert none.notes == ["no choices"]
+    one = mean_optimism(
+        [Choice("seed 0", candidates((0.9, 0.8), (0.8, 0.9))), Choice("seed 1", candidates((0.9, 0.8)))], "epoch"
+    )
+    assert one.columns["optimism_of_epoch"].low is None
+    assert one.notes == ["no epoch chosen among two that have both figures: seed 1",
+                         "1 choices (epoch): three or more are needed for an interval"]  # fmt: skip
+    none = mean_optimism([], "epoch")
+    assert none.columns["optimism_of_epoch"].value is None
+    assert none.notes == ["no epoch was chosen"]
 
 
 def drawn(seed, between, within, models=6, seeds=5, shared=0.0):

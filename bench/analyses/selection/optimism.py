@@ -56,25 +56,26 @@ def chosen(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda one: one.validation)
 
 
-def optimism(choices: Sequence[Choice]) -> Answer:
-    """The mean optimism of a run's choices.
+def mean_optimism(choices: Sequence[Choice], kind: str) -> Answer:
+    """The mean optimism of a run's choices of one kind.
 
     Args:
         choices: independent ones (seeds, data sets), each among several candidates.
+        kind: what is chosen: "epoch", "protocol", "model".
 
     Returns:
-        Column `optimism_of_selection` with Student's t interval over the choices, cut at 0 (three or more); table
-        `choices`.
+        Column `optimism_of_KIND` with Student's t interval over the choices, cut at 0 (three or more); table `choices`.
     """
     rows = [_row(choice) for choice in choices]
     found = [row["optimism"] for row in rows if row["optimism"] is not None]
     lacking = [row["choice"] for row in rows if row["optimism"] is None]
-    notes = [f"no choice among two candidates that have both figures: {', '.join(lacking)}"] if lacking else []
+    notes = [f"no {kind} chosen among two that have both figures: {', '.join(lacking)}"] if lacking else []
+    column = f"optimism_of_{kind}"
     if not found:
-        return Answer({"optimism_of_selection": Estimate(None)}, {"choices": rows}, notes=notes or ["no choices"])
+        return Answer({column: Estimate(None)}, {"choices": rows}, notes=notes or [f"no {kind} was chosen"])
     if len(found) < 3:
-        notes.append(f"{len(found)} choices: three or more are needed for an interval")
-    return Answer({"optimism_of_selection": _mean(found)}, {"choices": rows}, notes=notes)
+        notes.append(f"{len(found)} choices ({kind}): three or more are needed for an interval")
+    return Answer({column: _mean(found)}, {"choices": rows}, notes=notes)
 
 
 def _known(candidates: Sequence[Candidate]) -> list[Candidate]:
