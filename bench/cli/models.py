@@ -48,13 +48,20 @@ def models_show(
         typer.echo(f"{field:<{width}}  {value}")
 
 
+ONNX = [
+    "model", "size_mb", "1_thread_network_ms_p50", "1_thread_network_ms_p90", "1_thread_network_ms_p99",
+    "1_thread_with_preprocessing_ms_p50", "peak_memory_mb", "network_memory_mb", "device",
+]  # fmt: skip
+
+
 def profile_command(
-    models: Annotated[list[str], typer.Argument(help="Models or patterns.")],
+    models: Annotated[list[str], typer.Argument(help="Models or patterns; with --onnx also .onnx files.")],
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 4,
     protocol: ProtocolName = "paper",
     overrides: Overrides = None,
     device: DeviceName = "auto",
     timing: Timing = "full",
+    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX files: size, latency of one image, memory.")] = False,
     as_json: Json = False,
     plugin: Plugin = None,
 ) -> None:
@@ -65,6 +72,11 @@ def profile_command(
     from bench.core.config import load_protocol, make_runtime
     from bench.harness.listing import COUNT_COLUMNS, PROFILE_COLUMNS, count_rows, timed_rows
 
+    if onnx:
+        from bench.harness.export.report import profile_files
+
+        print_listing(list(profile_files(models, classes, load_protocol(protocol, overrides), 50)), ONNX, as_json)
+        return
     recipe, runtime = load_protocol(protocol, overrides), make_runtime(device=device, timing=timing)
     rows = count_rows(",".join(models), classes, recipe)
     if not as_json:

@@ -21,6 +21,11 @@ from bench.cli.options import (
 )
 from bench.core.output import print_json
 
+Compiled = Annotated[bool, typer.Option("--compile", help="Train whole networks compiled, where that pays.")]
+KeepEpochs = Annotated[
+    bool, typer.Option("--keep-epochs", help="Keep every epoch's weights, for the analysis `optimism`.")
+]
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -49,13 +54,9 @@ def run_command(
     jobs: Annotated[int, typer.Option(min=1, help="local: cells side by side, a process each.")] = 1,
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Train compiled where that pays (tuning = full).")
-    ] = False,
+    compiled: Compiled = False,
     timing: Timing = "full",
-    keep_epochs: Annotated[
-        bool, typer.Option("--keep-epochs", help="Keep every epoch's weights, for the analysis `optimism`.")
-    ] = False,
+    keep_epochs: KeepEpochs = False,
     analyses: Annotated[
         str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
     ] = None,
