@@ -74,7 +74,7 @@ class Classifier(pl.LightningModule):
         self.train_tally = Tally()
         self.val_tally = Tally()
         # A callable and no layer of its own: the checkpoint would hold every weight twice.
-        self._step: Callable[[Tensor], Tensor] = _compiled(module) if compiled else self
+        self._step: Callable[[Tensor], Tensor] = _compiled(module) if compiled else self.forward
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [B, k] of images [B, 3, H, W] or of feature maps [B, C, h, w]."""
