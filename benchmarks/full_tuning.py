@@ -140,7 +140,7 @@ def ours(asked: Asked, folder: Path, compiled: bool = False, **fields: Any) -> S
         place.mkdir(parents=True)
         context = FitContext(
             MODELS.get(MODEL), ("a", "b", "c"), asked.size, network, protocol, "centralized", data,
-            Preparation(IMAGENET, "mri", cpu, True), 1, 2, place, cpu, compile=compiled,
+            Preparation(IMAGENET, "brain", cpu, True), 1, 2, place, cpu, compile=compiled,
         )  # fmt: skip
         return float(gradient.fit(context).history[-1][SECONDS])
 
