@@ -2,7 +2,7 @@
 
     python benchmarks/federated_skin_sites.py DATA WEIGHTS OUT [--ham 3000] [further options of bench run]
 
-DATA holds `ham10000/` and `isic2017/` in the layouts that `bench data add` reads; WEIGHTS are ImageNet's for MobileNetV2.
+DATA holds `ham10000/` and `isic2017/` as `bench data add` reads them; WEIGHTS are ImageNet's of MobileNetV2.
 Sources are HAM10000, the MSK lesions of ISIC 2017, and its images without a lesion id, whose source no table names. The
 three diagnoses that all have (melanoma, nevus, benign keratosis) are the classes. HAM10000 names its own four sources
 in a column of its table; a copy without that column is one source here. Whole HAM10000 lesions are drawn, by the hash

@@ -36,7 +36,7 @@ DOORS = {
     "models/predictor.py": {"tensors_of", "json.loads"},
     "bench/core/config.py": {"tomllib.loads"},
     "bench/analyses/run.py": {"json.loads"},
-    "reports/load/conditions.py": {"json.loads"},
+    "bench/store/conditions.py": {"json.loads"},
     "bench/data/sources/manifest.py": {"csv.reader"},
     "reports/tables/published.py": {"csv.DictReader"},
     "bench/data/images/cache.py": {"np.memmap"},

@@ -67,7 +67,7 @@ def put(run: Path, cells: Sequence[StoredCell], asked: Sequence[Question], as_js
     """
     from bench.analyses.run import WholeRun, analyze
 
-    subjects = [*cells, *([WholeRun(run, tuple(cells))] if cells else [])]
+    subjects: list[Subject] = [*cells, *([WholeRun(run, tuple(cells))] if cells else [])]
     return [_row(outcome) for outcome in _told(analyze(subjects, asked, _starting), as_json)]
 
 

@@ -23,6 +23,16 @@ def _plugin(path: Path | None) -> Path | None:
     return path
 
 
+def _configured(context: typer.Context, path: Path | None) -> Path | None:
+    """Options that the command line leaves out are taken from the file."""
+    if path is not None:
+        from bench.store.runfile import read_run_file
+
+        names = (parameter.name for parameter in context.command.params)
+        context.default_map = read_run_file(path, frozenset(name for name in names if name and name != "config"))
+    return path
+
+
 Plugin = Annotated[
     Path | None,
     typer.Option(
@@ -36,6 +46,16 @@ Weights = Annotated[str | None, typer.Option(help="imagenet, none, or a .safeten
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Timing = Annotated[
     str, typer.Option(help="Batch times: off, quick (at most 10 batches each, no peak memory), or full.")
+]
+RunConfig = Annotated[
+    Path | None,
+    typer.Option(help="TOML file of a whole run; options beside it win.", callback=_configured, is_eager=True),
+]
+With = Annotated[
+    str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
+]
+KeepEpochs = Annotated[
+    bool, typer.Option("--keep-epochs", help="Keep every epoch's weights, for the analysis `optimism`.")
 ]
 SplitName = Annotated[str, typer.Option(help="grouped, image, official, official:N, site or site:NAME.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]

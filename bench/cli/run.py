@@ -11,20 +11,20 @@ import typer
 from bench.cli.options import (
     DeviceName,
     Json,
+    KeepEpochs,
     Overrides,
     Plugin,
     ProtocolName,
+    RunConfig,
     SplitName,
     Timing,
     Weights,
+    With,
     asked_protocol,
 )
 from bench.core.output import print_json
 
 Compiled = Annotated[bool, typer.Option("--compile", help="Train whole networks compiled, where that pays.")]
-KeepEpochs = Annotated[
-    bool, typer.Option("--keep-epochs", help="Keep every epoch's weights, for the analysis `optimism`.")
-]
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 def run_command(
+    config: RunConfig = None,
     models: Annotated[str, typer.Option(help="all, or shell patterns, comma-separated.")] = "all",
     datasets: Annotated[str, typer.Option(help="all (that are available), or patterns.")] = "all",
     regimes: Annotated[str, typer.Option(help="all, or patterns: how models are trained.")] = "centralized,fedavg",
@@ -57,9 +58,7 @@ def run_command(
     compiled: Compiled = False,
     timing: Timing = "full",
     keep_epochs: KeepEpochs = False,
-    analyses: Annotated[
-        str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
-    ] = None,
+    analyses: With = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
     plugin: Plugin = None,
@@ -77,7 +76,8 @@ def run_command(
 
     from bench.harness.plan import Request, make_plan
 
-    plan = make_plan(Request(models, datasets, asked_protocol(protocol, overrides, weights), regimes, seeds, split))
+    recipe = asked_protocol(protocol, overrides, weights)
+    plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split, analyses))
     raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, _questions(analyses)))
 
 

@@ -57,6 +57,8 @@ def parsed_json(place: Place, text: bytes | str, schema: type[T], mend: str, nan
 
     Args:
         place: where it came from, the beginning of a sentence.
+        text: the JSON.
+        schema: the type.
         mend: what to do about it, the sentence's end.
         nan: whether NaN and infinity may stand where the type lets them.
 
@@ -195,6 +197,8 @@ def mapped_array(path: Path, mend: str, kinds: str = NUMBERS) -> NDArray[Any]:
     """The array of an NPY file, read-only and memory-mapped.
 
     Args:
+        path: the NPY file.
+        mend: what to do about a file that will not do, the end of a sentence.
         kinds: letters of the NumPy kinds that it may be of; objects are never unpickled.
 
     Raises:

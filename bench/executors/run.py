@@ -14,6 +14,7 @@ from bench.harness.environment import environment
 from bench.harness.plan import Plan
 from bench.store.layout import ENVIRONMENT, PLAN_LOCK
 from bench.store.run import Run
+from bench.store.runfile import write_run_file
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def prepare_folder(plan: Plan, run: Run, command: str) -> None:
     try:
         with FileLock(run.path / PLAN_LOCK, timeout=30):
             run.write_plan(entries, command)
+            if plan.asked is not None:
+                write_run_file(run.path, plan.asked.as_asked(), plan.asked.protocol)
             if not plan.cells or set(_states(plan, run)) != {"done"}:
                 write_json(run.path / ENVIRONMENT, environment())
     except Timeout as error:

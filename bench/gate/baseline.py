@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 import bench
 from bench.core.atomic import write_text
-from bench.core.cellspec import with_todays_words
+from bench.core.cellspec import BETWEEN, name_of, with_todays_words
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.schema import read_json
@@ -132,12 +132,16 @@ def load_side(path: Path) -> Side:
         raise UserError(f"{path} is damaged ({error}); {_ANEW}") from error
 
 
+def dataset_of(name: str) -> str:
+    """The dataset in a cell's readable name."""
+    return name.split(BETWEEN)[1]
+
+
 def _names(cells: Sequence[StoredCell]) -> list[str]:
     """Readable names; in what cells differ besides, as tables say it, only where a run has several of one name."""
-    told, words = variants(cells), ("model", "dataset", "split", "regime")
-    plain = [" · ".join([*(cell.spec[word] for word in words), f"seed {cell.spec['seed']}"]) for cell in cells]
+    told, plain = variants(cells), [name_of(cell.spec) for cell in cells]
     return [
-        f"{name} · {told[cell.key]}" if plain.count(name) > 1 and told[cell.key] else name
+        f"{name}{BETWEEN}{told[cell.key]}" if plain.count(name) > 1 and told[cell.key] else name
         for name, cell in zip(plain, cells, strict=True)
     ]
 

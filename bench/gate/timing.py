@@ -14,8 +14,8 @@ from pydantic import FiniteFloat
 
 from bench.core.errors import UserError
 from bench.core.schema import parsed_json
-from bench.gate.check import ALPHA, Verdict
 from bench.gate.margins import Margins
+from bench.gate.verdict import ALPHA, Verdict
 from bench.measure.columns import names_of
 from bench.measure.statistics.across import slower
 from bench.measure.statistics.paired import holm

@@ -17,21 +17,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bench.core.atomic import write_json
-from bench.core.identity import derive_seed, digest
-from bench.data.audit.store import audit_verdict
 from bench.data.loader import Part
 from bench.data.sealed import Sealed
 from bench.harness.environment import machine
 from bench.harness.inputs import CellData, CellJob, cell_data, preparation
+from bench.harness.measuring import described, json_number, measured
 from bench.harness.networks import initial_network, model_cost, pick_device
 from bench.harness.regimes import REGIMES
 from bench.harness.timing.parts import Asked
 from bench.harness.timing.times import own_or_joint
-from bench.measure import quality
-from bench.measure.clients import CLIENTS_TESTED, client_figures
-from bench.measure.extra import extra_intervals, extra_quality
-from bench.measure.statistics.clusters import MOST_PARTS, clusters
-from bench.measure.statistics.methods import METHODS
+from bench.measure.clients import CLIENTS_TESTED
 from bench.measure.throughput import train_images_per_s
 from bench.store.files import now, write_table
 from bench.store.layout import ALONE, BEST, CELL, CLIENTS, FAILURE, HISTORY, LAST, PREDICTOR, RESULT, SCHEMA, alone_file
@@ -70,15 +65,15 @@ def _run_cell(job: CellJob) -> None:
     predicted = outcome.predictor.of_part(data.test)
     own = None if outcome.own is None else outcome.own(data.test)
     write_outputs(job, outcome, data.test, predicted, own)
-    measured = measure_quality(job, data, predicted, outcome, own)
-    notes = [*data.notes, job.planned.size_note, *outcome.notes, untested_clients(measured["metrics"])]
+    quality = measure_quality(job, data, predicted, outcome, own)
+    notes = [*data.notes, job.planned.size_note, *outcome.notes, untested_clients(quality["metrics"])]
     result = {
         "schema": SCHEMA,
         "key": job.planned.key,
         "cell": job.spec.as_dict(),
-        **measured,
+        **quality,
         **measure_cost(job, device),
-        "data": describe_data(job, data),
+        "data": described(job.table, data.split, [job.planned.model.caution]),
         "machine": {**machine(), "threads": torch.get_num_threads(), "beside": job.beside},
         "notes": [note for note in notes if note],
         "started": started,
@@ -211,23 +206,12 @@ def measure_quality(
         data: of its dataset.
         predicted: probabilities of the test images [N, k].
         outcome: of the fit.
+        own: as `predicted`, by each image's client's own model; None where clients have none.
     """
-    labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
-    seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
-    most_parts = min(job.protocol.bootstrap_resamples, MOST_PARTS)
-    intervals = quality.intervals(labels, predicted, groups, classes, most_parts, seed)
-    intervals |= extra_intervals(labels, predicted, groups, most_parts, seed)
-    found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
-    if outcome.holders is not None:
-        holders = outcome.holders(data.test)
-        for prefix, given in (("", predicted), ("own_", own)):
-            if given is not None:
-                figures, bounds_of = client_figures(labels, given, holders, groups, most_parts, seed, prefix)
-                found, intervals = found | figures, intervals | bounds_of
-    found |= outcome.columns | train_images_per_s(outcome.history)
-    metrics = {name: json_number(value) for name, value in found.items()}
-    bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}
-    return {"metrics": metrics, "intervals": bounds, "interval_method": METHODS[clusters(groups)[1]]}
+    holders = None if outcome.holders is None else outcome.holders(data.test)
+    found = measured(job.spec, job.table, data.split.test, predicted, holders, own)
+    columns = outcome.columns | train_images_per_s(outcome.history)
+    return {**found, "metrics": found["metrics"] | {name: json_number(value) for name, value in columns.items()}}
 
 
 def untested_clients(metrics: Mapping[str, float | None]) -> str:
@@ -252,29 +236,3 @@ def _heard(job: CellJob, event: dict[str, Any]) -> None:
     if job.should_stop():
         raise Interrupted
     job.on_event(event)
-
-
-def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:
-    """What a reader must know of the images behind the figures."""
-    table = job.table
-    return {
-        "classes": list(table.classes),
-        "images": len(table),
-        "expected": table.expected,
-        "n_train": len(data.fit.train),
-        "n_val": len(data.fit.val),
-        "n_test": len(data.test),
-        "groups_test": len(np.unique(data.test.groups)),
-        "synthetic": table.synthetic,
-        "fingerprint": table.fingerprint(),
-        "test_fingerprint": digest(sorted(data.test.ids.tolist())),
-        "paper_name": table.paper_name,
-        "audit": audit_verdict(table, data.split),
-        "notes": list(table.notes),
-        "cautions": [words for words in (table.caution, job.planned.model.caution) if words],
-    }
-
-
-def json_number(value: float) -> float | None:
-    """A finite number, or None: JSON has no NaN, and a figure that is not defined is not zero."""
-    return float(value) if np.isfinite(value) else None

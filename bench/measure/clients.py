@@ -73,6 +73,12 @@ def client_figures(
     """The columns over clients and the intervals that they have.
 
     Args:
+        labels: [N].
+        probabilities: [N, k].
+        holders: the client that each image belongs to, [N].
+        groups: [N].
+        most_parts: parts that the jackknife leaves out, at most.
+        seed: of the parts.
         prefix: before each column's name: "own_" for what clients answer with models of their own.
     """
     found = client_accuracy(labels, probabilities, holders)

@@ -1,6 +1,6 @@
 """Where everything in a run's folder lies: the one place that names its files.
 
-runs/NAME/plan.json, environment.json
+runs/NAME/plan.json, environment.json, repeat.toml (what repeats the latest command)
           cells/KEY/cell.json, history.parquet, predictions.parquet, predictions-PART.parquet, predictions-own.parquet
                     (of the test part, by each image's own client), predictor/,
                     partition.json,
@@ -19,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 SCHEMA = 1
-PLAN, ENVIRONMENT, PLAN_LOCK = "plan.json", "environment.json", ".plan.lock"
+PLAN, ENVIRONMENT, PLAN_LOCK, RUN_FILE = "plan.json", "environment.json", ".plan.lock", "repeat.toml"
 CELL, RESULT, FAILURE, TRIAL = "cell.json", "result.json", "failure.json", "trial.json"
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
 PREDICTOR, PREDICTOR_ABOUT, PREDICTOR_WEIGHTS = "predictor", "predictor.json", "weights.safetensors"

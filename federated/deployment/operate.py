@@ -146,7 +146,9 @@ def await_admission(site: Site, patience: float = _REFUSED_SECONDS, pause: float
     A server that is away is waited for without end.
 
     Args:
+        site: the site's folder.
         patience: seconds of refusals in a row.
+        pause: seconds between two questions.
 
     Raises:
         UserError: after so long, in the words of the refusal.

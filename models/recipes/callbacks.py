@@ -150,7 +150,7 @@ class KeptEpochs(Callback):
 
 
 def save_weights(classifier: Classifier, path: Path, epoch: int) -> None:
-    """Write what is evaluated of a classifier, with the epoch that made it."""
+    """Write what is evaluated of a classifier to the file `path`, with the epoch that made it."""
     tensors = {name: tensor.contiguous() for name, tensor in classifier.evaluated_state.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"epoch": str(epoch)})

@@ -38,7 +38,7 @@ class HeadLoop(_TrainingEpochLoop):
         Raises:
             TypeError: a callback listens to what this loop does not call.
         """
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
             _refuse(callback, Callback, _LEFT_OUT)
         own = trainer.fit_loop.epoch_loop
         trainer.fit_loop.epoch_loop = cls(trainer, own.min_steps, own.max_steps)

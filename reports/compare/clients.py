@@ -128,6 +128,11 @@ def _accuracies(parts: Sequence[Paired]) -> tuple[float, float]:
 def gain_rows(folder: Path, metric: str = "accuracy", against: Sequence[str] = AGAINST) -> list[dict[str, Any]]:
     """A run's gains by client as plain values.
 
+    Args:
+        folder: the run's.
+        metric: a quality column.
+        against: the regimes that a federated one is held against.
+
     Returns:
         Rows with `client` ("all": every client's images), `of` ("own" or "shared" model), `images`, `accuracy` and
         `other_accuracy`, and of the metric `gain` with `low`, `high`, `p` and `p_holm`.

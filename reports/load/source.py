@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.core.cellspec import EXTERNAL
 from bench.core.errors import UserError
 from bench.core.schema import check_regular, parsed_json, refuse_links_out
 from bench.store.answers import StoredAnswer
@@ -184,7 +185,7 @@ def weights_file(folder: Path) -> Path:
 
 def _weights_problems(cell: StoredCell) -> list[str]:
     """A safetensors file says in its header how long it must be."""
-    if cell.result is None:
+    if cell.result is None or cell.spec["model"].startswith(EXTERNAL):
         return []
     path = weights_file(cell.folder)
     if not path.is_file():

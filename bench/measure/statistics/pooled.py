@@ -88,6 +88,14 @@ def _accuracy(parts: Sequence[Paired]) -> Difference:
     return replace(found, method=_method(found.method, unit))
 
 
+def group_steps(parts: Sequence[Paired]) -> Ints:
+    """Images that A classifies rightly minus those that B does, by group over all parts: [groups]."""
+    codes, _, _ = _codes(parts)
+    hits = [_right(part) for part in parts]
+    steps = np.concatenate([first - second for first, second in hits])
+    return np.rint(group_sums(steps, codes)).astype(np.int64)
+
+
 def _auc_difference(parts: Sequence[Paired], classes: Sequence[str]) -> Difference:
     codes, _, unit = _codes(parts)
     values, shares = [], []
