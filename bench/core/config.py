@@ -20,6 +20,8 @@ Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
 BatchNormPolicy = Literal["average", "personal", "frozen", "group"]
 Compression = Literal["none", "float16", "int8", "topk"]
 TimingMode = Literal["off", "quick", "full"]
+Precision = Literal["32", "bf16", "fp16"]
+Engine = Literal["torch", "compile", "onnxruntime"]
 
 
 class _Frozen(BaseModel):
@@ -113,7 +115,10 @@ class Protocol(_Frozen):
     tuning: Literal["full", "head"] = Field("full", description="train the whole network, or the head alone")
     weights: str = Field("imagenet", min_length=1, description="imagenet, none, or a .safetensors/.pth file")
     normalization: Literal["weights", "unit"] = Field("weights", description="the weights' mean and std, or 0-1")
-    precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast; fp16 on GPUs, bf16 on CPUs too")
+    precision: Precision = Field(
+        "32", description="of training and of answers; 16 bits by autocast: fp16 on GPUs, bf16 on CPUs too"
+    )
+    engine: Engine = Field("torch", description="computes the evaluated backbone: its maps and the answers")
     augmentation: Literal["auto", "thirtyfold", "none"] = Field(
         "auto",
         description="by kind of image (flips, rotation, colour jitter); or one of thirty filters and distortions",
@@ -158,6 +163,7 @@ class Runtime(_Frozen):
     jobs: int = Field(1, ge=1, le=256, description="local: cells that run side by side, in a process each")
     address: str | None = Field(None, description="ray: the cluster's address; none: a cluster of this machine alone")
     per_gpu: int = Field(1, ge=1, le=64, description="ray: cells that share one GPU")
+    compile: bool = Field(False, description="train whole networks compiled, on a CPU where that pays")
     keep_epochs: bool = Field(False, description="keep every epoch's weights, for the analysis optimism")
     timing: TimingMode = Field("full", description="batch times: off, quick (at most 10 batches, no memory), or full")
 

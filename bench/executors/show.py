@@ -83,6 +83,17 @@ def show_plan(console: Console, plan: Plan, stored: Run, timing: TimingMode = "f
     return pending
 
 
+def settled(console: Console, plan: Plan, pending: list[PlannedCell], runtime: Runtime) -> Runtime:
+    """The runtime with `compile` on only where it pays for the cells that are left, and the reason on the console."""
+    if not runtime.compile or not pending:
+        return runtime
+    from bench.executors.estimate import compiling
+
+    found = compiling(plan, pending)
+    console.print(f"  --compile: {found.sentence}", highlight=False)
+    return runtime.model_copy(update={"compile": found.pays})
+
+
 def execute_shown(
     console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int, also: Sequence[Listener] = ()
 ) -> Summary:

@@ -120,6 +120,7 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         should_stop=Sealed(job.should_stop),
         micro_batches=job.micro_batches,
         keep_epochs=job.runtime.keep_epochs,
+        compile=job.runtime.compile,
     )
 
 

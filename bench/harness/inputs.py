@@ -23,6 +23,7 @@ from bench.harness.plan import PlannedCell, Setup
 from models.calibrate import NOTE as CALIBRATED
 from models.calibrate import calibrate
 from models.features import feature_maps, pooled
+from models.inference.engines import Computing
 from models.network import Network
 from models.recipes.batches import EVALUATION_BATCH, EvalBatches, Preparation
 from models.recipes.callbacks import OnEvent
@@ -216,7 +217,9 @@ def head_inputs(
         "view": view,
         "kind": prepare.kind if view else None,
     }
-    maps = feature_maps(network.backbone, images, prepare, identity, source.on_event, source.should_stop, view)
+    told = source.on_event, source.should_stop
+    how = Computing.of(source.protocol)
+    maps = feature_maps(network.backbone, images, prepare, identity, *told, view, how)
     return pooled(maps) if setup.model.head.averages_first else maps
 
 

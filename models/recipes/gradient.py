@@ -26,6 +26,8 @@ from models.recipes.refit import refit
 from models.recipes.registry import OWN_PROTOCOL
 from models.recipes.state import Started, going_on, load_weights
 
+COMPILED = "trained compiled (torch.compile), whose last bits are others than those of an ordinary fit"
+
 
 def fit(context: FitContext) -> FitOutcome:
     """Train until the last epoch or until the validation accuracy stays (early stopping), then take the best weights.
@@ -44,7 +46,8 @@ def fit(context: FitContext) -> FitOutcome:
     history = _train(context, [*chosen, *kept])
     columns = {"best_epoch": float(best.best_epoch), "epochs_run": float(len(history.rows))}
     in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
-    outcome = FitOutcome(history.rows, context.predictor(), columns, in_pieces)
+    notes = [*in_pieces, *([COMPILED] if context.compiled else [])]
+    outcome = FitOutcome(history.rows, context.predictor(), columns, notes)
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
 
 
@@ -65,6 +68,7 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
         context.fit_seed,
         context.batch_size / context.pieces,
         loss_of(context.protocol, context.data.train.labels, context.num_classes),
+        context.compiled,
     )
     _run_epochs(context, classifier, [history, *callbacks])
     load_weights(context.module, context.folder / BEST)

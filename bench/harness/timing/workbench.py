@@ -13,7 +13,7 @@ from bench.measure.memory import peak_memory_mb
 from bench.measure.rounds import Subject
 from bench.measure.steps import Step, autocast, backward_step, inference_step, training_step
 from models.backbones.registry import BACKBONES
-from models.features import folded
+from models.inference.engines import Computing, evaluator
 from models.network import Network
 from models.recipes.callbacks import is_large
 from models.recipes.classifier import make_optimizer
@@ -60,8 +60,8 @@ class Workbench:
         return peak_memory_mb(asked.device, work)
 
     def _inference(self, asked: Asked) -> nn.Module:
-        """The backbone as images are classified with it, BatchNorm folded."""
-        return self._extractor(asked, "inference", lambda: folded(_backbone(asked)))
+        """The backbone as images are classified with it: the protocol's engine and precision, BatchNorm folded."""
+        return self._extractor(asked, "inference", lambda: evaluator(_backbone(asked), Computing.of(asked.protocol)))
 
     def _training(self, asked: Asked) -> nn.Module:
         return self._extractor(asked, "training", lambda: _backbone(asked))
