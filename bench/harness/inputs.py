@@ -21,7 +21,7 @@ from bench.data.table import Table
 from bench.harness.plan import PlannedCell, Setup
 from models.calibrate import NOTE as CALIBRATED
 from models.calibrate import calibrate
-from models.features import feature_maps, pooled
+from models.features import feature_maps
 from models.network import Network
 from models.recipes.batches import EVALUATION_BATCH, EvalBatches, Preparation
 from models.recipes.callbacks import OnEvent
@@ -212,8 +212,9 @@ def head_inputs(
         "view": view,
         "kind": prepare.kind if view else None,
     }
-    maps = feature_maps(network.backbone, images, prepare, identity, source.on_event, source.should_stop, view)
-    return pooled(maps) if setup.model.head.averages_first else maps
+    means = setup.model.head.averages_first
+    told = source.on_event, source.should_stop
+    return feature_maps(network.backbone, images, prepare, identity, *told, view, means)
 
 
 def _backbone_identity(setup: Setup) -> str:
