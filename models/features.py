@@ -38,7 +38,8 @@ def feature_maps(
     should_stop: Callable[[], bool],
     view: int = 0,
     how: Computing = PLAIN,
-) -> NDArray[np.float16]:
+    means: bool = False,
+) -> NDArray[Any]:
     """The backbone's maps of all images, float16 [N, C, h, w], memory-mapped from the user's cache folder.
 
     Dropout precedes pooling in the paper's head, so the map itself is kept, not its mean. Half precision rounds an
@@ -54,6 +55,7 @@ def feature_maps(
         should_stop: asked after every batch.
         view: 0 for the images as they are; above that, each is augmented by draws that belong to the view.
         how: what computes the backbone; it is added to the identity.
+        means: give the maps' spatial means, float32 [N, C, 1, 1], which are kept beside them.
 
     Raises:
         OverflowError: an activation is beyond half precision.
@@ -62,20 +64,39 @@ def feature_maps(
     path = cache() / "features" / f"{_key(backbone, prepare, {**identity, **how.identity()})}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(path.parent, lambda name: (path.parent / name).with_suffix(".lock"))
+
+    def maps() -> NDArray[Any]:
+        def compute() -> None:
+            _compute(evaluator(backbone, how), images, prepare, path, on_event, should_stop, view)
+
+        return _kept(path, len(images), np.float16, compute)
+
+    if not means:
+        return maps()
+    beside = path.with_suffix(".means.npy")
+    return _kept(beside, len(images), np.float32, lambda: _write(beside, pooled(maps())))
+
+
+def _kept(path: Path, count: int, dtype: type[np.floating[Any]], make: Callable[[], None]) -> NDArray[Any]:
+    """The array in a file, which is made where there is none that can be read: nothing is lost with it."""
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
-            # Maps that cannot be read are made again; nothing is lost with them.
             with suppress(UserError):
-                return _stored(path, len(images))
-        _compute(evaluator(backbone, how), images, prepare, path, on_event, should_stop, view)
-    return _stored(path, len(images))
+                return _stored(path, count, dtype)
+        make()
+    return _stored(path, count, dtype)
 
 
-def _stored(path: Path, count: int) -> NDArray[np.float16]:
+def _stored(path: Path, count: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
     maps = mapped_array(path, _AGAIN)
-    if maps.dtype != np.float16 or maps.ndim != 4 or len(maps) != count:
+    if maps.dtype != dtype or maps.ndim != 4 or len(maps) != count:
         raise UserError(f"{path} holds {maps.dtype}{list(maps.shape)}, not the maps of {count} images; {_AGAIN}")
     return maps
+
+
+def _write(path: Path, array: NDArray[Any]) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _key(backbone: nn.Module, prepare: Preparation, identity: dict[str, Any]) -> str:
@@ -95,6 +116,7 @@ def _compute(
     view: int,
 ) -> None:
     generator = torch.Generator().manual_seed(derive_seed("view", view)) if view else None
+    backbone = folded(backbone)
     # Written in order and not through a memory map: a full disk then raises an error instead of killing the process.
     with replacing(path) as temporary, temporary.open("wb") as file:
         for rows in positions(len(images)):

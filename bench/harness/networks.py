@@ -21,6 +21,7 @@ from bench.harness.plan import Setup
 from bench.measure.columns import names_of
 from bench.measure.cost import cost
 from bench.measure.rounds import Effort, Subject, in_rounds
+from bench.measure.seeding import seed_torch
 from bench.measure.steps import backward_step
 from models.backbones.code import code_of, versions
 from models.backbones.probe import build_without_memory
@@ -119,7 +120,7 @@ def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Net
     Raises:
         ValueError: the set-up brings statistics that do not fit the backbone.
     """
-    torch.manual_seed(derive_seed(setup.spec.fit_seed, "init"))
+    seed_torch(derive_seed(setup.spec.fit_seed, "init"))
     network = built(setup.model, num_classes, setup.weights)
     if setup.statistics:
         put_statistics(network.backbone, setup.statistics)

@@ -48,9 +48,9 @@ def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]
     Args:
         site: the site's folder.
         dataset: its registered name on this machine.
-        port: for the children, on loopback; None: one from the names of consortium and site.
+        port: for the children, on loopback; None: one that is free.
     """
-    own = port or _FIRST_PORT + derive_seed("port", site.consortium, site.name) % _PORTS
+    own = port or _free_port()
     state = site.folder / "state"
     config = {
         "partition-id": site.partition,
@@ -127,7 +127,7 @@ def attend(site: Site, dataset: str, port: int | None = None) -> None:
     Args:
         site: the site's folder.
         dataset: its registered name on this machine.
-        port: for the children, on loopback; None: one from the names of consortium and site.
+        port: for the children, on loopback; None: one that is free.
 
     Raises:
         UserError: the server refuses the key for two minutes and a half.

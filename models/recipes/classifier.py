@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from bench.core.config import Protocol
 from bench.core.identity import derive_seed
+from bench.measure.seeding import seed_torch
 from models.recipes.loss import Loss, averaged, mix, rated_groups
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -92,7 +93,7 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's own random stream."""
         self.train_tally = Tally()
-        torch.manual_seed(derive_seed(self._seed, "epoch", self.current_epoch))
+        seed_torch(derive_seed(self._seed, "epoch", self.current_epoch))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The mean cross-entropy of a batch, or of a piece of one in proportion to its images."""
