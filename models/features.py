@@ -116,7 +116,6 @@ def _compute(
     view: int,
 ) -> None:
     generator = torch.Generator().manual_seed(derive_seed("view", view)) if view else None
-    backbone = folded(backbone)
     # Written in order and not through a memory map: a full disk then raises an error instead of killing the process.
     with replacing(path) as temporary, temporary.open("wb") as file:
         for rows in positions(len(images)):

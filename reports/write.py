@@ -90,12 +90,9 @@ def _write_markdown(drawn: Drawing, folder: Path) -> list[Path]:
 
 
 def _write_latex(drawn: Drawing, folder: Path) -> list[Path]:
-    from bench.core.atomic import write_text
-    from reports.tables.markup import latex
+    from reports.tables.latex import write_latex
 
-    head = "% \\usepackage{booktabs}\n\n"
-    write_text(folder / "report.tex", head + "\n".join(latex(table) for table in _tables(drawn)))
-    return [folder / "report.tex"]
+    return write_latex(_tables(drawn), folder)
 
 
 _WRITERS: dict[str, Callable[[Drawing, Path], list[Path]]] = {

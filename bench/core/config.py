@@ -7,6 +7,7 @@ between two starts of one run.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,16 +200,32 @@ def load_protocol(name_or_file: str, overrides: list[str] | None = None) -> Prot
     return _validated(values, name_or_file)
 
 
+def protocol_of(given: str | Path | Mapping[str, Any] | Protocol) -> Protocol:
+    """A protocol from whatever names one in Python: a preset's name, a TOML file, fields over a "base", or itself.
+
+    Raises:
+        UserError: as `load_protocol`.
+    """
+    if isinstance(given, Protocol):
+        return given
+    if isinstance(given, Mapping):
+        return _validated(_over_base(dict(given), "the protocol"), "of these fields")
+    return load_protocol(str(given))
+
+
 def _base_values(name_or_file: str) -> dict[str, Any]:
     if name_or_file in PRESETS:
         return dict(PRESETS[name_or_file])
     path = Path(name_or_file)
     if path.suffix != ".toml":
         raise UserError(f"no protocol is called {name_or_file!r}; there are {', '.join(PRESETS)}, or name a .toml file")
-    values = read_toml(path, dict[str, Any], "name a protocol's TOML file")
+    return _over_base(read_toml(path, dict[str, Any], "name a protocol's TOML file"), str(path))
+
+
+def _over_base(values: dict[str, Any], source: str) -> dict[str, Any]:
     base = values.pop("base", "paper")
     if base not in PRESETS:
-        raise UserError(f"{path}: base = {base!r} is no preset; there are {', '.join(PRESETS)}")
+        raise UserError(f"{source}: base = {base!r} is no preset; there are {', '.join(PRESETS)}")
     return {**PRESETS[base], **values}
 
 

@@ -17,6 +17,7 @@ from reports.compare import ranking
 from reports.load.source import load
 from reports.tables import grid, markup, overview
 from reports.tables import tidy as tables
+from reports.tables.latex import latex
 from reports.tables.published import paper_dataset, published_values, rows
 
 
@@ -120,14 +121,14 @@ def test_markdown_and_latex_have_every_model_the_papers_value_and_failures(drawn
     assert "densenet121" in text
     assert "RuntimeError: out of paper" in text
     assert "phantom-skin (synthetic)" in text
-    code = "\n".join(markup.latex(table) for table in found)
+    code = "\n".join(latex(table) for table in found)
     assert r"squeezenet1\_1" in code
     assert code.count(r"\begin{tabular}") == code.count(r"\end{tabular}") == len(found)
 
 
 def test_markup_of_hostile_names() -> None:
     table = markup.grid("x", "a|b <i>", ["h"], [[r"50% & $x_1$ {y} \cmd #2 ~^"], ["<b>[l](http://e)|*s*"]])
-    code, text = markup.latex(table), markup.markdown(table)
+    code, text = latex(table), markup.markdown(table)
     assert r"50\% \& \$x\_1\$ \{y\} \textbackslash{}cmd \#2 \textasciitilde{}\textasciicircum{}" in code
     assert r"\<b\>" in text
     assert "](http" not in text
