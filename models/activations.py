@@ -16,7 +16,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from bench.core.errors import UserError
 from bench.core.registry import Registry
-from models.backbones.extractors import Trunk
+from models.backbones.extractors import ConvolutionalExtractor
 
 # What counts as a network's own activation. Gates (sigmoids) and the softmax of an attention are none: they scale.
 _OWN = (
@@ -152,7 +152,7 @@ def _rebuild(network: nn.Module) -> None:
         if rebuilt is not None:
             parent, _, last = name.rpartition(".")
             setattr(network.get_submodule(parent), last, rebuilt)
-        if isinstance(module, Trunk) and module.final_relu:
+        if isinstance(module, ConvolutionalExtractor) and module.final_relu:
             module.use_final_layer(nn.ReLU())
 
 

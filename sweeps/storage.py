@@ -33,6 +33,8 @@ _AGAIN = "name another --storage, or move it away for a new study"
 
 @with_config(ConfigDict(extra="allow"))
 class _Entry(TypedDict):
+    """A line of Optuna's journal; the rest of it depends on the operation."""
+
     op_code: int
     worker_id: str
 
@@ -195,16 +197,10 @@ def _check_journal(path: Path) -> None:
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not (_is_entry(line) if line.endswith(b"\n") else line.startswith(b"{")):
+            if line.endswith(b"\n"):
+                parsed_json(f"--storage {path}, line {number}:", line, _Entry, _AGAIN, nan=True)
+            elif not line.startswith(b"{"):
                 raise UserError(f"--storage {path}: line {number} is no entry of a study's journal; {_AGAIN}")
-
-
-def _is_entry(line: bytes) -> bool:
-    try:
-        parsed_json("a journal's line", line, _Entry, _AGAIN, nan=True)
-    except UserError:
-        return False
-    return True
 
 
 def _database(url: str, patience: float) -> RDBStorage:

@@ -13,7 +13,7 @@ from bench.data.table import Table
 from bench.harness.planning.contradictions import refuse_cell, refuse_unmeant
 from bench.harness.regimes import REGIMES
 from models.backbones.registry import BACKBONES, effective_size
-from models.recipes.registry import RECIPES
+from models.recipes.registry import OWN_PROTOCOL, RECIPES
 from models.registry import MODELS, ModelSpec
 from models.weights.initial import ResolvedWeights, resolve_all
 
@@ -182,6 +182,10 @@ def choose_pairs(request: Request, models: list[str], regimes: list[str]) -> dic
 def misfit(model: ModelSpec, regime: str) -> str:
     """Why a model cannot be trained under a regime, in a sentence; "" where it can."""
     recipe = RECIPES.get(model.recipe)
+    own = model.options.get(OWN_PROTOCOL, {})
+    if regime != CENTRALIZED and own:
+        settings = ", ".join(f"{name} = {value}" for name, value in own.items())
+        return f"{model.name} is fitted with {settings}, which clients cannot follow: not under {regime}"
     if regime == CENTRALIZED or recipe.federated:
         return ""
     return f"{model.name} is fitted by the recipe {recipe.name}, which clients cannot follow: not under {regime}"
@@ -206,6 +210,8 @@ def settle(spec: CellSpec, weights: ResolvedWeights, statistics: bytes = b"") ->
     model = MODELS.get(spec.model)
     if reason := misfit(model, spec.regime):
         raise UserError(f"{reason}; use {CENTRALIZED}")
+    if RECIPES.get(model.recipe).sees_test and not model.caution:
+        raise UserError(f"{model.name} is fitted on test images ({model.recipe}), so its ModelSpec must say a caution")
     refuse_unmeant(spec)
     backbone = BACKBONES.get(model.backbone)
     size, note = effective_size(backbone, spec.protocol.image_size)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What the columns of a history begin with that curves are drawn of.
 _FIGURES = ("train_", "val_", "learning_rate", "clients_", "up_mb", "down_mb", "seconds", "update_norm", "drift")
 PartName = Literal["train", "val", "test"]
-FileName = Literal["train", "val", "test", "own"]  # "own": of the test part, by each image's own client
+FileName = Literal["train", "val", "test", "own"]  # "own": of the test set, by each image's own client
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def test_absent_datasets_are_named_and_the_others_planned(tmp_path: Path) -> Non
     assert "figshare-brain" in plan.absent
 
 
-def test_it_runs_and_sets_figures_beside_the_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_and_sets_metrics_beside_the_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add("br35h", br35h(tmp_path / "br35h"))
     small = ["image_size=32", "epochs=1", "tuning=head", "batch_size=8", "timing_batch_size=2"]
     out = tmp_path / "run"

@@ -27,6 +27,11 @@ def refuse_unmeant(spec: CellSpec) -> None:
             f"{changed[0]} = {getattr(protocol, changed[0])} means nothing under {spec.regime}, whose clients take "
             f"plain steps; use --regimes {CENTRALIZED}, or leave it at {Protocol.model_fields[changed[0]].default}"
         )
+    if protocol.precision == "fp16" and spec.regime != CENTRALIZED:
+        raise UserError(
+            f"precision = fp16 needs its losses scaled, which the plain steps under {spec.regime} do without; use "
+            "--set precision=bf16"
+        )
     needs_images = [name for name in ("cutmix", "layer_decay") if name == protocol.mix or name in changed]
     if needs_images and protocol.tuning == "head":
         raise UserError(f"{needs_images[0]} means nothing where the head alone is trained; use --set tuning=full")

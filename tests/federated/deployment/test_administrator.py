@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -93,15 +94,12 @@ class Machine:
         return int(process.wait(timeout=60))
 
     def clear(self) -> None:
-        for process in self.running.values():
-            family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))] if (
-                process.poll() is None
-            ) else []  # fmt: skip
-            for pid in family:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        """End whatever was started here; Flower's programs start theirs in sessions of their own."""
+        for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
+            told = " ".join(process.info["cmdline"] or [])
+            if str(self.folder) in told or process.info["cwd"] == str(self.folder):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 @pytest.fixture
