@@ -18,6 +18,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from bench.core.errors import UserError
+from bench.core.schema import read_bytes
 from federated.deployment.consortium import Site
 
 Answer = Literal["taken", "refused", "clock", "closed", "away"]
@@ -75,8 +76,8 @@ def sentence(site: Site, answer: Answer) -> str:
 
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError) as error:
+        key = serialization.load_ssh_private_key(read_bytes(path, "it is no file of keys"), password=None)
+    except (UserError, ValueError) as error:
         raise UserError(f"{path} is no key that can be read ({error}); ask for this site's folder again") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise UserError(f"{path} is a key of another kind; ask for this site's folder again")
