@@ -68,7 +68,10 @@ def _look_through(study: Study, directions: Sequence[str]) -> None:
     """Read what a sweep goes by once, so that whatever is damaged shows now. Raises ValueError and what Optuna does."""
     if [each.name.lower() for each in study.directions] != list(directions):
         raise ValueError("its directions are not those that were asked for")
-    for trial in study.get_trials(deepcopy=False):
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.state == TrialState.COMPLETE for trial in trials):
+        study.best_trials  # noqa: B018 - it reads what the trials alone do not tell
+    for trial in trials:
         if trial.state == TrialState.COMPLETE and len(trial.values or ()) != len(directions):
             raise ValueError(f"trial {trial.number} is complete and has not {len(directions)} values")
         if not all(isinstance(trial.user_attrs.get(name, ""), str) for name in (OWNER, TOKEN, LOST, PROBLEM)):

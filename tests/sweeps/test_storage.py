@@ -77,6 +77,16 @@ def test_a_journal_whose_last_line_a_kill_cut_off_goes_on(tmp_path: Path) -> Non
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op_code": 4, "worker')
     assert [one.study_name for one in open_storage(str(path)).get_all_studies()] == ["one"]
+    # What is written next stands on a line of its own.
+    optuna.create_study(storage=open_storage(str(path)), study_name="two")
+    assert [one.study_name for one in open_storage(str(path)).get_all_studies()] == ["one", "two"]
+    assert path.read_bytes().startswith(whole + b"{")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_study_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="names no file, and would keep nothing"):
+        open_storage(url)
 
 
 @pytest.fixture
