@@ -46,11 +46,9 @@ def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]
     """The SuperNode. Each on one machine needs a port of its own for its children; it listens on loopback only.
 
     Args:
-        site: the site's folder.
-        dataset: its registered name on this machine.
-        port: for the children, on loopback; None: one from the names of consortium and site.
+        port: that port; a free one is drawn where none is given.
     """
-    own = port or _FIRST_PORT + derive_seed("port", site.consortium, site.name) % _PORTS
+    own = port or _free_port()
     state = site.folder / "state"
     config = {
         "partition-id": site.partition,
