@@ -90,12 +90,9 @@ def _write_markdown(drawn: Drawing, folder: Path) -> list[Path]:
 
 
 def _write_latex(drawn: Drawing, folder: Path) -> list[Path]:
-    from bench.core.atomic import write_text
-    from reports.tables.markup import latex
+    from reports.tables.latex import write_latex
 
-    head = "% \\usepackage{booktabs}\n\n"
-    write_text(folder / "report.tex", head + "\n".join(latex(table) for table in _tables(drawn)))
-    return [folder / "report.tex"]
+    return write_latex(_tables(drawn), folder)
 
 
 _WRITERS: dict[str, Callable[[Drawing, Path], list[Path]]] = {
@@ -167,13 +164,13 @@ def show_summary(run: Path, console: Any) -> None:
             paper = row.published.get("accuracy")
             printed = "" if paper is None else f"{paper:.2f}"
             known = [with_interval(row, name) for name in ("accuracy", "roc_auc")]
-            figures = known if row.done else [row.problem, ""]
-            table.add_row(row.model, row.count, *figures, printed)
+            shown = known if row.done else [row.problem, ""]
+            table.add_row(row.model, row.count, *shown, printed)
         console.print(table)
 
 
 def _mean(row: Any, name: str) -> float:
-    found = row.figure(name)
+    found = row.metric(name)
     return found.mean if found else -1.0
 
 

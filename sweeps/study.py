@@ -61,7 +61,7 @@ def open_study(settings: Settings, storage: str, patience: float = PATIENCE) -> 
 
 
 def check_pruner(settings: Settings) -> None:
-    """Refuse pruning where no single figure tells early how a trial goes."""
+    """Refuse pruning where no single metric tells early how a trial goes."""
     if settings.pruner not in PRUNERS:
         raise UserError(f"--pruner takes {', '.join(PRUNERS)}, not {settings.pruner!r}")
     if settings.pruner != "none" and len(settings.objectives) > 1:

@@ -109,7 +109,7 @@ def _settings(
     pruner = asked.pruner or ("hyperband" if promising else "none")
     spec = default.cells[0].spec
     meaning = [default.cells[0].key, space.as_dict(), [str(one) for one in objectives], pruner]
-    # Earlier versions refitted the trials of such a base: their figures must not stand in one study with these.
+    # Earlier versions refitted the trials of such a base: their metrics must not stand in one study with these.
     meaning += ["trials never refit"] if spec.protocol.refit else []
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{spec.model}-{spec.dataset}-{spec.regime}")
     return Settings(f"{readable}-{digest(meaning, 8)}", objectives, asked.trials, pruner, _longest(asked, space))
@@ -241,10 +241,10 @@ class Display:
         done = f"[{self.ledger.finished()}/{self.sweep.settings.wanted}]"
         if trial.state == TrialState.COMPLETE:
             columns = [one.column for one in self.sweep.settings.objectives]
-            figures = "  ".join(f"{name} {value:.5g}" for name, value in zip(columns, trial.values, strict=True))
+            values = "  ".join(f"{name} {value:.5g}" for name, value in zip(columns, trial.values, strict=True))
             best = front(self.study, self.sweep.settings.objectives)
             mark = "  (on the front)" if len(columns) > 1 else "  (best so far)"
-            self._line(f"    {done} {figures}{mark if trial.number in best else ''}")
+            self._line(f"    {done} {values}{mark if trial.number in best else ''}")
         else:
             reason = trial.user_attrs.get(PROBLEM, "")
             self._line(f"    {done} {trial.state.name.lower()}{f': {reason}' if reason else ''}")

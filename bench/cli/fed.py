@@ -8,11 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli.federated.evaluate import approve, evaluate
 from bench.cli.options import Json, Overrides, ProtocolName, SplitName, asked_protocol, print_table
 from bench.core.output import print_json
 from bench.store.layout import BEST
 
 app = typer.Typer(help="Federated learning: partitions, gaps, and a real deployment.", no_args_is_help=True)
+app.command()(evaluate)
+app.command()(approve)
 
 
 @app.command()

@@ -47,7 +47,7 @@ class DatasetSpec:
         embedded: needs no file: always available.
         groups: what a group is here.
         same_files_as: the dataset whose files this one reads in another way.
-        caution: why its figures must not be believed; such a dataset is no part of `all`, and its rows carry the words.
+        caution: why its results must not be believed; such a dataset is no part of `all`, and its rows carry the words.
     """
 
     name: str

@@ -46,7 +46,9 @@ def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]
     """The SuperNode. Each on one machine needs a port of its own for its children; it listens on loopback only.
 
     Args:
-        port: that port; a free one is drawn where none is given.
+        site: the site's folder.
+        dataset: its registered name on this machine.
+        port: for the children, on loopback; None: one that is free.
     """
     own = port or _free_port()
     state = site.folder / "state"
@@ -125,7 +127,7 @@ def attend(site: Site, dataset: str, port: int | None = None) -> None:
     Args:
         site: the site's folder.
         dataset: its registered name on this machine.
-        port: for the children, on loopback; None: one from the names of consortium and site.
+        port: for the children, on loopback; None: one that is free.
 
     Raises:
         UserError: the server refuses the key for two minutes and a half.

@@ -70,7 +70,7 @@ class CellTracker:
         self._run = _begin(*about)
 
     def _log(self, row: dict[str, Any], step: int) -> None:
-        self._run.log({name: value for name, value in row.items() if _is_figure(value)}, step=step)
+        self._run.log({name: value for name, value in row.items() if _is_number(value)}, step=step)
         self._remember(sent=step)
 
     def _conclude(self, source: Source, cell: StoredCell) -> None:
@@ -207,7 +207,7 @@ def _begin(run: Run, key: str, spec: dict[str, Any], mode: str, environment: dic
     )
 
 
-def _is_figure(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
