@@ -46,7 +46,7 @@ class ModelSpec:
         activation: the name in `ACTIVATIONS` of what stands in place of the network's own activations; "" for none.
         publication: what is said of a system of the literature.
         augmentation: of its training images where the protocol says "auto"; "" for that of the kind of image.
-        caution: why its figures must not be believed; such a model is no part of `all`, and its rows carry the words.
+        caution: why its results must not be believed; such a model is no part of `all`, and its rows carry the words.
     """
 
     name: str
@@ -64,14 +64,14 @@ class ModelSpec:
     publication: Publication | None = None
     augmentation: Literal["", "thirtyfold"] = ""
 
-    def build(self, num_classes: int, trunk: Callable[[], nn.Module] | None = None) -> Network:
+    def build(self, num_classes: int, build_backbone: Callable[[], nn.Module] | None = None) -> Network:
         """Build the network with random weights, which depend on the state of torch's default generator alone.
 
         Backbone and head are initialized under seeds of their own: from one state, models that share a backbone get the
         same backbone, whatever their heads, and each call advances the generator by one draw.
 
         Args:
-            trunk: makes the backbone, in place of the registered one's own `build`.
+            build_backbone: makes the backbone, in place of the registered one's own `build`.
 
         Raises:
             UserError: for fewer than two classes, or when the backbone cannot be had.
@@ -84,7 +84,7 @@ class ModelSpec:
 
         backbone = BACKBONES.get(self.backbone)
         seed = int(torch.randint(2**31 - 1, (), device="cpu"))
-        extractor = _built_under(derive_seed("backbone", seed), trunk or backbone.build)
+        extractor = _built_under(derive_seed("backbone", seed), build_backbone or backbone.build)
         head = _built_under(derive_seed("head", seed), lambda: self.head.build(backbone.channels, num_classes))
         network = Network(extractor, head)
         if self.activation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from bench.core.atomic import write_json
 from bench.data.loader import Part
@@ -47,8 +48,14 @@ def run_cell(job: CellJob) -> None:
     """
     # A product of NumPy's differs in the last bits with the number of its threads, which another machine or another
     # executor would choose otherwise. Torch's threads are not meant here.
-    with threadpool_limits(1, user_api="blas"):
+    with _libraries(modules=len(sys.modules)).limit(limits=1, user_api="blas"):
         _run_cell(job)
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001 - when modules came, libraries may have come
+    """What is loaded and has threads. Looking for it takes as long as a small cell."""
+    return ThreadpoolController()
 
 
 def _run_cell(job: CellJob) -> None:
@@ -120,6 +127,7 @@ def context_of(job: CellJob, network: Network, data: FitData, device: torch.devi
         should_stop=Sealed(job.should_stop),
         micro_batches=job.micro_batches,
         keep_epochs=job.runtime.keep_epochs,
+        compile=job.runtime.compile,
     )
 
 
@@ -224,11 +232,11 @@ def measure_quality(
 
 
 def untested_clients(metrics: Mapping[str, float | None]) -> str:
-    """The note that figures over clients leave some out; "" when every client has test images."""
+    """The note that metrics over clients leave some out; "" when every client has test images."""
     clients, tested = metrics.get("clients"), metrics.get(CLIENTS_TESTED)
     if clients is None or tested is None or tested == clients:
         return ""
-    return f"figures over clients are of {tested:.0f} of {clients:.0f} clients: the others hold no test images"
+    return f"metrics over clients are of {tested:.0f} of {clients:.0f} clients: the others hold no test images"
 
 
 def measure_cost(job: CellJob, device: torch.device, found: ModelSpec | None) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,8 @@ from bench.data.table import Table
 from bench.harness.plan import PlannedCell, Setup
 from models.calibrate import NOTE as CALIBRATED
 from models.calibrate import calibrate
-from models.features import feature_maps, pooled
+from models.features import feature_maps
+from models.inference.engines import Computing
 from models.network import Network
 from models.recipes.batches import EVALUATION_BATCH, EvalBatches, Preparation
 from models.recipes.callbacks import OnEvent
@@ -216,8 +217,9 @@ def head_inputs(
         "view": view,
         "kind": prepare.kind if view else None,
     }
-    maps = feature_maps(network.backbone, images, prepare, identity, source.on_event, source.should_stop, view)
-    return pooled(maps) if setup.model.head.averages_first else maps
+    means, how = setup.model.head.averages_first, Computing.of(source.protocol)
+    told = source.on_event, source.should_stop
+    return feature_maps(network.backbone, images, prepare, identity, *told, view, how, means)
 
 
 def _backbone_identity(setup: Setup) -> str:

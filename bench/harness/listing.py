@@ -61,7 +61,7 @@ def model_card(name: str, classes: int) -> dict[str, Any]:
 
 
 def _published(publication: Publication | None) -> dict[str, Any]:
-    """What is said of a system of the literature: its figures with their protocols, what is known and what is not."""
+    """What is said of a system of the literature: its metrics with their protocols, what is known and what is not."""
     if publication is None:
         return {}
     figures = [f"{figure.accuracy:.2f} on {figure.dataset} ({figure.protocol})" for figure in publication.figures]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.measure.seeding import seed_torch
+
 Step = Callable[[], None]
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -133,7 +135,7 @@ def own_random_state(device: torch.device) -> Iterator[None]:
     """A random state of its own inside the block; afterwards the caller's is as it was."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)
+        seed_torch(0)
         yield
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from models.literature.system import Figure, Own, Publication, System
 
 
-def trunk() -> Any:
+def backbone() -> Any:
     """Four times convolution 3 x 3, convolution 1 x 1, average over 2 x 2: [N, 3, H, W] -> [N, 128, H/16, W/16]."""
     from torch import nn
 
@@ -42,7 +42,7 @@ _FOLDED = replace(
     chosen="the layers' sizes, as of btc-fcnn; the protocol's epochs are shared by the folds; a cell is the last of "
     "five folds, with its own test part, and the four before it are cut from its other images by groups",
 )
-_OWN = Own(128, trunk, 32)
+_OWN = Own(128, backbone, 32)
 
 SYSTEMS = (
     System("btc-fcnn", "13 small layers, one fit", _PUBLICATION, _OWN),

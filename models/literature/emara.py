@@ -8,7 +8,7 @@ from models.literature.system import Own, Publication, System
 from models.normalization import HALF
 
 
-def trunk() -> Any:
+def backbone() -> Any:
     """timm's Inception-v4 whose stem's map, averaged to the last map's size, is joined to it: 384 + 1536 channels."""
     from models.backbones.long_skip import LongSkipInception
 
@@ -35,7 +35,7 @@ SYSTEMS = (
         _PUBLICATION,
         Own(
             1920,
-            trunk,
+            backbone,
             75,
             "https://huggingface.co/timm/inception_v4.tf_in1k/resolve/main/model.safetensors",
             HALF,

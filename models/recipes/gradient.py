@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from models.recipes.refit import refit
 from models.recipes.registry import OWN_PROTOCOL
 from models.recipes.state import Started, going_on, load_weights
 
+COMPILED = "trained compiled (torch.compile), whose last bits are others than those of an ordinary fit"
+_ASK_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
+
 
 def fit(context: FitContext) -> FitOutcome:
     """Train until the last epoch or until the validation accuracy stays (early stopping), then take the best weights.
@@ -44,7 +48,8 @@ def fit(context: FitContext) -> FitOutcome:
     history = _train(context, [*chosen, *kept])
     columns = {"best_epoch": float(best.best_epoch), "epochs_run": float(len(history.rows))}
     in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
-    outcome = FitOutcome(history.rows, context.predictor(), columns, in_pieces)
+    notes = [*in_pieces, *([COMPILED] if context.compiled else [])]
+    outcome = FitOutcome(history.rows, context.predictor(), columns, notes)
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
 
 
@@ -65,6 +70,7 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
         context.fit_seed,
         context.batch_size / context.pieces,
         loss_of(context.protocol, context.data.train.labels, context.num_classes),
+        context.compiled,
     )
     _run_epochs(context, classifier, [history, *callbacks])
     load_weights(context.module, context.folder / BEST)
@@ -74,7 +80,7 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
 def _run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Callback]) -> None:
     """Have Lightning run the epochs that are left, from `last.ckpt` where the folder holds one."""
     last = context.folder / LAST
-    with cpu_threads(context):
+    with cpu_threads(context), _no_search_for_gpus(context):
         started = Started()
         trainer = _trainer(context, [*callbacks, started])
         if _steps_are_plain(context):
@@ -105,6 +111,21 @@ def cpu_threads(context: FitContext) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _no_search_for_gpus(context: FitContext) -> Iterator[None]:
+    """Each of torch's optimizer steps asks whether there are GPUs, and Lightning has it ask the driver's library.
+
+    On a CPU that library is looked for on the disk again and again, twice a step, which takes longer than the update.
+    """
+    before = os.environ.get(_ASK_NVML)
+    if context.device.type == "cpu":
+        os.environ[_ASK_NVML] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(_ASK_NVML, None) if before is None else os.environ.update({_ASK_NVML: before})
 
 
 class _Patience(EarlyStopping):

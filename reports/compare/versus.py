@@ -39,7 +39,7 @@ class Versus:
     """A against B under one condition.
 
     Attributes:
-        figures: both figures of every tested column, in stored units.
+        values: both values of every tested column, in stored units.
         differences: A minus B, and the p value Holm-adjusted over the columns.
         mcnemar: a test a seed and fold (seeds share images, so they are not added up); by seed.
         problem: why nothing could be compared; "" when it could.
@@ -51,7 +51,7 @@ class Versus:
     problem: str
     images: int = 0
     units: str = ""
-    figures: dict[str, tuple[float, float]] | None = None
+    values: dict[str, tuple[float, float]] | None = None
     differences: dict[str, tuple[Difference, float]] | None = None
     mcnemar: dict[str, Mcnemar] | None = None
     smallest: float = 0.0
@@ -113,18 +113,18 @@ def versus(source: Source, condition: Condition, first: Row, second: Row) -> Ver
     differences = _differences(found)
     count, unit = clusters_of(found.parts)
     images = sum(part.labels.size for part in found.parts)
-    figures = {name: (_mean(first, name), _mean(second, name)) for name in differences}
+    values = {name: (_mean(first, name), _mean(second, name)) for name in differences}
     accuracy = differences["accuracy"][0]
     smallest = smallest_difference(accuracy.error, images, accuracy.freedom)
     return Versus(
-        condition, first, second, "", images, f"{count:,} {unit}s", figures, differences,
+        condition, first, second, "", images, f"{count:,} {unit}s", values, differences,
         _mcnemar(found), smallest, tuple(_discordant(found)),
     )  # fmt: skip
 
 
 def _mean(row: Row, name: str) -> float:
-    figure = row.figure(name)
-    return figure.mean if figure else float("nan")
+    measured = row.metric(name)
+    return measured.mean if measured else float("nan")
 
 
 def _differences(found: Match) -> dict[str, tuple[Difference, float]]:
@@ -164,7 +164,7 @@ def _parting(part: Paired, classes: Sequence[str]) -> list[Discordant]:
 
 
 def _over_datasets(entries: Sequence[Versus]) -> float:
-    known = [entry.figures["accuracy"] for entry in entries if entry.figures is not None]
+    known = [entry.values["accuracy"] for entry in entries if entry.values is not None]
     return wilcoxon([first for first, _ in known], [second for _, second in known]) if known else float("nan")
 
 
@@ -177,10 +177,10 @@ def table(entry: Versus, first: str, second: str) -> Grid:
     """
     body: list[list[Entry | str]] = []
     for name, (step, p) in (entry.differences or {}).items():
-        about, figures = column(name), (entry.figures or {})[name]
+        about, values = column(name), (entry.values or {})[name]
         signed = [_signed(about.scale * value, about.digits) for value in (step.value, step.low, step.high)]
         body.append([
-            about.title, about.text(figures[0]), about.text(figures[1]), Entry(signed[0], bold=p < 0.05),
+            about.title, about.text(values[0]), about.text(values[1]), Entry(signed[0], bold=p < 0.05),
             f"[{signed[1]}, {signed[2]}]", probability(step.p), probability(p), step.method,
         ])  # fmt: skip
     notes = [
@@ -188,7 +188,7 @@ def table(entry: Versus, first: str, second: str) -> Grid:
         f"that these images would show four times out of five: {100 * entry.smallest:.1f} points.",
         *(_mcnemar_note(number, test, entry) for number, test in (entry.mcnemar or {}).items()),
     ]
-    head = ["Figure", f"A: {first}", f"B: {second}", "A − B", "95 %", "p", "p (Holm)", "by"]
+    head = ["Metric", f"A: {first}", f"B: {second}", "A − B", "95 %", "p", "p (Holm)", "by"]
     return grid("compare", entry.condition.name, head, body, "lrrrrrrl", notes)
 
 
@@ -224,7 +224,7 @@ def entry_as_json(entry: Versus) -> dict[str, Any]:
         name: {
             **{part: _finite(getattr(step, part)) for part in ("value", "low", "high", "error", "p")},
             "p_holm": _finite(p), "method": step.method, "better": column(name).better,
-            "first": _finite((entry.figures or {})[name][0]), "second": _finite((entry.figures or {})[name][1]),
+            "first": _finite((entry.values or {})[name][0]), "second": _finite((entry.values or {})[name][1]),
         }
         for name, (step, p) in entry.differences.items()
     }  # fmt: skip

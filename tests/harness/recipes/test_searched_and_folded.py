@@ -23,7 +23,7 @@ from bench.harness.trial import run_trial
 from bench.store.run import Run
 from models.backbones.registry import BACKBONES, Backbone
 from models.heads.config import LinearHeadConfig
-from models.literature.btc_fcnn import trunk
+from models.literature.btc_fcnn import backbone
 from models.recipes import gradient
 from models.recipes.callbacks import STATE
 from models.recipes.literature import folded, genetic
@@ -240,7 +240,7 @@ def test_only_a_leaking_recipe_is_handed_the_test_part(
     heard: list[Any] = []
     plain = gradient.fit
     monkeypatch.setattr(gradient, "fit", lambda context: heard.append(context.test) or plain(context))
-    monkeypatch.setitem(BACKBONES._items, "plain-btc", Backbone("plain-btc", 128, trunk))
+    monkeypatch.setitem(BACKBONES._items, "plain-btc", Backbone("plain-btc", 128, backbone))
     monkeypatch.setitem(
         MODELS._items, "plain-btc", ModelSpec("plain-btc", "plain-btc", LinearHeadConfig(), caution="a caution alone")
     )

@@ -76,12 +76,12 @@ def test_what_was_published_from_scratch_starts_from_random_weights() -> None:
 def test_the_long_skip_joins_the_stem_to_inception_v4s_own_map() -> None:
     pytest.importorskip("timm")
     torch.manual_seed(1)
-    trunk = MODELS.get("emara-inception_v4").build(2).backbone.eval()
+    extractor = MODELS.get("emara-inception_v4").build(2).backbone.eval()
     images = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
-        joined = trunk(images)
-        plain = trunk.model.forward_features(images)
-        stem = trunk.model.features[:6](images)
+        joined = extractor(images)
+        plain = extractor.model.forward_features(images)
+        stem = extractor.model.features[:6](images)
     assert joined.shape[1] == 384 + 1536
     assert torch.equal(joined[:, 384:], plain)
     torch.testing.assert_close(joined[:, :384].mean((2, 3)), F.adaptive_avg_pool2d(stem, plain.shape[2:]).mean((2, 3)))

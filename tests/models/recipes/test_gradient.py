@@ -19,9 +19,9 @@ from bench.data.loader import Part, Rows
 from bench.store.layout import BEST, LAST
 from models.backbones.registry import BACKBONES, effective_size
 from models.baselines import BASELINES
-from models.features import folded
 from models.heads.config import HeadConfig, LinearHeadConfig
 from models.heads.dense import LinearHead
+from models.inference.engines import folded
 from models.network import Network, Normalization
 from models.recipes import callbacks
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, pieces_of
