@@ -98,7 +98,7 @@ def site(
     from federated.deployment.operate import attend
 
     here = Site.open(folder)
-    findings = check_site(here, data)
+    findings = check_site(here, data, waits=True)
     _print_findings(findings)
     refuse_failures(findings)
     attend(here, data, port)

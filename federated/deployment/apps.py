@@ -15,12 +15,12 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.torch import save_file
 
 from bench.core.atomic import out_of_space, replacing, write_json
-from bench.core.config import Federation, Protocol
+from bench.core.config import Federation, Protocol, Runtime
 from bench.core.errors import UserError
 from bench.data.registry import load as load_dataset
 from bench.data.table import Table
 from bench.harness.inputs import Source, fitting_data, preparation
-from bench.harness.networks import initial_network
+from bench.harness.networks import check_runtime, initial_network
 from bench.store.layout import BEST, LAST
 from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app as make_client_app
@@ -166,10 +166,12 @@ def site_client(text: str, node: tuple[tuple[str, Any], ...]) -> Client:
         node: the site's own settings: `partition-id`, `data` (its dataset), `state` (its folder), perhaps `threads`.
 
     Raises:
-        UserError: another version, a dataset that is not there or not of the task's classes or kind.
+        UserError: another version, a precision that this machine has not, a dataset
+            that is not there or not of the task's classes or kind.
     """
     task, config = Task.from_json(text), dict(node)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_runtime(task.protocol, Runtime(device=device.type))
     torch.set_num_threads(int(config.get("threads", 0)) or torch.get_num_threads())
     source = Source(task.setup(), _site_table(task, str(config["data"])))
     network, prepare = initial_network(source.setup, len(task.classes), device), preparation(source, device)
@@ -180,8 +182,10 @@ def site_client(text: str, node: tuple[tuple[str, Any], ...]) -> Client:
     data = PartData(parts.train, parts.val, prepare, task.protocol.batch_size, seed)
     store = FolderStore(Path(str(config["state"])) / task.key())
     system_noise = task.protocol.federated.privacy == "local"
-    keeps = withholds(task.protocol.federated)
-    return Client(module, packing, data, store, partition, system_noise=system_noise, withholds=keeps)
+    keeps, precision = withholds(task.protocol.federated), task.protocol.precision
+    return Client(
+        module, packing, data, store, partition, system_noise=system_noise, withholds=keeps, precision=precision
+    )
 
 
 def _site_table(task: Task, dataset: str) -> Table:

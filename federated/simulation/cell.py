@@ -72,9 +72,16 @@ class Simulation:
         parts = self.shares.train[partition], self.shares.val[partition]
         data = PartData(*parts, context.prepare, context.protocol.batch_size, seed)
         store = FolderStore(context.folder / CLIENTS / str(partition))
-        pieces = context.micro_batches
-        keeps = withholds(self.federation)
-        return Client(context.module, self.packing, data, store, partition, micro_batches=pieces, withholds=keeps)
+        return Client(
+            context.module,
+            self.packing,
+            data,
+            store,
+            partition,
+            micro_batches=context.micro_batches,
+            withholds=withholds(self.federation),
+            precision=context.protocol.precision,
+        )
 
     def find(self, message: Message, context: Context) -> Client:
         """The client that a message is for. Raises DroppedOut where the simulation loses it."""
