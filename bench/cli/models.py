@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import DeviceName, Json, Overrides, Plugin, ProtocolName, Timing, print_listing
+from bench.cli.options import DeviceName, Json, Overrides, Plugin, ProtocolName, Timing, print_as_known, print_listing
 from bench.core.output import print_json
 
 app = typer.Typer(help="The registered models.", no_args_is_help=True)
@@ -66,12 +66,12 @@ def profile_command(
     from bench.harness.listing import COUNT_COLUMNS, PROFILE_COLUMNS, count_rows, timed_rows
 
     recipe, runtime = load_protocol(protocol, overrides), make_runtime(device=device, timing=timing)
-    rows = count_rows(",".join(models), classes, recipe)
-    if not as_json:
-        print_listing(rows, COUNT_COLUMNS)
-    if timing != "off" or as_json:
-        timed = list(timed_rows(rows, classes, recipe, runtime))
-        print_listing(timed, ["model", *PROFILE_COLUMNS[len(COUNT_COLUMNS) :]], as_json)
+    counted = count_rows(",".join(models), classes, recipe)
+    rows = list(counted) if as_json else print_as_known(counted, COUNT_COLUMNS)
+    if as_json:
+        print_json(list(timed_rows(rows, classes, recipe, runtime)))
+    elif timing != "off":
+        print_as_known(timed_rows(rows, classes, recipe, runtime), ["model", *PROFILE_COLUMNS[len(COUNT_COLUMNS) :]])
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"profile": profile_command}

@@ -74,8 +74,8 @@ def _published(publication: Publication | None) -> dict[str, Any]:
     }
 
 
-def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str, Any]]:
-    """A row a model: its parameters and operations.
+def count_rows(patterns: str, classes: int, protocol: Protocol) -> Iterator[dict[str, Any]]:
+    """A row a model, as soon as it is counted: its parameters and operations.
 
     Args:
         patterns: names or shell patterns of models, separated by commas.
@@ -87,18 +87,18 @@ def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str
     """
     from bench.harness.networks import model_cost
 
-    rows = []
     for name in MODELS.match(patterns):
         spec = MODELS.get(name)
         size, note = effective_size(BACKBONES.get(spec.backbone), protocol.image_size)
-        rows.append({"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)})
-    return rows
+        yield {"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)}
 
 
 def timed_rows(
     rows: list[dict[str, Any]], classes: int, protocol: Protocol, runtime: Runtime
 ) -> Iterator[dict[str, Any]]:
-    """The rows of `count_rows` with the times of a batch, measured in turns; nothing is added where timing is off.
+    """The rows of `count_rows` with the times of a batch, measured in turns, each as soon as it is known.
+
+    Nothing is added where timing is off.
 
     Args:
         rows: of `count_rows`.
@@ -108,11 +108,12 @@ def timed_rows(
     """
     from bench.harness.networks import check_runtime, pick_device
     from bench.harness.timing.parts import Asked
-    from bench.harness.timing.times import measure_all, timing_row
+    from bench.harness.timing.times import measured_groups, timing_row
 
     check_runtime(protocol, runtime)
     device, mode = pick_device(runtime), runtime.timing
     asked = [Asked(MODELS.get(row["model"]), classes, row["image_size"], protocol, device) for row in rows]
-    measure_all(asked, None, mode, lambda event: None)
-    for row, network in zip(rows, asked, strict=True):
-        yield row | timing_row(network, None, mode, lambda event: None)
+    counted = {row["model"]: row for row in rows}
+    for known in measured_groups(asked, None, mode, lambda event: None):
+        for network in known:
+            yield counted[network.model.name] | timing_row(network, None, mode, lambda event: None)
