@@ -105,7 +105,7 @@ def run_arguments(folder: Path, cells: int) -> list[str]:
 
 
 def measured(cells: int, size: int, folder: Path) -> dict[str, Any]:
-    """Every figure, seconds."""
+    """Every time, in seconds."""
     plugin = folder / "nothing_at_all.py"
     plugin.write_text(PLUGIN)
     found: dict[str, Any] = {}

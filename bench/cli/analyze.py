@@ -130,10 +130,12 @@ def predict_command(
 
 def as_row(answer: FileAnswer, classes: tuple[str, ...]) -> dict[str, Any]:
     """An answer as a row: image, class (the most probable), p_CLASS of each, problem; None without an answer."""
+    from bench.core.paths import shown
+
     found = answer.probabilities
     chosen = None if found is None else classes[int(found.argmax())]
     shares = {f"p_{name}": None if found is None else float(found[index]) for index, name in enumerate(classes)}
-    return {"image": str(answer.path), "class": chosen, **shares, "problem": answer.problem}
+    return {"image": shown(answer.path), "class": chosen, **shares, "problem": shown(answer.problem)}
 
 
 def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:

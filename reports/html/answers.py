@@ -1,4 +1,4 @@
-"""A section of the page for each analysis that was asked: its figures by model, its tables, its pictures and notes."""
+"""A section of the page for each analysis that was asked: its metrics by model, its tables, its pictures and notes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _run_section(answer: StoredAnswer, run: Path, budget: _Budget) -> dict[str, 
         "title": answer.title,
         "settings": _written(answer.settings),
         "notes": answer.notes,
-        "figures": grid(f"analysis-{answer.name}", "Of the whole run, 95 % interval", ["figure", "value"], body),
+        "metrics": grid(f"analysis-{answer.name}", "Of the whole run, 95 % interval", ["metric", "value"], body),
         "rows": [
             {"title": "all of it", "tables": tables, "pictures": pictures, "file": f"{ANSWERS}/{answer.name}.json"}
         ],
@@ -76,7 +76,7 @@ def _section(name: str, title: str, source: Source, rows: Sequence[Row], budget:
         "title": title,
         "settings": _settings(found for _, found in asked),
         "notes": list(notes),
-        "figures": _figures(name, asked),
+        "metrics": _metrics(name, asked),
         "rows": [_details(name, source, row, found, budget) for row, found in asked],
     }
 
@@ -96,17 +96,17 @@ def _written(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {_text(value)}" for name, value in settings.items() if value not in ("", {}, []))
 
 
-def _figures(name: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> Grid:
+def _metrics(name: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> Grid:
     """A row a column of the analysis, a column a model and condition: mean and interval."""
     columns = dict.fromkeys(column for _, found in asked for answer in found for column in answer.columns)
-    head = ["figure", *(f"{row.model} · {row.condition.name}" for row, _ in asked)]
+    head = ["metric", *(f"{row.model} · {row.condition.name}" for row, _ in asked)]
     body = [[_plain(column, name), *(_with_interval(row, column) for row, _ in asked)] for column in columns]
     caption = "Mean over cells, 95 % interval"
     return grid(f"analysis-{name}", caption, head, body)
 
 
 def _with_interval(row: Row, column: str) -> str:
-    found = row.figure(column)
+    found = row.metric(column)
     if found is None:
         return "–"
     low, high = (found.low, found.high) if found.low == found.low else (None, None)

@@ -84,8 +84,8 @@ class Subject:
             for image, seed in zip(self.images, seeds, strict=True)
         ])  # fmt: skip
 
-    def figures(self, probabilities: Floats) -> Row:
-        """The shown figures with their bounds, by the same jackknife as a cell's own."""
+    def metrics(self, probabilities: Floats) -> Row:
+        """The shown metrics with their bounds, by the same jackknife as a cell's own."""
         classes = self.cell.classes
         values = quality(self.labels, probabilities, classes)
         bounds = intervals(self.labels, probabilities, self.groups, classes)
@@ -110,13 +110,13 @@ def robustness(cell: Any, settings: RobustnessSettings, folder: Path) -> Answer:
     check_baseline(settings.baseline, functions)
     subject = Subject.of(cell, settings)
     clean = subject.probabilities(subject.images)
-    rows: list[Row] = [{"corruption": "clean", "severity": 0, **subject.figures(clean)}]
+    rows: list[Row] = [{"corruption": "clean", "severity": 0, **subject.metrics(clean)}]
     wrong = np.zeros((len(functions), len(SEVERITIES), len(subject.labels)))
     for number, (name, function) in enumerate(functions.items()):
         for severity in SEVERITIES:
             found = subject.probabilities(subject.corrupted(name, function, severity))
             wrong[number, severity - 1] = found.argmax(1) != subject.labels
-            rows.append({"corruption": name, "severity": severity, **subject.figures(found)})
+            rows.append({"corruption": name, "severity": severity, **subject.metrics(found)})
     missed = (clean.argmax(1) != subject.labels).astype(float)
     errors = Errors(tuple(functions), wrong.mean(1), missed, subject.groups, settings)
     attacks, notes = attacked(subject)
@@ -158,13 +158,13 @@ class Errors:
     def columns(self, baseline: Mapping[str, float]) -> dict[str, Estimate]:
         """The columns of the whole set; a ratio to an error of 0 is None."""
 
-        def figures(weights: Floats) -> dict[str, Floats]:
+        def statistics(weights: Floats) -> dict[str, Floats]:
             return {f"robustness_{name}": values for name, values in self._under(weights, baseline).items()}
 
-        return estimates(figures, self.groups, self.settings)
+        return estimates(statistics, self.groups, self.settings)
 
     def _under(self, weights: Floats, baseline: Mapping[str, float]) -> dict[str, Floats]:
-        """Every figure of the whole set under image weights [B, N]."""
+        """Every metric of the whole set under image weights [B, N]."""
         totals = weights.sum(1, keepdims=True)
         errors, clean = weights @ self.corrupted.T / totals, weights @ self.clean / totals[:, 0]
         accuracy = 1 - errors.mean(1)

@@ -1,4 +1,4 @@
-"""The analysis `explanations`: where a finished cell looks, in pictures and in figures."""
+"""The analysis `explanations`: where a finished cell looks, in pictures and in numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OF_MASKS = ("mass", "mass_over_chance", "pointing")
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images that are explained, each for the class that the model decided on.
+    """The images that are explained, each for the class that the model predicted.
 
     Attributes:
         images: uint8 [N, H, W, 3]; ids, groups [N]; labels, decisions int64 [N]; masks: N, None where none is known.
@@ -125,7 +125,7 @@ def _row(
     forgotten: Floats,
     settings: ExplanationsSettings,
 ) -> Row:
-    """The figures of one image's explanation."""
+    """The metrics of one image's explanation."""
     attribution, inside = found[number], chosen.masks[number]
     decision, label = int(chosen.decisions[number]), int(chosen.labels[number])
     row: Row = {"id": str(chosen.ids[number]), "method": method, "label": cell.classes[label]}
@@ -183,7 +183,7 @@ def _pictures(
 ) -> dict[str, Path]:
     rows = slice(0, min(settings.shown, len(chosen.ids)))
     labels = [
-        f"{name}: {cell.classes[label]}, decided {cell.classes[decision]}"
+        f"{name}: {cell.classes[label]}, predicted {cell.classes[decision]}"
         for name, label, decision in zip(chosen.ids[rows], chosen.labels[rows], chosen.decisions[rows], strict=True)
     ]
     shown = {method: found[rows] for method, found in drawn.items()}
@@ -193,7 +193,7 @@ def _pictures(
 
 def _notes(chosen: Chosen) -> list[str]:
     known = sum(each is not None for each in chosen.masks)
-    notes = [f"{len(chosen.ids)} test images, each explained for the class that the model decided on"]
+    notes = [f"{len(chosen.ids)} test images, each explained for the class that the model predicted"]
     if not known:
         return [*notes, "no lesion's mask is known: mass and pointing are not measured", *unit_notes(chosen.groups)]
     without = f"; {len(chosen.ids) - known} have no mask" if known < len(chosen.ids) else ""

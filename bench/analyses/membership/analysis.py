@@ -13,7 +13,7 @@ from bench.analyses.membership.attacks import confidence, lira, rate_at
 from bench.analyses.membership.settings import MembershipSettings
 from bench.analyses.registry import Answer, Estimate
 from bench.analyses.support.averages import columns_of, plain
-from bench.analyses.support.intervals import Figures, estimates, proportion, unit_notes
+from bench.analyses.support.intervals import Statistics, estimates, proportion, unit_notes
 from bench.core.errors import UserError
 from bench.harness.finished import FinishedCell
 from bench.store.run import Run
@@ -113,13 +113,13 @@ def _row(scores: Floats, members: Bools, groups: NDArray[np.str_], settings: Mem
     return row
 
 
-def _auc(scores: Floats, members: Bools) -> Figures:
+def _auc(scores: Floats, members: Bools) -> Statistics:
     """The share of (member, other) pairs that stand in the right order, ties half, under image weights."""
     order = np.argsort(scores, kind="stable")
     ranked, inside = scores[order], members[order].astype(np.float64)
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         drawn = weights[:, order]
         positive = np.add.reduceat(drawn * inside, starts, axis=1)
         negative = np.add.reduceat(drawn * (1 - inside), starts, axis=1)
@@ -128,20 +128,20 @@ def _auc(scores: Floats, members: Bools) -> Figures:
         found = np.full(len(pairs), np.nan)
         return {"auc": np.divide((positive * below).sum(axis=1), pairs, out=found, where=pairs > 0)}
 
-    return figures
+    return statistics
 
 
 def _gap(right: Bools, members: Bools, groups: NDArray[np.str_], settings: MembershipSettings) -> Estimate:
     hits, inside = right.astype(np.float64), members.astype(np.float64)
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         found = []
         for chosen in (inside, 1 - inside):
             total = weights @ chosen
             found.append(np.divide(weights @ (hits * chosen), total, out=np.full(len(total), np.nan), where=total > 0))
         return {"gap": found[0] - found[1]}
 
-    return estimates(figures, groups, settings)["gap"]
+    return estimates(statistics, groups, settings)["gap"]
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, Estimate]:

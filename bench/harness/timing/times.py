@@ -97,14 +97,16 @@ def measured_groups(
     if mode == "off":
         yield left
         return
-    with _locked(folder):
-        missing = {part.key: part for asked in wanted for part in asked.parts if not _is_known(part, folder, mode)}
-        for group in [[], *_groups(list(missing.values()))]:
-            if group:
-                _measure(group, folder, mode, on_event)
-            known = [asked for asked in left if all(_is_known(part, folder, mode) for part in asked.parts)]
-            left = [asked for asked in left if asked not in known]
-            yield known
+    missing = {part.key: part for asked in wanted for part in asked.parts if not _is_known(part, folder, mode)}
+    for group in [[], *_groups(list(missing.values()))]:
+        with _locked(folder):
+            # Another process may have measured some of them meanwhile.
+            unknown = [part for part in group if not _is_known(part, folder, mode)]
+            if unknown:
+                _measure(unknown, folder, mode, on_event)
+        known = [asked for asked in left if all(_is_known(part, folder, mode) for part in asked.parts)]
+        left = [asked for asked in left if asked not in known]
+        yield known
 
 
 def timing_row(asked: Asked, folder: Path | None, mode: TimingMode, on_event: OnEvent) -> dict[str, Any]:
@@ -131,6 +133,7 @@ def timing_row(asked: Asked, folder: Path | None, mode: TimingMode, on_event: On
     protocol = asked.protocol
     row = description(torch.empty(1, device=asked.device), 0, protocol.timing_warmup, protocol.precision)
     row |= {"batch_size": protocol.timing_batch_size, "timing": mode, "tf32": tf32(asked.device)}
+    row["engine"] = protocol.engine
     row |= _columns("infer", backbone["ms"]["infer"], head["ms"]["infer"])
     if protocol.tuning == "head":
         row |= _columns("head_train", head["ms"]["train"])
