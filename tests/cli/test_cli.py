@@ -153,7 +153,7 @@ def test_a_table_for_a_file_is_written_once() -> None:
 
 
 def test_profile_prints_counts_and_times_of_each_model() -> None:
-    asked = ["profile", "linear@resnet18", "deepmedix", "--timing", "quick", "--set", "image_size=32"]
-    result = CliRunner().invoke(app, [*asked, "--set", "timing_batch_size=2"])
+    asked = ["profile", "linear@resnet18", "--timing", "quick", "--set", "image_size=32"]
+    result = CliRunner().invoke(app, [*asked, "--set", "timing_batch_size=2"], env={"COLUMNS": "240"})
     assert result.exit_code == 0, result.output
     assert result.stdout.count("linear@resnet18") == 2

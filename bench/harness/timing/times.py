@@ -90,6 +90,12 @@ def measured_groups(
 ) -> Iterator[list[Asked]]:
     """What `measure_all` does, with a stop after each group of parts that are held in memory at once.
 
+    Args:
+        wanted: networks and how each is timed.
+        folder: where measurements are kept; None: in this process alone.
+        mode: "off", "quick" or "full".
+        on_event: hears what is being measured.
+
     Yields:
         The networks of which all parts are known by now and were not at the stop before.
     """
