@@ -98,7 +98,14 @@ def _read(terminal: int) -> str:
 
 def run_arguments(folder: Path, cells: int) -> list[str]:
     """A run of as many cells that do nothing: one model and dataset, a seed each."""
-    fields = ["image_size=16", "epochs=1", "synthetic_images=30", "bootstrap_resamples=100", "weights=none"]
+    fields = [
+        "image_size=16",
+        "epochs=1",
+        "batch_size=8",
+        "synthetic_images=30",
+        "bootstrap_resamples=100",
+        "weights=none",
+    ]
     chosen = [word for field in fields for word in ("--set", field)]
     grid = ["--models", "linear@one", "--datasets", "phantom-brain", "--regimes", "nothing", "--seeds", str(cells)]
     return ["run", *grid, "--progress", "none", "--timing", "off", *chosen, "--out", str(folder)]

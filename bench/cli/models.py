@@ -94,10 +94,14 @@ def profile_command(
         return
     recipe, runtime = load_protocol(protocol, overrides), make_runtime(device=device, timing=timing)
     counted = count_rows(",".join(models), classes, recipe)
-    rows = list(counted) if as_json else print_as_known(counted, COUNT_COLUMNS)
     if as_json:
-        print_json(list(timed_rows(rows, classes, recipe, runtime)))
-    elif timing != "off":
+        print_json(list(timed_rows(list(counted), classes, recipe, runtime)))
+        return
+    rows = print_as_known(counted, COUNT_COLUMNS)
+    for row in rows:
+        if row["note"]:
+            typer.echo(f"{row['model']}: {row['note']}")
+    if timing != "off":
         print_as_known(timed_rows(rows, classes, recipe, runtime), ["model", *PROFILE_COLUMNS[len(COUNT_COLUMNS) :]])
 
 

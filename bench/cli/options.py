@@ -106,8 +106,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
 
 
 def print_as_known(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], console: Console | None = None
-) -> list[Mapping[str, Any]]:
+    rows: Iterable[dict[str, Any]], columns: Sequence[str], console: Console | None = None
+) -> list[dict[str, Any]]:
     """Print a table that grows by a row when one is there; where the output is no terminal, all of it at the end.
 
     Args:
@@ -121,7 +121,7 @@ def print_as_known(
     from rich.console import Console
     from rich.live import Live
 
-    found: list[Mapping[str, Any]] = []
+    found: list[dict[str, Any]] = []
     with Live(console=console or Console(), auto_refresh=False, vertical_overflow="visible") as live:
         for row in rows:
             found.append(row)

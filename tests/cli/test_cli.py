@@ -157,3 +157,10 @@ def test_profile_prints_counts_and_times_of_each_model() -> None:
     result = CliRunner().invoke(app, [*asked, "--set", "timing_batch_size=2"], env={"COLUMNS": "240"})
     assert result.exit_code == 0, result.output
     assert result.stdout.count("linear@resnet18") == 2
+
+
+def test_a_profile_says_that_a_searched_networks_cost_is_found_by_the_search() -> None:
+    found = CliRunner().invoke(app, ["profile", "anaraki-gacnn", "btc-fcnn", "--timing", "off"])
+    assert found.exit_code == 0, found.output
+    assert "anaraki-gacnn: found by the search" in found.output
+    assert "btc-fcnn:" not in found.output
