@@ -126,9 +126,14 @@ def prepare(root: Path) -> None:
 
 
 def run_contents(folder: Path) -> dict[str, Any]:
-    """Everything of a run that is not a clock's reading."""
-    found: dict[str, Any] = {"tables": tables(folder / "run")}
-    for cell in Run.open(folder / "run").cells():
+    """Everything of the run in a folder that is not a clock's reading."""
+    return {"tables": tables(folder / "run"), **contents(folder / "run")}
+
+
+def contents(run: Path) -> dict[str, Any]:
+    """Everything of a run's cells that is not a clock's reading."""
+    found: dict[str, Any] = {}
+    for cell in Run.open(run).cells():
         assert cell.result is not None, f"{cell.key}: {cell.problem}"
         metrics = {name: value for name, value in cell.result["metrics"].items() if not is_clock(name)}
         weights = cell.folder / "predictor" / "weights.safetensors"

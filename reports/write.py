@@ -121,7 +121,7 @@ def _tables(drawn: Drawing) -> list[Grid]:
     from reports.tables.overview import tables
 
     federated = gap_table(drawn.gaps)
-    found = [*tables(drawn.source, drawn.rankings, drawn.rows)]
+    found = [*tables(drawn.source, drawn.rankings, drawn.rows, drawn.references)]
     found += [table for study in drawn.ablations for table in ablation_tables(study)]
     return [*found, *([federated] if federated else []), *drawn.paper]
 
@@ -154,8 +154,11 @@ def show_summary(run: Path, console: Any) -> None:
     from reports.compare.ranking import with_interval
     from reports.load.source import load
     from reports.tables.grid import conditions, rows
+    from reports.tables.reference import MAJORITY, reference_rows
 
-    for condition, members in conditions(rows(load(run).cells)).items():
+    source = load(run)
+    table_rows = rows(source.cells)
+    for condition, members in conditions([*table_rows, *reference_rows(source, table_rows)]).items():
         badges = dict.fromkeys(badge for row in members for badge in row.badges)
         table = Table(title=condition.name, caption=", ".join(badges) or None, title_justify="left", box=None)
         for name in ("model", "cells", "accuracy", "ROC-AUC", "paper"):
@@ -165,7 +168,7 @@ def show_summary(run: Path, console: Any) -> None:
             printed = "" if paper is None else f"{paper:.2f}"
             known = [with_interval(row, name) for name in ("accuracy", "roc_auc")]
             shown = known if row.done else [row.problem, ""]
-            table.add_row(row.model, row.count, *shown, printed)
+            table.add_row(row.model, row.count, *shown, printed, style="dim" if row.model == MAJORITY else None)
         console.print(table)
 
 

@@ -86,6 +86,9 @@ def profile_command(
     rows = count_rows(",".join(models), classes, recipe)
     if not as_json:
         print_listing(rows, COUNT_COLUMNS)
+        for row in rows:
+            if row["note"]:
+                typer.echo(f"{row['model']}: {row['note']}")
     if timing != "off" or as_json:
         timed = list(timed_rows(rows, classes, recipe, runtime))
         print_listing(timed, ["model", *PROFILE_COLUMNS[len(COUNT_COLUMNS) :]], as_json)

@@ -50,9 +50,7 @@ def run_command(
     device: DeviceName = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of a cell; 0: all cores, shared by --jobs.")] = 0,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
-    wandb: Annotated[
-        str, typer.Option(help="off, offline or online; without a network the run is tracked offline.")
-    ] = "off",
+    wandb: Annotated[str, typer.Option(help="off, offline or online; offline without a network.")] = "off",
     executor: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
     jobs: Annotated[int, typer.Option(min=1, help="local: cells side by side, a process each.")] = 1,
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,

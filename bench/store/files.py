@@ -117,6 +117,7 @@ class DataFile(TypedDict):
     paper_name: NotRequired[str]
     audit: NotRequired[str | None]
     notes: NotRequired[list[str]]
+    majority: NotRequired[str]
 
 
 @with_config(_OPEN)

@@ -127,3 +127,10 @@ def test_the_doctor_knows_the_machine() -> None:
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
     assert found["packages"]["torch"]
     assert found["cores"] >= 1
+
+
+def test_a_profile_says_that_a_searched_networks_cost_is_found_by_the_search() -> None:
+    found = CliRunner().invoke(app, ["profile", "anaraki-gacnn", "btc-fcnn", "--timing", "off"])
+    assert found.exit_code == 0, found.output
+    assert "anaraki-gacnn: found by the search" in found.output
+    assert "btc-fcnn:" not in found.output

@@ -100,8 +100,9 @@ def export(material: Material, out: Path, int8: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
         written = write_network(material.predictor, plain, material.about, material.choosing)
-        looked = (normalized(images, material.predictor) for images in (material.calibration, material.choosing))
-        rounded = write_int8(plain, out, *looked, material.about)
+        calibration = normalized(material.calibration, material.predictor)
+        choosing = normalized(material.choosing, material.predictor)
+        rounded = write_int8(plain, out, calibration, choosing, material.about)
         row = {**_row(Written(out, written.agreement, written.checked)), "precision": "int8", "ranges_by": rounded.way}
         row |= {"distance_by_way": rounded.distances, "fp32_size_mb": written.size_mb}
         row["of_fp32_size"] = row["size_mb"] / written.size_mb
@@ -123,7 +124,7 @@ def _loss(material: Material, plain: Path, rounded: Path) -> dict[str, Any]:
     inputs = normalized(cell.images("test"), material.predictor)
     full, less = (answers(path, inputs) for path in (plain, rounded))
     hits = [right(test.labels, found, test.classes) for found in (less, full)]
-    found = accuracy_difference(*hits, test.groups)
+    found = accuracy_difference(hits[0], hits[1], test.groups)
     return {
         "test_images": len(test.labels),
         "accuracy_fp32": float(hits[1].mean()),
