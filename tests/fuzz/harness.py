@@ -175,7 +175,8 @@ def _around(invocation: Invocation, seconds: int) -> Iterator[None]:
         spent[1] = now
         signal.alarm(seconds)
 
-    arguments, folder, env = sys.argv, Path.cwd(), dict(os.environ)
+    arguments, folder, env, keyboard = sys.argv, Path.cwd(), dict(os.environ), sys.stdin
+    sys.stdin = io.StringIO()
     if isinstance(invocation.what, list):
         sys.argv = ["bench", *invocation.what]
     os.environ.update(invocation.env)
@@ -186,7 +187,7 @@ def _around(invocation: Invocation, seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-        sys.argv = arguments
+        sys.argv, sys.stdin = arguments, keyboard
         os.environ.clear()
         os.environ.update(env)
         os.chdir(folder)
