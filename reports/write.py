@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reports.tables.markup import Grid
 
 FORMATS = ("html", "md", "latex", "csv")
+_PAGES = {"html": "index.html", "reproduction": "reproduction.html"}
 
 
 def report(
@@ -24,7 +25,7 @@ def report(
 
     Args:
         run: the run's folder.
-        formats: any of html, md, latex, csv.
+        formats: any of html, md, latex, csv, reproduction.
         out: where the files go; RUN/report when not given.
         figures: also every figure as SVG and PDF, under figures/.
 
@@ -34,9 +35,9 @@ def report(
     Raises:
         UserError: the folder is no run, an unknown format, or the disk is full.
     """
-    unknown = [name for name in formats if name not in FORMATS]
+    unknown = [name for name in formats if name not in _WRITERS]
     if unknown:
-        raise UserError(f"no report format is called {', '.join(unknown)}; there are {', '.join(FORMATS)}")
+        raise UserError(f"no report format is called {', '.join(unknown)}; there are {', '.join(_WRITERS)}")
     from reports.content import drawing
 
     drawn, folder = drawing(run), out or run / "report"
@@ -96,11 +97,18 @@ def _write_latex(drawn: Drawing, folder: Path) -> list[Path]:
     return [folder / "report.tex"]
 
 
+def _write_reproduction(drawn: Drawing, folder: Path) -> list[Path]:
+    from reports.reproduction import write_reproduction
+
+    return write_reproduction(drawn, folder)
+
+
 _WRITERS: dict[str, Callable[[Drawing, Path], list[Path]]] = {
     "html": _write_html,
     "md": _write_markdown,
     "latex": _write_latex,
     "csv": _write_csv,
+    "reproduction": _write_reproduction,
 }
 
 
@@ -127,13 +135,20 @@ def _tables(drawn: Drawing) -> list[Grid]:
     return [*found, *([federated] if federated else []), *drawn.paper]
 
 
-def draw(run: Path, console: Any) -> Path:
-    """Write the whole report of a run, unless nothing changed since, and print its summary tables; the page's path."""
-    page = run / "report" / "index.html"
-    if not is_current(page, run):
-        report(run)
+def draw(run: Path, console: Any, also: tuple[str, ...] = ()) -> Path:
+    """Write the whole report of a run, unless nothing changed since, and print its summary tables; the page's path.
+
+    Args:
+        run: the run's folder.
+        console: where the tables are printed.
+        also: formats beside the usual ones.
+    """
+    formats = (*FORMATS, *also)
+    pages = [run / "report" / _PAGES[name] for name in formats if name in _PAGES]
+    if not all(is_current(page, run) for page in pages):
+        report(run, formats)
     show_summary(run, console)
-    return page
+    return pages[0]
 
 
 def is_current(page: Path, run: Path) -> bool:
