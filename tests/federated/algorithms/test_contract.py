@@ -80,9 +80,12 @@ def test_a_client_makes_the_same_algorithm_from_what_travels(name: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_stopped_fit_goes_on_to_the_same_bits(make_context: Make, name: str) -> None:
-    whole, context = (make_context(name, images=90, **SETTINGS) for _ in range(2))
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [*((name, SETTINGS) for name in EVERY), ("fedavg-svrg", {"compression": "topk", "dropout_rate": 0.3})],
+)
+def test_a_stopped_fit_goes_on_to_the_same_bits(make_context: Make, name: str, fields: dict[str, Any]) -> None:
+    whole, context = (make_context(name, images=90, **fields) for _ in range(2))
     expected = fit(whole)
     asked: list[int] = []
 
