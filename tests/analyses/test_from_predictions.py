@@ -61,7 +61,7 @@ def test_it_answers_the_same_twice_and_otherwise_with_another_seed(made, tmp_pat
 
 def test_none_of_them_loads_torch():
     code = f"import sys, bench.analyses.builtin as b; [b.ANALYSES.get(n).load() for n in {NAMES}]; "
-    code += "import bench.analyses.optimism, bench.analyses.discrimination\n"
+    code += "import bench.analyses.selection.optimism, bench.analyses.selection.discrimination\n"
     code += "print([m for m in ('torch', 'pytorch_lightning', 'torchvision') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
