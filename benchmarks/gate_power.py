@@ -8,7 +8,7 @@ image's two predictions are dealt to "base" and "now" by chance, cell by cell: t
 disagreement of two trainings. A planted loss turns that share of the images, rightly classified ones of "now", into
 wrong ones (their two highest probabilities change places), in one cell of the grid or in all.
 
-Prints one JSON document.
+Prints one JSON document a grid.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=600)
     asked = parser.parse_args()
     given = trainings(asked.run)
-    print(json.dumps([measure(given, cells, asked) for cells in GRIDS], indent=1))
+    for cells in GRIDS:
+        print(json.dumps(measure(given, cells, asked)), flush=True)
 
 
 if __name__ == "__main__":
