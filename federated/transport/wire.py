@@ -38,6 +38,9 @@ def from_array(array: Array) -> NDArray[Any]:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
         if dtype.kind not in NUMBERS or fortran:
             raise ValueError(f"it holds {dtype}; only plain numbers in C order are expected")
+        if min(shape, default=0) < 0:
+            # A length of -1 would mean "all that is there".
+            raise ValueError(f"its shape {shape} has a negative length")
         values: NDArray[Any] = np.frombuffer(array.data, dtype, math.prod(shape), stream.tell()).reshape(shape)
     except DAMAGED as error:
         raise ValueError(f"an array came that cannot be read: {error}") from error
