@@ -27,6 +27,29 @@ def mean(values: ArrayLike, groups: ArrayLike, settings: ResampledSettings) -> E
     return estimates(figures, np.asarray(groups)[kept], settings)["mean"]
 
 
+def auroc(scores: ArrayLike, positives: ArrayLike, groups: ArrayLike, settings: ResampledSettings) -> Estimate:
+    """The share of pairs of a positive and another in which the positive has the higher score, ties half.
+
+    Args:
+        scores, positives, groups: of N images.
+    """
+    given = np.asarray(scores, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    inside = np.asarray(positives)[order].astype(np.float64)
+    starts = np.flatnonzero(np.r_[True, np.diff(given[order]) != 0])
+
+    def figures(weights: Floats) -> dict[str, Floats]:
+        drawn = weights[:, order]
+        positive = np.add.reduceat(drawn * inside, starts, axis=1)
+        negative = np.add.reduceat(drawn * (1 - inside), starts, axis=1)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        found = np.full(len(pairs), np.nan)
+        return {"auc": np.divide((positive * below).sum(axis=1), pairs, out=found, where=pairs > 0)}
+
+    return estimates(figures, np.asarray(groups), settings)["auc"]
+
+
 def plain(value: float) -> float | None:
     """A figure as JSON can hold it: None for what is not finite."""
     return float(value) if np.isfinite(value) else None
