@@ -81,5 +81,6 @@ def features_of(predictor: Any, images: NDArray[np.uint8]) -> Floats:
         batch = predictor.prepare(np.asarray(images[some])).to(predictor.device)
         found.append(evaluated(pooled, batch, predictor.card.channels_last).cpu())
     features = torch.cat(found).double().numpy()
-    scaled: Floats = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    return scaled
+    scaled = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    # As they are stored, so that a distance is the same whether the training images' were computed or read.
+    return scaled.astype(np.float32).astype(np.float64)
