@@ -39,7 +39,14 @@ def work_of(algorithm: Algorithm, seed: int) -> Work:
 def round_settings_of(
     protocol: Protocol, *, parallel: bool = False, timeout: float = 3600.0, system_noise: bool = False
 ) -> RoundSettings:
-    """How long, and with whom. Raises UserError for privacy whose epsilon could not be told at the end."""
+    """How long, and with whom. Raises UserError for privacy whose epsilon could not be told at the end.
+
+    Args:
+        protocol: of the cell.
+        parallel: whether clients answer at once.
+        timeout: seconds to wait for replies.
+        system_noise: whether draws and noise come from the system's entropy instead of the seed.
+    """
     federation = protocol.federated
     if federation.privacy != "none":
         privacy.accounting()
@@ -56,7 +63,13 @@ def round_settings_of(
 
 
 def central_privacy(federation: Federation, total: int, largest: int) -> CentralPrivacy | None:
-    """The server's clipping and noise, where it is asked for."""
+    """The server's clipping and noise, where it is asked for.
+
+    Args:
+        federation: says whether and how.
+        total: training images of all clients.
+        largest: training images of the largest client.
+    """
     if federation.privacy != "central":
         return None
     norm = np.inf if federation.clip_norm is None else federation.clip_norm

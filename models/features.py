@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core.atomic import replacing, sweep_temporaries
+from bench.core.errors import UserError
 from bench.core.identity import derive_seed, digest
 from bench.core.paths import cache
+from bench.core.schema import mapped_array
 from models.backbones.code import code_of, versions
 from models.backbones.registry import BACKBONES
 from models.evaluate import evaluated, positions
@@ -24,6 +27,7 @@ from models.recipes.batches import Preparation
 from models.recipes.callbacks import Interrupted, OnEvent
 
 VERSION = 5
+_AGAIN = "delete it to compute the maps again"
 
 
 def feature_maps(
@@ -41,9 +45,13 @@ def feature_maps(
     activation by at most 2**-11 of its size.
 
     Args:
+        backbone: frozen; its map is what is kept.
         images: uint8 [N, H, W, 3].
+        prepare: how images are made tensors.
         identity: what the maps depend on: `backbone` (its registered name), its weights, dataset, size, normalization,
             view. Its code, the packages that decode and compute, and the kind of device are added here.
+        on_event: hears how far it is.
+        should_stop: asked after every batch.
         view: 0 for the images as they are; above that, each is augmented by draws that belong to the view.
 
     Raises:
@@ -54,9 +62,18 @@ def feature_maps(
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(path.parent, lambda name: (path.parent / name).with_suffix(".lock"))
     with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            _compute(folded(backbone), images, prepare, path, on_event, should_stop, view)
-    maps: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        if path.exists():
+            # Maps that cannot be read are made again; nothing is lost with them.
+            with suppress(UserError):
+                return _stored(path, len(images))
+        _compute(folded(backbone), images, prepare, path, on_event, should_stop, view)
+    return _stored(path, len(images))
+
+
+def _stored(path: Path, count: int) -> NDArray[np.float16]:
+    maps = mapped_array(path, _AGAIN)
+    if maps.dtype != np.float16 or maps.ndim != 4 or len(maps) != count:
+        raise UserError(f"{path} holds {maps.dtype}{list(maps.shape)}, not the maps of {count} images; {_AGAIN}")
     return maps
 
 

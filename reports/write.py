@@ -188,6 +188,11 @@ def paper_texts(run: Path) -> list[str]:
 def compare(run: Path, first: str, second: str, out: Path | None = None) -> dict[str, Any]:
     """Compare two models on the same images and write the page that shows where they part.
 
+    Args:
+        run: the run's folder.
+        first, second: names of the models; differences are the first's minus the second's.
+        out: the page's folder; None: the run's own report folder.
+
     Returns:
         Everything that was tested, and "page": the page's path.
 

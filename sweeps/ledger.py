@@ -145,7 +145,14 @@ def is_lost(trial: FrozenTrial) -> bool:
 
 
 def finish(study: Study, trial: Trial, values: Sequence[float] | None = None, state: TrialState | None = None) -> bool:
-    """Tell a trial's end; False when somebody has told it before, who then counts."""
+    """Tell a trial's end; False when somebody has told it before, who then counts.
+
+    Args:
+        study: the study.
+        trial: one of its running trials.
+        values: of the objectives, in order; None where it failed or was pruned.
+        state: how it ended; None: complete.
+    """
     try:
         study.tell(trial.number, values, state=state)
     except (UpdateFinishedTrialError, ValueError) as error:

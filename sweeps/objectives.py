@@ -35,6 +35,11 @@ class Objective:
 def parse_objectives(texts: Sequence[str], classes: Sequence[str], regime: str) -> list[Objective]:
     """Read `COLUMN:max` and `COLUMN:min`.
 
+    Args:
+        texts: what the user wrote.
+        classes: of the dataset, whose recalls are columns too.
+        regime: some columns are federated ones.
+
     Raises:
         UserError: a missing or unknown direction, an unknown column, or a column named twice.
     """

@@ -131,7 +131,13 @@ class _Complaint:
 
 
 def line_of(text: str, table: str, field: str = "") -> int:
-    """The line, from 1, on which a field of a TOML file is set, or else the nearest table around it."""
+    """The line, from 1, on which a field of a TOML file is set, or else the nearest table around it.
+
+    Args:
+        text: of the file.
+        table: the table's name.
+        field: the field's name.
+    """
     wanted = f"{table}.{field}" if field else table
     current, best, found = "", 1, -1
     for number, line in enumerate(text.splitlines(), start=1):

@@ -124,7 +124,17 @@ def _longest(asked: Asked, space: Space) -> int:
 def conclude(
     asked: Asked, sweep: Sweep, study: Study, ledger: Ledger, default: Plan, console: Console, stopped: bool
 ) -> dict[str, Any]:
-    """Choose, write the protocol and the record, and run the test set unless the sweep was stopped."""
+    """Choose, write the protocol and the record, and run the test set unless the sweep was stopped.
+
+    Args:
+        asked: what the user asked for.
+        sweep: the search.
+        study: its trials.
+        ledger: their ends.
+        default: the plan of the cells on the test set.
+        console: where it is said.
+        stopped: whether the user stopped the search.
+    """
     best = front(study, sweep.settings.objectives)
     whole = ledger.finished() >= sweep.settings.wanted and not stopped
     outcome: dict[str, Any] = {"run": str(asked.folder), "study": sweep.settings.name, "complete": whole}
@@ -167,7 +177,13 @@ def _write_protocol(asked: Asked, sweep: Sweep, study: Study, tuned: Target) -> 
 
 
 def best_entry(study: Study, best: list[int], sweep: Sweep) -> dict[str, Any]:
-    """The best trial, and the numbers of those that share the front with it."""
+    """The best trial, and the numbers of those that share the front with it.
+
+    Args:
+        study: the trials.
+        best: numbers of the trials that none beats; the first is chosen.
+        sweep: the search.
+    """
     trial = study.trials[best[0]]
     columns = [one.column for one in sweep.settings.objectives]
     values = dict(zip(columns, trial.values, strict=True))
@@ -203,7 +219,13 @@ class Display:
         self._line(f"  study {settings.name}; {self.ledger.finished()} trials have ended already")
 
     def started(self, number: int, params: dict[str, Any], resumed: bool) -> None:
-        """Name the trial's values."""
+        """Name the trial's values.
+
+        Args:
+            number: of the trial.
+            params: its values by field.
+            resumed: whether another process had begun it.
+        """
         if self.sweep.runtime.progress != "none":
             values = "  ".join(f"{name} {_short(value)}" for name, value in params.items())
             self._line(f"trial {number}{' goes on' if resumed else ''}: {values}")

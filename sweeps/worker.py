@@ -38,7 +38,13 @@ class Listener(Protocol):
     """Who wants to hear of a sweep."""
 
     def started(self, number: int, params: dict[str, Any], resumed: bool) -> None:
-        """A trial begins or goes on."""
+        """A trial begins or goes on.
+
+        Args:
+            number: of the trial.
+            params: its values by field.
+            resumed: whether another process had begun it.
+        """
 
     def ended(self, trial: FrozenTrial) -> None:
         """A trial of this process ended."""
@@ -67,7 +73,13 @@ class Sweep:
     runtime: Runtime
 
     def job(self, target: Target, on_event: Callable[[dict[str, Any]], None], stop: Callable[[], bool]) -> CellJob:
-        """The cell that a trial fits, in the run's folder of trials; its protocol never refits."""
+        """The cell that a trial fits, in the run's folder of trials; its protocol never refits.
+
+        Args:
+            target: the base with the trial's values.
+            on_event: hears of every event of the fit.
+            stop: asked after every batch.
+        """
         # A refit learns from the validation images, which are what a trial is judged by.
         protocol = target.protocol.model_copy(update={"refit": False})
         spec = CellSpec(target.model, self.table.name, self.split, target.regime, protocol, self.seed)
@@ -119,7 +131,16 @@ def work(sweep: Sweep, study: Study, ledger: Ledger, listener: Listener, stop: C
 def run_claim(
     sweep: Sweep, study: Study, ledger: Ledger, claim: Claim, listener: Listener, stop: Callable[[], bool]
 ) -> None:
-    """Run a claimed trial; a request to stop leaves it to the next process that comes."""
+    """Run a claimed trial; a request to stop leaves it to the next process that comes.
+
+    Args:
+        sweep: the search.
+        study: its trials.
+        ledger: their ends.
+        claim: the trial that this process holds.
+        listener: hears how it goes.
+        stop: asked after every batch.
+    """
     trial = claim.trial
     study.sampler = make_sampler(sweep.settings, trial.number)
     try:

@@ -194,7 +194,13 @@ def _root(square: float | None) -> float | None:
 
 
 def reliability(test: Predicted, probabilities: Floats, calibrator: str) -> list[dict[str, Any]]:
-    """Rows of a reliability diagram: the highest probability ("decision") and every class of the part by itself."""
+    """Rows of a reliability diagram: the highest probability ("decision") and every class of the part by itself.
+
+    Args:
+        test: the part whose labels count.
+        probabilities: of its images [N, k].
+        calibrator: what made them, for the rows.
+    """
     kinds = {"decision": (probabilities.max(axis=1), probabilities.argmax(axis=1) == test.labels)}
     kinds |= {test.classes[c]: (probabilities[:, c], test.labels == c) for c in present(test)}
     rows = []

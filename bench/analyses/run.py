@@ -128,7 +128,7 @@ def chosen_cells(run: Run, pattern: str = "*") -> list[StoredCell]:
     Raises:
         UserError: no finished cell matches.
     """
-    from bench.harness.finished import matching
+    from bench.store.cells import matching
 
     done = [cell for cell in run.cells() if cell.status == "done"]
     found = matching(done, pattern)

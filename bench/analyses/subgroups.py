@@ -95,6 +95,11 @@ def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]], small
 
     Balanced accuracy is NaN for a subgroup with fewer than `smallest_class` images of one of the test set's classes:
     without them it is not comparable, and with one or two it rests on them and does not even vary over resamples.
+
+    Args:
+        test: the part.
+        masks: whether each image belongs [N], by subgroup.
+        smallest_class: images of each class that balanced accuracy needs.
     """
     right = (test.probabilities.argmax(axis=1) == test.labels).astype(np.float64)
     held = np.unique(test.labels)

@@ -81,12 +81,13 @@ def doctor(as_json: Json = False) -> None:
 
 def _mount() -> None:
     """Add the commands of the other files; none of them imports anything heavy."""
-    from bench.cli import analyze, check, data, fed, models, predict, report, run, sweep
+    from bench.cli import analyze, check, data, fed, models, report, run, runs, sweep
 
     app.add_typer(models.app, name="models")
     app.add_typer(data.app, name="data")
     app.add_typer(fed.app, name="fed")
-    for group in (run, models, report, analyze, predict, check, sweep):
+    app.add_typer(runs.app, name="runs")
+    for group in (run, runs, models, report, analyze, check, sweep):
         for name, function in group.COMMANDS.items():
             app.command(name)(function)
 

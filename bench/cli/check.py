@@ -14,13 +14,26 @@ from bench.cli.options import Json, RunFolder
 from bench.core.output import print_json
 
 if TYPE_CHECKING:
-    from bench.gate.check import Check
+    from bench.gate.verdict import Check
 
 
 def check_run(
-    run: Path, baseline: Path, margins: Path | None = None, time: str | None = None, now_python: str = sys.executable
+    run: Path,
+    baseline: Path,
+    margins: Path | None = None,
+    cells: str = "*",
+    time: str | None = None,
+    now_python: str = sys.executable,
 ) -> Check:
     """Hold a run against a baseline, with times measured in turns where another installation's Python is named.
+
+    Args:
+        run: the run's folder.
+        baseline: a baseline file, or another run's folder.
+        cells: a pattern on the names of the cells that are gated.
+        margins: a TOML file of losses that are accepted; None: the defaults.
+        time: the Python of the installation to time against; None: no times.
+        now_python: the Python whose times are held against it.
 
     Raises:
         UserError: either side cannot be read, or they share no cell.
@@ -30,7 +43,7 @@ def check_run(
     from bench.gate.check import check
     from bench.gate.margins import load_margins
 
-    found = check(run, baseline, margins)
+    found = check(run, baseline, margins, cells)
     if time is None:
         return found
     from bench.gate.timing import time_verdicts
@@ -43,10 +56,11 @@ def check_command(
     baseline: Annotated[Path, typer.Option(help="A baseline file, or another run's folder.")],
     update: Annotated[bool, typer.Option("--update", help="Write the run as the new baseline and stop.")] = False,
     margins: Annotated[Path | None, typer.Option(help="TOML file of margins.")] = None,
+    cells: Annotated[str, typer.Option(help="A pattern on cells' names: 'deepmedix · *'.")] = "*",
     time: Annotated[
         str | None, typer.Option(help="Python of the base installation: time both in turns.", metavar="BASE_PYTHON")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Too small a test set to tell is exit code 2.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A test set too small to decide is exit code 2.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.")] = None,
     github: Annotated[
@@ -61,7 +75,7 @@ def check_command(
     if update:
         _update(run, baseline, as_json)
         return
-    found = check_run(run, baseline, margins, time)
+    found = check_run(run, baseline, margins, cells, time)
     _write(found, strict, junit, markdown)
     if as_json:
         from bench.gate import output as verdicts

@@ -112,15 +112,50 @@ def check(
     Example: `bench fed check trial/sites/hospital-a --data phantom-brain`
     """
     from federated.deployment.checks import check_server, check_site
-    from federated.deployment.consortium import CONSORTIUM, Consortium, Site
+    from federated.deployment.consortium import CONSORTIUM, SERVER, Consortium, Site
 
-    is_server = (folder / CONSORTIUM).is_file()
+    is_server = any((place / CONSORTIUM).is_file() for place in (folder, folder / SERVER))
     findings = check_server(Consortium.open(folder)) if is_server else check_site(Site.open(folder), data or "")
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
         _print_findings(findings)
     raise typer.Exit(int(any(finding.verdict == "failed" for finding in findings)))
+
+
+@app.command()
+def revoke(
+    folder: Annotated[Path, typer.Argument(help="The consortium's folder, or its server/.")],
+    site: Annotated[str, typer.Argument(help="The site's name.", show_default=False)],
+) -> None:
+    """Take a site's key off the server: it is out within a minute, told so, and not let in again.
+
+    Example: `bench fed revoke trial hospital-a`
+    """
+    from federated.deployment.consortium import Consortium
+    from federated.deployment.members import revoke as revoke_key
+
+    told = revoke_key(Consortium.open(folder), site)
+    when = "the running server was told" if told else "no running server was told; it is out from the next start on"
+    typer.echo(f"the key of {site} is revoked: {when}")
+
+
+@app.command()
+def renew(
+    folder: Annotated[Path, typer.Argument(help="The consortium's folder, with authority/ in it.")],
+) -> None:
+    """Make a new server certificate by the consortium's authority; sites keep what they have.
+
+    Example: `bench fed renew trial`
+    """
+    from federated.deployment.consortium import Consortium
+    from federated.deployment.members import renew as renew_certificate
+
+    made = Consortium.open(folder)
+    renew_certificate(made)
+    typer.echo(
+        f"{made.server}: a new server.crt and server.key; bring them to the server and the proxy, start both again"
+    )
 
 
 @app.command()
@@ -203,6 +238,40 @@ def gaps_command(
         print_json(rows)
         return
     _print_gaps(rows, metric)
+
+
+@app.command("clients")
+def clients_command(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder with `local-only` or `twin` in it.")],
+    metric: Annotated[str, typer.Option(help="A quality column: accuracy, balanced_accuracy, ...")] = "accuracy",
+    against: Annotated[str, typer.Option(help="Regimes to hold the others against.")] = "local-only,twin,fedavg",
+    as_json: Json = False,
+) -> None:
+    """Who gains by federating, client by client: the model that a client would use against what it has otherwise.
+
+    Its own model where the regime leaves it one; p values are Holm-adjusted over the whole listing.
+
+    Example: `bench fed clients runs/demo --against local-only`
+    """
+    from bench.measure.columns import column
+    from reports.compare.clients import gain_rows
+
+    found = gain_rows(folder, metric, [name.strip() for name in against.split(",") if name.strip()])
+    if as_json:
+        print_json(found)
+        return
+    head = ("model", "regime", "client", "of", "images", "accuracy", "against", "gain [95 %]", "p (Holm)")
+    print_table(f"{metric} by client", head, [_gain_line(row, column(metric)) for row in found])
+
+
+def _gain_line(row: dict[str, Any], about: Any) -> list[str]:
+    from reports.compare.ranking import probability
+
+    regime = " ".join(row[name] for name in ("regime", "variant") if row[name])
+    low, value, high = (_signed(row[name], about) for name in ("low", "gain", "high"))
+    p = "–" if row["p_holm"] is None else probability(row["p_holm"])
+    shown = [row["client"], row["of"], str(row["images"]), f"{100 * row['accuracy']:.1f}", row["against"]]
+    return [row["model"], regime, *shown, f"{value} [{low}, {high}]", p]
 
 
 def _print_gaps(rows: list[dict[str, Any]], metric: str) -> None:

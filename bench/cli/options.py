@@ -23,6 +23,16 @@ def _plugin(path: Path | None) -> Path | None:
     return path
 
 
+def _configured(context: typer.Context, path: Path | None) -> Path | None:
+    """Options that the command line leaves out are taken from the file."""
+    if path is not None:
+        from bench.store.runfile import read_run_file
+
+        names = (parameter.name for parameter in context.command.params)
+        context.default_map = read_run_file(path, frozenset(name for name in names if name and name != "config"))
+    return path
+
+
 Plugin = Annotated[
     Path | None,
     typer.Option(
@@ -37,12 +47,28 @@ DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Timing = Annotated[
     str, typer.Option(help="Batch times: off, quick (at most 10 batches each, no peak memory), or full.")
 ]
+RunConfig = Annotated[
+    Path | None,
+    typer.Option(help="TOML file of a whole run; options beside it win.", callback=_configured, is_eager=True),
+]
+With = Annotated[
+    str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
+]
+KeepEpochs = Annotated[
+    bool, typer.Option("--keep-epochs", help="Keep every epoch's weights, for the analysis `optimism`.")
+]
 SplitName = Annotated[str, typer.Option(help="grouped, image, official, official:N, site or site:NAME.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
 
 
 def asked_protocol(protocol: str, overrides: list[str] | None, weights: str | None = None) -> Protocol:
-    """The protocol of the options --protocol, --set and --weights. Raises UserError for what does not stand there."""
+    """The protocol of the options --protocol, --set and --weights. Raises UserError for what does not stand there.
+
+    Args:
+        protocol: paper, demo, or a TOML file.
+        overrides: "field=value", in order.
+        weights: what stands for the field of that name; None: as the protocol says.
+    """
     from bench.core.config import load_protocol
 
     chosen = [] if weights is None else [f"weights={json.dumps(weights)}"]
@@ -50,7 +76,13 @@ def asked_protocol(protocol: str, overrides: list[str] | None, weights: str | No
 
 
 def print_listing(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool = False) -> None:
-    """Print rows as one JSON document, or as a table of some of their columns."""
+    """Print rows as one JSON document, or as a table of some of their columns.
+
+    Args:
+        rows: values by column.
+        columns: of the table; JSON has all.
+        as_json: which of the two.
+    """
     if as_json:
         print_json(rows)
         return
@@ -58,7 +90,13 @@ def print_listing(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; columns that hold numbers are aligned to the right, None is a dash."""
+    """Print a table; columns that hold numbers are aligned to the right, None is a dash.
+
+    Args:
+        title: above the table.
+        header: names of the columns.
+        rows: values by column, in the header's order.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

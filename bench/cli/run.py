@@ -11,12 +11,15 @@ import typer
 from bench.cli.options import (
     DeviceName,
     Json,
+    KeepEpochs,
     Overrides,
     Plugin,
     ProtocolName,
+    RunConfig,
     SplitName,
     Timing,
     Weights,
+    With,
     asked_protocol,
 )
 from bench.core.output import print_json
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 
 def run_command(
+    config: RunConfig = None,
     models: Annotated[str, typer.Option(help="all, or shell patterns, comma-separated.")] = "all",
     datasets: Annotated[str, typer.Option(help="all (that are available), or patterns.")] = "all",
     regimes: Annotated[str, typer.Option(help="all, or patterns: how models are trained.")] = "centralized,fedavg",
@@ -50,12 +54,8 @@ def run_command(
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
     timing: Timing = "full",
-    keep_epochs: Annotated[
-        bool, typer.Option("--keep-epochs", help="Keep every epoch's weights, for the analysis `optimism`.")
-    ] = False,
-    analyses: Annotated[
-        str | None, typer.Option("--with", help="Analyses to put to every cell afterwards; `bench analyze list`.")
-    ] = None,
+    keep_epochs: KeepEpochs = False,
+    analyses: With = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
     plugin: Plugin = None,
@@ -73,7 +73,8 @@ def run_command(
 
     from bench.harness.plan import Request, make_plan
 
-    plan = make_plan(Request(models, datasets, asked_protocol(protocol, overrides, weights), regimes, seeds, split))
+    recipe = asked_protocol(protocol, overrides, weights)
+    plan = make_plan(Request(models, datasets, recipe, regimes, seeds, split, analyses))
     raise typer.Exit(run_plan(plan, folder, runtime, dry_run, as_json, _questions(analyses)))
 
 
@@ -89,7 +90,16 @@ def _questions(names: str | None) -> list[Question]:
 def run_plan(
     plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool, asked: Sequence[Question] = ()
 ) -> int:
-    """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code."""
+    """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code.
+
+    Args:
+        plan: the cells.
+        folder: of the run.
+        runtime: how they are run.
+        dry_run: only show the plan.
+        as_json: one JSON document on standard output.
+        asked: analyses put to every finished cell.
+    """
     from rich.console import Console
 
     from bench.executors.show import refuse_contradictions, show_plan

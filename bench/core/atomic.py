@@ -46,6 +46,15 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def out_of_space(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that a disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            return True
+        error = error.__cause__
+    return False
+
+
 def _target(path: Path) -> Path:
     try:
         path = Path(os.path.realpath(path)) if path.is_symlink() else path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,10 @@ from bench.core.identity import derive_seed, digest, without_defaults
 IDENTITY_VERSION = 1
 CENTRALIZED = "centralized"
 LOCAL_ONLY = "local-only"
+# Stands between the parts of a cell's readable name.
+BETWEEN = " · "
+# Begins the names of models whose predictions were brought in a file.
+EXTERNAL = "external:"
 # Other words of identity version 1: keys are still made with them, and cells stored with them still open.
 EARLIER_REGIMES = {LOCAL_ONLY: "local"}
 EARLIER_POLICIES = {"personal": "local"}
@@ -48,7 +53,7 @@ class CellSpec:
     @property
     def name(self) -> str:
         """What people read: model, dataset and what distinguishes the cell among its likes."""
-        return f"{self.model} · {self.dataset} · {self.split} · {self.regime} · seed {self.seed}"
+        return name_of(vars(self))
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values, federated settings and an algorithm's options only where they matter."""
@@ -87,6 +92,12 @@ class CellSpec:
     def fit_seed(self) -> int:
         """The seed of initial weights and dropout; it depends on the split, not on the model."""
         return derive_seed("fit", self.dataset, self.split, self.seed)
+
+
+def name_of(spec: Mapping[str, Any]) -> str:
+    """What people read of a cell's fields, the protocol aside."""
+    model, dataset, split, regime, seed = (spec[name] for name in ("model", "dataset", "split", "regime", "seed"))
+    return BETWEEN.join((model, dataset, split, regime, f"seed {seed}"))
 
 
 def with_todays_words(spec: dict[str, Any]) -> dict[str, Any]:

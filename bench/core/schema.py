@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_TEXT, MOST_ROWS, MOST_ARRAYS = 2**28, 50_000_000, 2**36
-_NUMBERS = "biuf"
+NUMBERS = "biuf"
+"""The kinds of NumPy's that are numbers or truth values."""
+Place = Path | str
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 # What zipfile and NumPy raise for bytes that are no archive or no array; MemoryError for one that claims to be endless.
 _DAMAGED = (
@@ -40,22 +42,44 @@ def read_json(path: Path, schema: type[T], mend: str) -> T:
     """A JSON file as a value of a type (a dataclass, a TypedDict, `dict[str, float]`, ...), NaN refused.
 
     Args:
+        path: a regular file of at most `MOST_TEXT` bytes.
+        schema: the type that the value must have.
         mend: what to do about a file that will not do, as the end of a sentence ("delete it and run again").
 
     Raises:
         UserError: no regular file, longer than `MOST_TEXT` bytes, no JSON, nested too deeply, or of another type.
     """
+    return parsed_json(path, read_bytes(path, mend), schema, mend)
+
+
+def parsed_json(place: Place, text: bytes | str, schema: type[T], mend: str, nan: bool = False) -> T:
+    """JSON that did not come by itself in a file (a message's, a header's), as a value of a type.
+
+    Args:
+        place: where it came from, the beginning of a sentence.
+        text: the JSON.
+        schema: the type.
+        mend: what to do about it, the sentence's end.
+        nan: whether NaN and infinity may stand where the type lets them.
+
+    Raises:
+        UserError: no JSON, nested too deeply, or of another type.
+    """
     try:
-        value = json.loads(read_bytes(path, mend), parse_constant=_no_number)
+        value = json.loads(text, parse_constant=None if nan else _no_number)
     except RecursionError:
-        _refuse(path, "is nested too deeply", mend)
+        _refuse(place, "is nested too deeply", mend)
     except ValueError as error:
-        _refuse(path, f"cannot be read ({error})", mend)
-    return validated(path, value, schema, mend)
+        _refuse(place, f"cannot be read ({error})", mend)
+    return validated(place, value, schema, mend)
 
 
 def read_toml(path: Path, schema: type[T], mend: str) -> T:
-    """A TOML file as a value of a type. Raises UserError as `read_json` does."""
+    """A TOML file as a value of a type. Raises UserError as `read_json` does.
+
+    Args:
+        path, schema, mend: as of `read_json`.
+    """
     try:
         value = tomllib.loads(read_bytes(path, mend).decode())
     except RecursionError:
@@ -67,8 +91,13 @@ def read_toml(path: Path, schema: type[T], mend: str) -> T:
     return validated(path, value, schema, mend)
 
 
-def validated(path: Path, value: object, schema: type[T], mend: str) -> T:
+def validated(place: Place, value: object, schema: type[T], mend: str) -> T:
     """A value that was read from a file, if it is of the type; numbers are no texts and texts no numbers.
+
+    Args:
+        path: where the value was read, for the message.
+        schema: the type that it must have.
+        mend: what to do otherwise, as the end of a sentence.
 
     Raises:
         UserError: it is of another type; the first place where it differs is named.
@@ -78,14 +107,20 @@ def validated(path: Path, value: object, schema: type[T], mend: str) -> T:
         return found
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        _refuse(path, f"is damaged ({place + ': ' if place else ''}{first['msg'][:1].lower()}{first['msg'][1:]})", mend)
+        where = ".".join(str(part) for part in first["loc"])
+        said = f"{where + ': ' if where else ''}{first['msg'][:1].lower()}{first['msg'][1:]}"
+        _refuse(place, f"is damaged ({said})", mend)
     except RecursionError:
-        _refuse(path, "is nested too deeply", mend)
+        _refuse(place, "is nested too deeply", mend)
 
 
 def read_bytes(path: Path, mend: str, most: int = MOST_TEXT) -> bytes:
     """A file's bytes.
+
+    Args:
+        path: a regular file.
+        mend: what to do about one that will not do, as the end of a sentence.
+        most: bytes that it may have.
 
     Raises:
         UserError: it cannot be opened, is a pipe, a device or a folder (which could block for ever), or is too long.
@@ -98,7 +133,12 @@ def read_bytes(path: Path, mend: str, most: int = MOST_TEXT) -> bytes:
 
 
 def check_regular(path: Path, mend: str, most: int) -> None:
-    """Refuse what is no regular file of at most `most` bytes, before anything opens it. Raises UserError."""
+    """Refuse what is no regular file of at most `most` bytes, before anything opens it. Raises UserError.
+
+    Args:
+        path: what is about to be opened.
+        mend: what to do otherwise, as the end of a sentence.
+    """
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -148,9 +188,31 @@ def read_arrays(path: Path, mend: str) -> dict[str, NDArray[Any]]:
     except _DAMAGED as error:
         _refuse(path, f"cannot be read ({_line(error)})", mend)
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in _NUMBERS:
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in NUMBERS:
             _refuse(path, f"holds {name!r}, which is no array of numbers", mend)
     return arrays
+
+
+def mapped_array(path: Path, mend: str, kinds: str = NUMBERS) -> NDArray[Any]:
+    """The array of an NPY file, read-only and memory-mapped.
+
+    Args:
+        path: the NPY file.
+        mend: what to do about a file that will not do, the end of a sentence.
+        kinds: letters of the NumPy kinds that it may be of; objects are never unpickled.
+
+    Raises:
+        UserError: no regular file, no NPY, shorter than its header says, or of another kind.
+    """
+    check_regular(path, mend, MOST_ARRAYS)
+    try:
+        # `numpy.load` would take an archive or a pickle for what they are.
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except _DAMAGED as error:
+        _refuse(path, f"cannot be read ({_line(error)})", mend)
+    if array.dtype.kind not in kinds:
+        _refuse(path, f"holds {array.dtype}, not what is kept there", mend)
+    return array
 
 
 def refuse_links_out(folder: Path, mend: str, besides: Collection[str] = ()) -> None:
@@ -189,5 +251,5 @@ def _line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _refuse(path: Path, what: str, mend: str) -> NoReturn:
-    raise UserError(f"{path} {what}; {mend}")
+def _refuse(place: Place, what: str, mend: str) -> NoReturn:
+    raise UserError(f"{place} {what}; {mend}")

@@ -14,6 +14,7 @@ from bench.harness.environment import environment
 from bench.harness.plan import Plan
 from bench.store.layout import ENVIRONMENT, PLAN_LOCK
 from bench.store.run import Run
+from bench.store.runfile import write_run_file
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,13 @@ def execute(plan: Plan, run: Run, runtime: Runtime, listeners: list[Listener], c
     """Run every cell of a plan that is not done; cells that failed earlier are tried again.
 
     Several processes may execute the same run: each cell is run by whoever holds its lock.
+
+    Args:
+        plan: the cells.
+        run: the folder.
+        runtime: how they are run.
+        listeners: hear of every event.
+        command: the command line, for the folder's record.
 
     Raises:
         UserError: the run folder cannot be written, the disk is full, or the executor cannot do its work.
@@ -50,6 +58,11 @@ def _states(plan: Plan, run: Run) -> list[str]:
 def prepare_folder(plan: Plan, run: Run, command: str) -> None:
     """Write the plan, and the environment unless the run is finished: then it stays that of its cells.
 
+    Args:
+        plan: the cells.
+        run: the folder.
+        command: the command line, for its record.
+
     Raises:
         UserError: the folder refuses.
     """
@@ -57,6 +70,8 @@ def prepare_folder(plan: Plan, run: Run, command: str) -> None:
     try:
         with FileLock(run.path / PLAN_LOCK, timeout=30):
             run.write_plan(entries, command)
+            if plan.asked is not None:
+                write_run_file(run.path, plan.asked.as_asked(), plan.asked.protocol)
             if not plan.cells or set(_states(plan, run)) != {"done"}:
                 write_json(run.path / ENVIRONMENT, environment())
     except Timeout as error:

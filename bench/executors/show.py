@@ -48,7 +48,14 @@ def unfinished(plan: Plan, stored: Run) -> list[PlannedCell]:
 
 
 def show_plan(console: Console, plan: Plan, stored: Run, timing: TimingMode = "full") -> list[PlannedCell]:
-    """Say what is about to run; the cells that are left."""
+    """Say what is about to run; the cells that are left.
+
+    Args:
+        console: where it is said.
+        plan: the cells.
+        stored: the run's folder, which tells what is done.
+        timing: how batch times are measured, for the estimate.
+    """
     pending = unfinished(plan, stored)
     specs = [cell.spec for cell in plan.cells]
     nouns = ("model", "dataset", "split", "regime", "seed")
@@ -82,6 +89,10 @@ def execute_shown(
     """Execute a plan before the user's eyes.
 
     Args:
+        console: where the display stands.
+        plan: the cells.
+        stored: the run's folder.
+        runtime: how they are run.
         pending: how many of its cells are left.
         also: others who hear of every event, beside the display.
     """

@@ -73,7 +73,14 @@ class TaskResult:
 
 
 def pack(cell: PlannedCell, runtime: Runtime, beside: int, files: dict[str, bytes] | None = None) -> CellTask:
-    """Make a cell ready to travel."""
+    """Make a cell ready to travel.
+
+    Args:
+        cell: what is to run.
+        runtime: of the run.
+        beside: cells that run on the machine at once.
+        files: a state to resume from, by file name.
+    """
     return CellTask(cell.key, cell.spec, cell.weights, runtime, beside, files or {})
 
 
@@ -88,6 +95,11 @@ def run_task(
     """Run a task's cell in a folder, on the worker; whatever goes wrong with the cell is part of the result.
 
     Args:
+        task: the cell.
+        metadata: of its dataset, without the images.
+        folder: the worker's own.
+        on_event: hears of every event of the fit.
+        should_stop: asked after every batch.
         times: where the run keeps batch times, if the worker can see it.
     """
     if task.runtime.threads:

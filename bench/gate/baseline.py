@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 
 import bench
 from bench.core.atomic import write_text
+from bench.core.cellspec import BETWEEN, name_of, with_todays_words
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.schema import read_json
@@ -29,6 +30,7 @@ from bench.measure.columns import QUALITY, names_of
 from bench.measure.statistics.paired import Z95
 from bench.measure.statistics.pooled import Paired
 from bench.store.cells import StoredCell
+from bench.store.conditions import differing, protocol_settings, variants
 from bench.store.predictions import Predictions, paired, read_predictions
 from bench.store.run import Run
 
@@ -90,9 +92,9 @@ class SideCell:
 
     def changed(self, other: SideCell) -> str:
         """Why two cells are not the same experiment; "" when they are."""
-        # A field that only one side has was added or removed by a version; what it does shows in the figures.
-        fields = [name for name in self.protocol if name in other.protocol and not name.startswith(_ASIDE)]
-        names = [name for name in fields if self.protocol[name] != other.protocol[name]]
+        # One that only one side has was removed by a version since; what it did shows in the metrics.
+        one, two = (protocol_settings(cell.protocol, "federated" in cell.protocol) for cell in (self, other))
+        names = differing(one, two, lambda name: name in one and name in two and not name.startswith(_ASIDE))
         if names:
             return f"the protocol differs in {', '.join(sorted(names))}"
         if self.classes != other.classes or self.data != other.data:
@@ -116,7 +118,7 @@ def load_side(path: Path) -> Side:
     """
     if path.is_dir():
         cells = Run.open(path).cells()
-        names = _names([cell.spec for cell in cells])
+        names = _names(cells)
         return Side({name: _of_run(cell) for name, cell in zip(names, cells, strict=True)}, has_probabilities=True)
     if not path.is_file():
         raise UserError(f"there is no baseline at {path}; write one with `bench check RUN --baseline {path} --update`")
@@ -130,12 +132,17 @@ def load_side(path: Path) -> Side:
         raise UserError(f"{path} is damaged ({error}); {_ANEW}") from error
 
 
-def _names(specs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Readable names; the protocol's digest only where a run has several cells of one name."""
-    plain = [" · ".join([s["model"], s["dataset"], s["split"], s["regime"], f"seed {s['seed']}"]) for s in specs]
+def dataset_of(name: str) -> str:
+    """The dataset in a cell's readable name."""
+    return name.split(BETWEEN)[1]
+
+
+def _names(cells: Sequence[StoredCell]) -> list[str]:
+    """Readable names; in what cells differ besides, as tables say it, only where a run has several of one name."""
+    told, plain = variants(cells), [name_of(cell.spec) for cell in cells]
     return [
-        f"{name} · protocol {digest(spec['protocol'], 6)}" if plain.count(name) > 1 else name
-        for name, spec in zip(plain, specs, strict=True)
+        f"{name}{BETWEEN}{told[cell.key]}" if plain.count(name) > 1 and told[cell.key] else name
+        for name, cell in zip(plain, cells, strict=True)
     ]
 
 
@@ -181,14 +188,19 @@ def _of_file(entry: Mapping[str, Any], protocols: Mapping[str, Any]) -> SideCell
         classes=tuple(entry["classes"]),
         errors=entry["errors"],
         cost=entry["cost"],
-        protocol=protocols[entry["protocol"]],
+        protocol=with_todays_words({"protocol": protocols[entry["protocol"]]})["protocol"],
         data=entry["data"],
         images=Images(entry["images"], numbers) if decided else None,
     )
 
 
 def pair(base: Side, now: Side, name: str) -> Paired | None:
-    """Now (first) and base (second) on the same images; None where either side's predictions are lost or others."""
+    """Now (first) and base (second) on the same images; None where either side's predictions are lost or others.
+
+    Args:
+        base, now: the two sides.
+        name: of a cell that both have.
+    """
     then, current = base.cells[name].images, now.cells[name].images
     if then is None or current is None or current.predictions is None or then.ids_digest != current.ids_digest:
         return None

@@ -9,18 +9,16 @@ from xml.etree import ElementTree
 from bench.measure.columns import column
 
 if TYPE_CHECKING:
-    from bench.gate.check import Check, Outcome, Verdict
+    from bench.gate.verdict import Check, Outcome, Verdict
 
-ORDER: tuple[Outcome, ...] = ("worse", "missing", "not comparable", "better", "same")
-_MARKS = {"worse": "✗", "missing": "✗", "not comparable": "?", "better": "↑", "same": "✓"}
+ORDER: tuple[Outcome, ...] = ("worse", "missing", "not comparable", "undecided", "better", "same")
+_MARKS = {"worse": "✗", "missing": "✗", "not comparable": "?", "undecided": "?", "better": "↑", "same": "✓"}
 
 
 def summary(check: Check) -> str:
     """One line: "58 same, 1 better, 1 worse"."""
     counts = [(outcome, check.count(outcome)) for outcome in reversed(ORDER)]
-    unclear = sum(verdict.unclear for verdict in check.verdicts)
-    line = ", ".join(f"{count} {outcome}" for outcome, count in counts if count) or "nothing was compared"
-    return line + (f" ({unclear} too small a test set to tell)" if unclear else "")
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts if count) or "nothing was compared"
 
 
 def as_json(check: Check, strict: bool) -> dict[str, Any]:
@@ -33,7 +31,7 @@ def as_json(check: Check, strict: bool) -> dict[str, Any]:
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:
-    names = ("cell", "metric", "outcome", "base", "now", "low", "high", "p", "margin", "why", "unclear")
+    names = ("cell", "metric", "outcome", "base", "now", "low", "high", "p", "margin", "detectable", "why")
     values = {name: getattr(verdict, name) for name in names}
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
 
@@ -83,8 +81,8 @@ def text(verdict: Verdict) -> str:
 
 
 def github_lines(check: Check) -> list[str]:
-    """GitHub's workflow commands, one a metric that is worse, missing or not comparable."""
-    kinds = {"worse": "error", "missing": "error", "not comparable": "warning"}
+    """GitHub's workflow commands, one a metric that is worse, missing, not comparable or undecided."""
+    kinds = {"worse": "error", "missing": "error", "not comparable": "warning", "undecided": "warning"}
     return [
         f"::{kinds[v.outcome]} title={_property(f'{v.metric} {v.outcome}')}::{_message(text(v))}"
         for v in check.verdicts
@@ -101,7 +99,7 @@ def _property(value: str) -> str:
 
 
 def junit(check: Check, strict: bool) -> str:
-    """One test case a metric: worse and missing fail, not comparable is skipped (an error when strict)."""
+    """One test case a metric: worse and missing fail, not comparable is an error, undecided skipped (strict: error)."""
     suite = ElementTree.Element("testsuite", name="bench check", tests=str(len(check.verdicts)))
     counts = {"failure": 0, "skipped": 0, "error": 0}
     for verdict in check.verdicts:
@@ -119,9 +117,9 @@ def junit(check: Check, strict: bool) -> str:
 def _junit_kind(verdict: Verdict, strict: bool) -> str:
     if verdict.outcome in ("worse", "missing"):
         return "failure"
-    if verdict.outcome != "not comparable":
-        return ""
-    return "skipped" if verdict.unclear and not strict else "error"
+    if verdict.outcome == "undecided":
+        return "error" if strict else "skipped"
+    return "error" if verdict.outcome == "not comparable" else ""
 
 
 def _clean(value: str) -> str:

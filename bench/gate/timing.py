@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from bench.core.errors import UserError
-from bench.gate.check import ALPHA, Verdict
+from bench.core.schema import parsed_json
 from bench.gate.margins import Margins
+from bench.gate.verdict import ALPHA, Verdict
 from bench.measure.columns import names_of
 from bench.measure.statistics.across import slower
 from bench.measure.statistics.paired import holm
@@ -61,6 +64,10 @@ class Worker:
     def time(self, asked: Asked, batches: int, warmup: int) -> dict[str, float]:
         """Medians of a few batches, in ms.
 
+        Args:
+            asked: the model and how it is timed.
+            batches: measured ones, after `warmup` unmeasured ones.
+
         Raises:
             UserError: the interpreter ended, with the last line that it said.
         """
@@ -76,8 +83,7 @@ class Worker:
             answer = ""
         if not answer:
             raise UserError(f"{self._python} could not time {asked.model}: {self._last_words()}")
-        found: dict[str, float] = json.loads(answer)
-        return found
+        return parsed_json(f"what {self._python} answered", answer, dict[str, FiniteFloat], "name another interpreter")
 
     def _last_words(self) -> str:
         self._process.kill()
@@ -107,6 +113,12 @@ def time_verdicts(
     run: Path, base_python: str, now_python: str, margins: Margins, rounds: int = ROUNDS
 ) -> list[Verdict]:
     """Time every model of a run under both interpreters in turns; Mann-Whitney over the rounds, Holm over the family.
+
+    Args:
+        run: whose models are timed.
+        base_python, now_python: the interpreters of the two installations.
+        margins: the rise in time that is accepted.
+        rounds: turns of each interpreter.
 
     Raises:
         UserError: an interpreter cannot time a model.

@@ -17,24 +17,19 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bench.core.atomic import write_json
-from bench.core.identity import derive_seed, digest
-from bench.data.audit.store import audit_verdict
 from bench.data.loader import Part
 from bench.data.sealed import Sealed
 from bench.harness.environment import machine
 from bench.harness.inputs import CellData, CellJob, cell_data, preparation
+from bench.harness.measuring import described, json_number, measured
 from bench.harness.networks import initial_network, model_cost, pick_device
 from bench.harness.regimes import REGIMES
 from bench.harness.timing.parts import Asked
 from bench.harness.timing.times import own_or_joint
-from bench.measure import quality
-from bench.measure.clients import CLIENTS_TESTED, client_accuracy, mean_client_interval
-from bench.measure.extra import extra_intervals, extra_quality
-from bench.measure.statistics.clusters import MOST_PARTS, clusters
-from bench.measure.statistics.methods import METHODS
+from bench.measure.clients import CLIENTS_TESTED
 from bench.measure.throughput import train_images_per_s
 from bench.store.files import now, write_table
-from bench.store.layout import BEST, CELL, FAILURE, HISTORY, LAST, PREDICTOR, RESULT, SCHEMA
+from bench.store.layout import ALONE, BEST, CELL, CLIENTS, FAILURE, HISTORY, LAST, PREDICTOR, RESULT, SCHEMA, alone_file
 from bench.store.predictions import write_predictions
 from models.network import Network
 from models.recipes.callbacks import STATE, Interrupted
@@ -68,16 +63,17 @@ def _run_cell(job: CellJob) -> None:
     job.on_event({"event": "measuring"})
     outcome.predictor.save(job.folder / PREDICTOR)
     predicted = outcome.predictor.of_part(data.test)
-    write_outputs(job, outcome, data.test, predicted)
-    measured = measure_quality(job, data, predicted, outcome)
-    notes = [*data.notes, job.planned.size_note, *outcome.notes, untested_clients(measured["metrics"])]
+    own = None if outcome.own is None else outcome.own(data.test)
+    write_outputs(job, outcome, data.test, predicted, own)
+    quality = measure_quality(job, data, predicted, outcome, own)
+    notes = [*data.notes, job.planned.size_note, *outcome.notes, untested_clients(quality["metrics"])]
     result = {
         "schema": SCHEMA,
         "key": job.planned.key,
         "cell": job.spec.as_dict(),
-        **measured,
+        **quality,
         **measure_cost(job, device),
-        "data": describe_data(job, data),
+        "data": described(job.table, data.split, [job.planned.model.caution]),
         "machine": {**machine(), "threads": torch.get_num_threads(), "beside": job.beside},
         "notes": [note for note in notes if note],
         "started": started,
@@ -89,13 +85,21 @@ def _run_cell(job: CellJob) -> None:
 
 def clear_leftovers(folder: Path) -> None:
     """Remove what a done cell needs no more: the record of a failure, and the fit's own state."""
-    for leftover in (FAILURE, LAST, BEST):
-        (folder / leftover).unlink(missing_ok=True)
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+    for leftover in (folder / FAILURE, folder / LAST, folder / BEST, folder / ALONE, *folder.glob(alone_file("*"))):
+        leftover.unlink(missing_ok=True)
+    for state in (STATE, CLIENTS):
+        shutil.rmtree(folder / state, ignore_errors=True)
 
 
 def context_of(job: CellJob, network: Network, data: FitData, device: torch.device) -> FitContext:
-    """What the regime's fit is handed."""
+    """What the regime's fit is handed.
+
+    Args:
+        job: the cell and how it is run.
+        network: before the fit.
+        data: its training and validation parts.
+        device: where it is fitted.
+    """
     return FitContext(
         model=job.planned.model,
         classes=job.table.classes,
@@ -164,8 +168,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
-def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDArray[np.float32]) -> None:
-    """Write the history and the predictions on the test set."""
+def write_outputs(
+    job: CellJob, outcome: FitOutcome, test: Part, predicted: NDArray[np.float32], own: NDArray[np.float32] | None
+) -> None:
+    """Write the history and the predictions on the test set, those of the clients' own models beside them.
+
+    Args:
+        job: the cell and its folder.
+        outcome: of the fit.
+        test: the test set.
+        predicted: probabilities of its images [N, k].
+        own: the same by each image's client's own model; None where clients have none.
+    """
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
     columns: dict[str, NDArray[Any]] = {
         "image_id": test.ids, "group": test.groups, "site": test.sites, "label": test.labels
@@ -173,26 +187,30 @@ def write_outputs(job: CellJob, outcome: FitOutcome, test: Part, predicted: NDAr
     if outcome.holders is not None:
         columns["client"] = outcome.holders(test)
     write_predictions(job.folder, "test", columns, predicted, job.table.classes)
+    if own is not None:
+        write_predictions(job.folder, "own", columns, own, job.table.classes)
 
 
 def measure_quality(
-    job: CellJob, data: CellData, predicted: NDArray[np.float32], outcome: FitOutcome
+    job: CellJob,
+    data: CellData,
+    predicted: NDArray[np.float32],
+    outcome: FitOutcome,
+    own: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
-    """The quality of the predictions (over clients too if there are any), its intervals, and the fit's own columns."""
-    labels, groups, classes = data.test.labels, data.test.groups, job.table.classes
-    seed = derive_seed("bootstrap", job.spec.dataset, job.spec.split, job.spec.seed)
-    most_parts = min(job.protocol.bootstrap_resamples, MOST_PARTS)
-    intervals = quality.intervals(labels, predicted, groups, classes, most_parts, seed)
-    intervals |= extra_intervals(labels, predicted, groups, most_parts, seed)
-    found = quality.quality(labels, predicted, classes) | extra_quality(labels, predicted)
-    if outcome.holders is not None:
-        holders = outcome.holders(data.test)
-        found |= client_accuracy(labels, predicted, holders)
-        intervals |= mean_client_interval(labels, predicted, holders, groups, most_parts, seed)
-    found |= outcome.columns | train_images_per_s(outcome.history)
-    metrics = {name: json_number(value) for name, value in found.items()}
-    bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}
-    return {"metrics": metrics, "intervals": bounds, "interval_method": METHODS[clusters(groups)[1]]}
+    """The quality of the predictions (over clients too if there are any), its intervals, and the fit's own columns.
+
+    Args:
+        job: the cell.
+        data: of its dataset.
+        predicted: probabilities of the test images [N, k].
+        outcome: of the fit.
+        own: as `predicted`, by each image's client's own model; None where clients have none.
+    """
+    holders = None if outcome.holders is None else outcome.holders(data.test)
+    found = measured(job.spec, job.table, data.split.test, predicted, holders, own)
+    columns = outcome.columns | train_images_per_s(outcome.history)
+    return {**found, "metrics": found["metrics"] | {name: json_number(value) for name, value in columns.items()}}
 
 
 def untested_clients(metrics: Mapping[str, float | None]) -> str:
@@ -217,29 +235,3 @@ def _heard(job: CellJob, event: dict[str, Any]) -> None:
     if job.should_stop():
         raise Interrupted
     job.on_event(event)
-
-
-def describe_data(job: CellJob, data: CellData) -> dict[str, Any]:
-    """What a reader must know of the images behind the figures."""
-    table = job.table
-    return {
-        "classes": list(table.classes),
-        "images": len(table),
-        "expected": table.expected,
-        "n_train": len(data.fit.train),
-        "n_val": len(data.fit.val),
-        "n_test": len(data.test),
-        "groups_test": len(np.unique(data.test.groups)),
-        "synthetic": table.synthetic,
-        "fingerprint": table.fingerprint(),
-        "test_fingerprint": digest(sorted(data.test.ids.tolist())),
-        "paper_name": table.paper_name,
-        "audit": audit_verdict(table, data.split),
-        "notes": list(table.notes),
-        "cautions": [words for words in (table.caution, job.planned.model.caution) if words],
-    }
-
-
-def json_number(value: float) -> float | None:
-    """A finite number, or None: JSON has no NaN, and a figure that is not defined is not zero."""
-    return float(value) if np.isfinite(value) else None

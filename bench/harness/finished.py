@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from bench.data import registry as datasets
 from bench.data.images.cache import images as cached_images
 from bench.data.splits import Split, split
 from bench.data.table import Table
-from bench.store.cells import StoredCell, read_cell
+from bench.store.cells import StoredCell, matching, read_cell
 from bench.store.layout import PLAN, PREDICTOR, RESULT, predictions_file
 from bench.store.predictions import PartName, Predictions, read_history, read_predictions, write_predictions
 from bench.store.run import Run
@@ -180,16 +179,6 @@ class FinishedCell:
         probabilities = self.predictor.of_images(self.images(part))
         taken = {name: values[rows] for name, values in columns.items()}
         write_predictions(self.folder, part, taken, probabilities, self.classes)
-
-
-def matching(cells: list[StoredCell], name: str) -> list[StoredCell]:
-    """The cells whose key begins with a name, or whose own name it is a pattern of."""
-    return [cell for cell in cells if cell.key.startswith(name) or fnmatch.fnmatchcase(_name(cell), name)]
-
-
-def _name(cell: StoredCell) -> str:
-    spec = {name: cell.spec[name] for name in ("model", "dataset", "split", "regime", "seed")}
-    return CellSpec(**spec, protocol=Protocol()).name
 
 
 def difference(table: Table, about: dict[str, Any]) -> str:

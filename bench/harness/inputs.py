@@ -193,6 +193,13 @@ def head_inputs(
     """The frozen backbone's maps, or their means where the head pools before anything random.
 
     View 0 is of the images as they are, the others are of copies that were augmented by seeds of their own.
+
+    Args:
+        source: of the images: what they are and which part.
+        network: its backbone is frozen.
+        images: uint8 [N, H, W, 3].
+        prepare: how they are made tensors.
+        view: 0, or the number of an augmented copy.
     """
     setup = source.setup
     identity = {

@@ -77,6 +77,11 @@ def _published(publication: Publication | None) -> dict[str, Any]:
 def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str, Any]]:
     """A row a model: its parameters and operations.
 
+    Args:
+        patterns: names or shell patterns of models, separated by commas.
+        classes: width of the logits.
+        protocol: gives the image size.
+
     Raises:
         UserError: a name that is not known.
     """
@@ -93,7 +98,14 @@ def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str
 def timed_rows(
     rows: list[dict[str, Any]], classes: int, protocol: Protocol, runtime: Runtime
 ) -> Iterator[dict[str, Any]]:
-    """The rows of `count_rows` with the times of a batch, measured in turns; nothing is added where timing is off."""
+    """The rows of `count_rows` with the times of a batch, measured in turns; nothing is added where timing is off.
+
+    Args:
+        rows: of `count_rows`.
+        classes: width of the logits.
+        protocol: gives image size, batch size and precision.
+        runtime: device, and how times are measured.
+    """
     from bench.harness.networks import check_runtime, pick_device
     from bench.harness.timing.parts import Asked
     from bench.harness.timing.times import measure_all, timing_row

@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from pydantic import FiniteFloat
 from torch import nn
+from typing_extensions import TypedDict
 
 from bench.core.atomic import write_json
 from bench.core.config import Protocol, Runtime
@@ -27,6 +29,16 @@ from models.calibrate import put_statistics
 from models.network import Network
 from models.registry import ModelSpec
 from models.weights.initial import built
+
+
+class _Counts(TypedDict):
+    params_m: FiniteFloat
+    macs_m: FiniteFloat
+    flops_m: FiniteFloat
+    activations_m: FiniteFloat
+    uncounted: dict[str, int]
+    image_size: int
+
 
 _COUNTS_VERSION = 1  # of the way in which `bench.measure.cost` counts
 
@@ -94,6 +106,11 @@ def bf16_gain() -> float:
 def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Network:
     """The network before the fit: built from the cell's seed, initial weights loaded, on its device.
 
+    Args:
+        setup: the model, its weights and seeds.
+        num_classes: width of the logits.
+        device: where the network goes.
+
     Raises:
         ValueError: the set-up brings statistics that do not fit the backbone.
     """
@@ -129,6 +146,11 @@ def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str,
     """Parameters and operations of a model, in millions, and what was not counted.
 
     Kept in the user's cache by what they depend on: the model with its code, classes, size and the packages' versions.
+
+    Args:
+        model: the registered model.
+        num_classes: width of the logits.
+        image_size: side of the images in pixels.
     """
     with torch.random.fork_rng(devices=[]):
         empty = build_without_memory(lambda: model.build(num_classes))
@@ -138,7 +160,7 @@ def model_cost(model: ModelSpec, num_classes: int, image_size: int) -> dict[str,
     if path.is_file():
         # A file that cannot be read is counted anew below; nothing is lost with it.
         with suppress(UserError):
-            return read_json(path, dict[str, Any], "delete it to count anew")
+            return dict(read_json(path, _Counts, "delete it to count anew"))
     found = cost(model.build(num_classes), image_size)
     sums = {name: value for name, value in vars(found).items() if name in names_of("cost")}
     counts = {**sums, "uncounted": dict(found.uncounted), "image_size": image_size}

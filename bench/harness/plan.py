@@ -27,6 +27,12 @@ class Request:
     regimes: str = "centralized,fedavg"
     seeds: str = "3"
     split: str = "grouped"
+    analyses: str | None = None
+
+    def as_asked(self) -> dict[str, str]:
+        """What was typed but for the protocol, by option."""
+        asked = {name: getattr(self, name) for name in ("models", "datasets", "regimes", "seeds", "split")}
+        return asked if self.analyses is None else {**asked, "with": self.analyses}
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,14 @@ class Plan:
     Attributes:
         absent: registered datasets that are not available, with the command that brings each.
         left_out: models and regimes that patterns brought together and that do not go together, a sentence each.
+        asked: what it was made from; None where several requests went into it.
     """
 
     cells: list[PlannedCell]
     tables: dict[str, Table]
     absent: dict[str, str]
     left_out: tuple[str, ...] = ()
+    asked: Request | None = None
 
 
 def make_plan(request: Request, tables: dict[str, Table] | None = None) -> Plan:
@@ -112,7 +120,7 @@ def make_plan(request: Request, tables: dict[str, Table] | None = None) -> Plan:
         for regime in regimes
         if (model, regime) not in apart
     ]
-    return Plan(cells, {name: read[name] for name in names}, absent, tuple(apart.values()))
+    return Plan(cells, {name: read[name] for name in names}, absent, tuple(apart.values()), request)
 
 
 def together(*plans: Plan) -> Plan:
@@ -126,6 +134,10 @@ def together(*plans: Plan) -> Plan:
 
 def choose_pairs(request: Request, models: list[str], regimes: list[str]) -> dict[tuple[str, str], str]:
     """Models and regimes that do not go together, each with the reason; the default regimes are a pattern.
+
+    Args:
+        request: what the user asked for.
+        models, regimes: the names that its patterns matched.
 
     Raises:
         UserError: both were named outright, or nothing else is left.

@@ -72,13 +72,24 @@ def _first() -> Iterator[Step]:
 
 
 def reproduction_protocol(scale: str, weights: str | None, overrides: list[str]) -> Protocol:
-    """The paper's protocol at a scale, with other initial weights or single fields where they are asked for."""
+    """The paper's protocol at a scale, with other initial weights or single fields where they are asked for.
+
+    Args:
+        scale: a key of `SCALES`.
+        weights: of the protocol; None: as the scale says.
+        overrides: "field=value" of the protocol.
+    """
     chosen = [] if weights is None else [f"weights={json.dumps(weights)}"]
     return load_protocol("paper", [*SCALES[scale], *chosen, *overrides])
 
 
 def reproduction_plan(scale: str, weights: str | None = None, overrides: list[str] | None = None) -> Plan:
     """One plan of all steps whose dataset is available; the others are named with the command that brings them.
+
+    Args:
+        scale: a key of `SCALES`.
+        weights: of the protocol; None: as the scale says.
+        overrides: "field=value" of the protocol.
 
     Raises:
         UserError: an unknown scale or field, weights that cannot be had, or no dataset of the paper at all.

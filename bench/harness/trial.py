@@ -11,8 +11,9 @@ from filelock import FileLock
 
 from bench.core.atomic import write_json
 from bench.data.loader import Part
-from bench.harness.cell import context_of, fit_from_state, json_number
+from bench.harness.cell import context_of, fit_from_state
 from bench.harness.inputs import CellJob, fitting_data, preparation
+from bench.harness.measuring import json_number
 from bench.harness.networks import initial_network, model_cost, pick_device
 from bench.harness.timing.parts import Asked
 from bench.harness.timing.times import timing_row

@@ -238,8 +238,15 @@ def _over_clients() -> list[Column]:
         _clients("client_accuracy_spread", "Client spread",
                  "Standard deviation over clients of the accuracy on their test images.", "points", short="Spread"),
     ]  # fmt: skip
-    return [*tested, *(_validated(one, "client", "federated") for one in tested),
+    return [*tested, *(_owned(one) for one in tested), *(_validated(one, "client", "federated") for one in tested),
             *(_validated(one, "local_model", "local-only") for one in tested)]  # fmt: skip
+
+
+def _owned(one: Column) -> Column:
+    about = one.summary.replace("the tested model", "each client's own model").replace(
+        "the accuracy on", "their own models' accuracy on"
+    )
+    return _clients(f"own_{one.name}", f"{one.title} (own models)", about, one.unit, limits=one.limits)
 
 
 def _validated(one: Column, of: str, family: Family) -> Column:

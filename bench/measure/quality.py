@@ -76,7 +76,13 @@ def quality(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str])
 
 
 def undefined(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> dict[str, str]:
-    """The reason behind each column that is NaN or rests on a convention, by column name."""
+    """The reason behind each column that is NaN or rests on a convention, by column name.
+
+    Args:
+        labels: class numbers [N].
+        probabilities: [N, k].
+        classes: k names.
+    """
     given = scores(labels, probabilities, classes)
     support = np.bincount(given.labels, minlength=len(classes))
     predicted = np.bincount(given.decisions, minlength=len(classes))
@@ -109,6 +115,9 @@ def intervals(
     """95 % intervals of every quality column: a jackknife over whole groups [N], Student's t.
 
     Args:
+        labels: class numbers [N]; probabilities: [N, k].
+        groups: the patient or lesion of each image [N], "" where it is not known.
+        classes: k names.
         most_parts: groups are left out one at a time up to here; more are dealt into as many lots.
         seed: of the lots.
 
@@ -131,6 +140,8 @@ def left_out(given: Scores, codes: Ints, names: Sequence[str] = ()) -> dict[str,
     """Every quality column of all images, and without each part [P]: two parts or more, numbered [N] without gaps.
 
     Args:
+        given: labels and predictions of N images.
+        codes: the part of each image [N].
         names: the columns that are wanted; all of them when empty. Those that rank images are the slow ones.
     """
     found = _summed(_Sums.of(given, codes), given.classes)

@@ -75,6 +75,9 @@ def in_rounds(
     """Time subjects in turns until each one's median is known well enough.
 
     Args:
+        subjects: what is timed, each with its steps.
+        device: whose clock counts.
+        effort: batches a round, and when a median is known well enough.
         on_round: is told the round's number.
     """
     clock, meter = clock_of(device), energy_meter(device)

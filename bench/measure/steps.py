@@ -20,7 +20,15 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def training_step(
     network: nn.Module, batch: Tensor, num_classes: int, precision: str, make: OptimizerFactory | None
 ) -> Step:
-    """A step of training: forward, backward and the optimizer, on labels from a fixed stream."""
+    """A step of training: forward, backward and the optimizer, on labels from a fixed stream.
+
+    Args:
+        network: is trained in place.
+        batch: on the network's device.
+        num_classes: the width of its logits.
+        precision: "32", or "bf16" or "fp16" autocast.
+        make: the optimizer from the parameters that require a gradient; None: Adam at its defaults.
+    """
     network.train()
     optimizer = optimizer_of(network, make)
     stream = torch.Generator().manual_seed(0)
@@ -46,7 +54,14 @@ def optimizer_of(network: nn.Module, make: OptimizerFactory | None) -> torch.opt
 
 
 def backward_step(network: nn.Module, batch: Tensor, precision: str, make: OptimizerFactory | None) -> Step:
-    """A step of a part in front of another: forward, backward from a gradient of ones, and the optimizer."""
+    """A step of a part in front of another: forward, backward from a gradient of ones, and the optimizer.
+
+    Args:
+        network: is trained in place.
+        batch: on the network's device.
+        precision: "32", or "bf16" or "fp16" autocast.
+        make: the optimizer from the parameters that require a gradient; None: Adam at its defaults.
+    """
     network.train()
     optimizer = optimizer_of(network, make)
 
@@ -61,7 +76,13 @@ def backward_step(network: nn.Module, batch: Tensor, precision: str, make: Optim
 
 
 def inference_step(network: nn.Module, batch: Tensor, precision: str) -> Step:
-    """A forward pass in evaluation mode."""
+    """A forward pass in evaluation mode.
+
+    Args:
+        network: is set to evaluation mode.
+        batch: on the network's device.
+        precision: "32", or "bf16" or "fp16" autocast.
+    """
     network.eval()
 
     def step() -> None:

@@ -47,6 +47,7 @@ def timings(
         network: its copy is timed; weights, buffers, gradients and random state of the caller's stay untouched.
         batch: [N, 3, H, W] (or whatever the network takes), loading excluded.
         num_classes: width of the logits; labels are drawn from a fixed stream.
+        train, infer: which of the two is timed.
         batches: measured batches, after `warmup` unmeasured ones.
         precision: "32", or "bf16"/"fp16" autocast.
         optimizer: made from the parameters that require a gradient; Adam at its defaults when none is given.
@@ -86,7 +87,13 @@ def timings(
 
 
 def description(batch: Tensor, batches: int, warmup: int, precision: str) -> dict[str, Any]:
-    """Where and how batches are timed, with the columns that are to be filled."""
+    """Where and how batches are timed, with the columns that are to be filled.
+
+    Args:
+        batch: what is timed, on its device.
+        batches: measured ones, after `warmup` unmeasured ones.
+        precision: "32", or "bf16" or "fp16" autocast.
+    """
     cuda = batch.device.type == "cuda"
     name = torch.cuda.get_device_name(batch.device) if cuda else processor()
     return {

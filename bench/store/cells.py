@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.core.cellspec import with_todays_words
+from bench.core.cellspec import name_of, with_todays_words
 from bench.core.errors import UserError
 from bench.core.schema import read_table
 from bench.measure.statistics.methods import interval_method
@@ -60,6 +62,8 @@ def read_cell(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
     """Read a cell's folder; whatever is wrong with its files becomes its status.
 
     Args:
+        key: of the cell.
+        folder: its own, which need not be there.
         spec: what the plan says of it; empty: what its result says.
     """
     if (folder / RESULT).is_file():
@@ -67,6 +71,11 @@ def read_cell(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
     if (folder / FAILURE).is_file():
         return _read_failure(key, folder, spec)
     return StoredCell(key, folder, spec, "missing", None, "not run yet")
+
+
+def matching(cells: Sequence[StoredCell], name: str) -> list[StoredCell]:
+    """The cells whose key begins with a name, or whose own name ("deepmedix · ...") it is a pattern of."""
+    return [cell for cell in cells if cell.key.startswith(name) or fnmatch.fnmatchcase(name_of(cell.spec), name)]
 
 
 def is_done(folder: Path) -> bool:

@@ -1,7 +1,8 @@
 """Where everything in a run's folder lies: the one place that names its files.
 
-runs/NAME/plan.json, environment.json
-          cells/KEY/cell.json, history.parquet, predictions.parquet, predictions-PART.parquet, predictor/,
+runs/NAME/plan.json, environment.json, repeat.toml (what repeats the latest command)
+          cells/KEY/cell.json, history.parquet, predictions.parquet, predictions-PART.parquet, predictions-own.parquet
+                    (of the test part, by each image's own client), predictor/,
                     partition.json,
                     result.json (written last: a cell is done when it is there), failure.json, wandb.json,
                     last.ckpt, best.safetensors, alone.json, alone-CLIENT.safetensors, clients/ (the fit's own state,
@@ -19,7 +20,7 @@ from __future__ import annotations
 from pathlib import Path
 
 SCHEMA = 1
-PLAN, ENVIRONMENT, PLAN_LOCK = "plan.json", "environment.json", ".plan.lock"
+PLAN, ENVIRONMENT, PLAN_LOCK, RUN_FILE = "plan.json", "environment.json", ".plan.lock", "repeat.toml"
 CELL, RESULT, FAILURE, TRIAL = "cell.json", "result.json", "failure.json", "trial.json"
 HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
 PREDICTOR, PREDICTOR_ABOUT, PREDICTOR_WEIGHTS = "predictor", "predictor.json", "weights.safetensors"
@@ -39,7 +40,7 @@ def cells_folder(run: Path) -> Path:
 
 
 def predictions_file(part: str) -> str:
-    """The name of the file of a part's predictions: "train", "val" or "test"."""
+    """The name of the file of a part's predictions: "train", "val", "test", or "own": the test part's by own models."""
     return PREDICTIONS if part == "test" else f"predictions-{part}.parquet"
 
 
@@ -51,6 +52,11 @@ def epoch_path(cell: Path, number: int) -> Path:
 def epoch_paths(cell: Path) -> dict[int, Path]:
     """The epochs that were kept, by number."""
     return {int(path.stem): path for path in sorted((cell / EPOCHS).glob("[0-9]*.safetensors"))}
+
+
+def alone_file(client: object) -> str:
+    """The name of the file of the model that a client trained alone."""
+    return f"alone-{client}.safetensors"
 
 
 def answer_path(cell: Path, analysis: str) -> Path:

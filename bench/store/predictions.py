@@ -19,6 +19,7 @@ from bench.store.files import write_table
 from bench.store.layout import HISTORY, PREDICTIONS, predictions_file
 
 PartName = Literal["train", "val", "test"]
+FileName = Literal["train", "val", "test", "own"]  # "own": of the test part, by each image's own client
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def paired(one: Predictions, two: Predictions) -> Paired | None:
 
 def write_predictions(
     folder: Path,
-    part: PartName,
+    part: FileName,
     columns: Mapping[str, NDArray[Any]],
     probabilities: NDArray[np.float32],
     classes: Sequence[str],
@@ -91,7 +92,7 @@ def write_predictions(
     write_table(folder / predictions_file(part), pa.table(arrays))
 
 
-def read_predictions(cell: StoredCell, part: PartName = "test") -> Predictions:
+def read_predictions(cell: StoredCell, part: FileName = "test") -> Predictions:
     """A part's predictions of a finished cell. Raises UserError naming the file and what is wrong with it."""
     path = cell.folder / predictions_file(part)
     if cell.result is None:

@@ -75,6 +75,12 @@ class Run:
         plan = {"schema": SCHEMA, "command": command, "written": now(), "cells": list(known.values())}
         write_json(self.path / PLAN, plan)
 
+    def forget(self, keys: set[str]) -> None:
+        """Take cells out of the plan."""
+        stored = read_plan(self.path / PLAN)
+        left = [entry for entry in stored["cells"] if entry["key"] not in keys]
+        write_json(self.path / PLAN, {**stored, "written": now(), "cells": left})
+
     def plan(self) -> list[dict[str, Any]]:
         """The planned cells, each {"key", "cell"}; empty before the first plan."""
         if not (self.path / PLAN).is_file():

@@ -18,7 +18,7 @@ from bench.core.atomic import replacing
 from bench.core.config import Federation
 from bench.core.errors import DamagedState, UserError
 from bench.core.identity import derive_seed
-from bench.core.schema import read_arrays
+from bench.core.schema import parsed_json, read_arrays
 from federated.algorithms.base import EMPTY
 from federated.algorithms.registry import ALGORITHMS
 from federated.client import training
@@ -41,7 +41,13 @@ class Store(Protocol):
         ...
 
     def save(self, round_number: int, arrays: Arrays, best: int) -> None:
-        """Keep the arrays of a round, those of the round before (a killed server repeats a round), and the best's."""
+        """Keep the arrays of a round, those of the round before (a killed server repeats a round), and the best's.
+
+        Args:
+            round_number: from 1.
+            arrays: what is kept of it.
+            best: the number of the best round, 0 before there is one.
+        """
         ...
 
 
@@ -215,7 +221,7 @@ def work_to_json(work: Work) -> str:
 
 def work_from_json(text: str) -> Work:
     """Undo `work_to_json`."""
-    return Work.from_dict(json.loads(text))
+    return Work.from_dict(parsed_json("the server's work", text, dict[str, Any], "use one version at every site"))
 
 
 MakeClient = Callable[[int], Client]

@@ -46,7 +46,14 @@ class Contrastive(Plain):
 
 
 def contrast(here: Tensor, shared: Tensor, previous: Tensor, temperature: float) -> Tensor:
-    """Mean of -log(e^(s(z, z_t) / T) / (e^(s(z, z_t) / T) + e^(s(z, z_k) / T))) over representations [B, d]."""
+    """Mean of -log(e^(s(z, z_t) / T) / (e^(s(z, z_t) / T) + e^(s(z, z_k) / T))) over representations [B, d].
+
+    Args:
+        here: representations z of the model in training [B, d].
+        shared: z_t, of the global model [B, d].
+        previous: z_k, of the client's own last model [B, d].
+        temperature: T > 0.
+    """
     near, far = (F.cosine_similarity(here, other, dim=1) / temperature for other in (shared, previous))
     return F.softplus(far - near).mean()
 

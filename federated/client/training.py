@@ -71,7 +71,13 @@ class Progress:
 
 
 def steps_of(work: Work, data: ClientData, partition: int) -> int:
-    """How many steps this client takes in this round; a straggler takes a random part of them, at least one."""
+    """How many steps this client takes in this round; a straggler takes a random part of them, at least one.
+
+    Args:
+        work: the round's settings.
+        data: of the client.
+        partition: the client's number, by which a straggler is drawn.
+    """
     planned = work.steps if work.steps is not None else work.epochs * data.steps_per_epoch
     generator = torch.Generator().manual_seed(derive_seed(work.seed, "straggler", work.round, partition))
     late, share = torch.rand(2, generator=generator).tolist()

@@ -30,7 +30,13 @@ class Groups:
 
     @classmethod
     def of(cls, labels: NDArray[np.int64], groups: NDArray[np.str_], sites: NDArray[np.str_]) -> Groups:
-        """Collect the groups of images [N] in the order of their names, so that the images' order is of no account."""
+        """Collect the groups of images [N] in the order of their names, so that the images' order is of no account.
+
+        Args:
+            labels: class numbers [N].
+            groups: the patient or lesion of each image [N].
+            sites: the hospital of each image [N].
+        """
         _, inverse = np.unique(groups, return_inverse=True)
         order = np.argsort(inverse, kind="stable")
         members = np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1) if len(order) else []
@@ -76,9 +82,13 @@ def divide(
     """Deal the images [N] of a training part to clients.
 
     Args:
+        labels: class numbers [N].
+        groups: the patient or lesion of each image [N]; none is divided.
+        sites: the hospital of each image [N], "" where it is not known.
         kind: `iid` (every client like the whole), `dirichlet` (class proportions drawn with concentration `alpha`),
             `shards` (each client gets `shards` runs of class-sorted groups), `quantity` (sizes drawn with
             concentration `alpha`, classes as in the whole), `site` (a client is a site; `clients` is not used).
+        seed: of the draws.
 
     Raises:
         UserError: fewer groups than clients, too few images, or a dataset whose sites are not known.
@@ -106,7 +116,15 @@ def divide_alike(
     *,
     seed: int = 0,
 ) -> Division:
-    """Deal another part (validation, test) in the proportions of `model`; a client may come out empty."""
+    """Deal another part (validation, test) in the proportions of `model`; a client may come out empty.
+
+    Args:
+        model: the division of the training part.
+        labels: class numbers [N].
+        groups: the patient or lesion of each image [N]; none is divided.
+        sites: the hospital of each image [N].
+        seed: of the draws.
+    """
     held = Groups.of(labels, groups, sites)
     classes, clients = model.shares.shape
     random = np.random.default_rng(derive_seed("partition-alike", clients, seed))

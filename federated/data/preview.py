@@ -16,6 +16,13 @@ from federated.data.partitions import divide
 def preview(dataset: str, protocol: str, overrides: list[str], split: str, seed: int) -> dict[str, Any]:
     """The clients that a cell of this dataset, split and seed would have, by class; no image is decoded.
 
+    Args:
+        dataset: its registered name.
+        protocol: paper, demo, or a TOML file.
+        overrides: "field=value" of the protocol.
+        split: the kind of split.
+        seed: the user's seed number.
+
     Raises:
         UserError: an unknown dataset or protocol, or a partition that the groups do not allow.
     """

@@ -105,7 +105,14 @@ class Shares:
 
 
 def share_out(train: Part, val: Part, federation: Federation, classes: int, seed: int) -> Shares:
-    """Deal both parts to the clients. Raises UserError where the groups do not suffice."""
+    """Deal both parts to the clients. Raises UserError where the groups do not suffice.
+
+    Args:
+        train, val: the parts that are dealt.
+        federation: how, and to how many.
+        classes: of the dataset.
+        seed: of the draws.
+    """
     division = divide(
         train.labels,
         train.groups,
@@ -122,13 +129,26 @@ def share_out(train: Part, val: Part, federation: Federation, classes: int, seed
 
 
 def in_pieces(context: FitContext, shares: Shares, batch_norm: bool) -> list[str]:
-    """What a reader must know where clients compute their batches in pieces: of the client with the largest batches."""
+    """What a reader must know where clients compute their batches in pieces: of the client with the largest batches.
+
+    Args:
+        context: of the fit.
+        shares: the clients' images.
+        batch_norm: whether the trained part normalizes by batch, which pieces would change.
+    """
     size = min(context.protocol.batch_size, max(len(part) for part in shares.train))
     return pieces_notes(size, pieces_of(size, context.micro_batches), batch_norm)
 
 
 def write_partition(folder: Path, shares: Shares, classes: int, kind: str) -> None:
-    """Write the picture's numbers: images by client and class of both parts."""
+    """Write the picture's numbers: images by client and class of both parts.
+
+    Args:
+        folder: of the cell.
+        shares: the clients' images.
+        classes: of the dataset.
+        kind: how they were dealt.
+    """
 
     def table(parts: tuple[Part, ...]) -> list[list[int]]:
         return [np.bincount(part.labels, minlength=classes).tolist() for part in parts]

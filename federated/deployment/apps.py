@@ -14,7 +14,7 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 from safetensors.torch import save_file
 
-from bench.core.atomic import replacing, write_json
+from bench.core.atomic import out_of_space, replacing, write_json
 from bench.core.config import Federation
 from bench.core.errors import UserError
 from bench.data.registry import load as load_dataset
@@ -27,7 +27,7 @@ from federated.client.app import client_app as make_client_app
 from federated.client.client import Client, FolderStore, client_seed
 from federated.data.shares import PartData, share_out
 from federated.deployment.status import read_status
-from federated.deployment.task import Task
+from federated.deployment.task import OtherVersion, Task
 from federated.server import checkpoint
 from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
@@ -72,8 +72,7 @@ def lead(grid: Grid, task: Task, folder: Path, settings: Mapping[str, Any]) -> P
 
     progress = rounds.run(start, Hooks(begin=status.begin, save=save))
     notes = history_notes(progress.history)
-    unpack(progress.best.weights, packing.trainable)
-    unpack(progress.best.buffers, packing.buffers)
+    packing.settle(progress.best.weights, progress.best.buffers)
     if packing.personal:
         mean, missing = rounds.personal_mean(progress)
         unpack(mean, packing.personal)
@@ -138,7 +137,12 @@ def _find(_: Message, context: Context) -> Client:
     return site_client(str(context.run_config["task"]), tuple(sorted(dict(context.node_config).items())))
 
 
-def _discreet(error: Exception) -> str:
+def discreet(error: Exception) -> str:
+    """What the server hears of a site's failure: no path, no name, no label of the site's, and yet what to do."""
+    if isinstance(error, OtherVersion):
+        return str(error)
+    if out_of_space(error):
+        return "no space left on the site's disk; it goes on when some is freed and the run is started again"
     return f"{type(error).__name__} at the site; its own log says more"
 
 
@@ -195,4 +199,4 @@ def _site_parts(task: Task, data: FitData, partition: int) -> FitData:
     return FitData(shares.train[partition], shares.val[partition])
 
 
-client_app = make_client_app(_find, tell=_discreet)
+client_app = make_client_app(_find, tell=discreet)

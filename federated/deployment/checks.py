@@ -51,6 +51,7 @@ def check_site(site: Site, dataset: str) -> list[Finding]:
         _guarded("authority", lambda: _certificate("authority", site.folder / "ca.crt")),
         _guarded("server", lambda: _reachable(site)),
         _guarded("clock", lambda: _clock(site)),
+        _guarded("membership", lambda: _membership(site)),
         _guarded("dataset", lambda: _dataset(dataset)),
         _guarded("flower", _flower),
     ]
@@ -73,7 +74,9 @@ def _guarded(what: str, look: Callable[[], Finding]) -> Finding:
 def _certificate(what: str, path: Path) -> Finding:
     days = days_left(path)
     if days < 0:
-        return Finding(what, "failed", f"{path.name} ended {-days:.0f} days ago; make a new one")
+        return Finding(
+            what, "failed", f"{path.name} ended {-days:.0f} days ago; `bench fed renew` makes a new one of the server's"
+        )
     if not is_valid_yet(path):
         return Finding(what, "failed", f"{path.name} begins in the future; this machine's clock is behind")
     verdict = "warning" if days < _SOON_DAYS else "ok"
@@ -125,6 +128,9 @@ def _reachable(site: Site) -> Finding:
     try:
         _handshake(site).close()
     except ssl.SSLCertVerificationError as error:
+        if "expired" in error.verify_message:
+            words = f"{place}'s certificate has ended by this machine's clock"
+            return Finding("server", "failed", f"{words}; the server's operator makes a new one: `bench fed renew`")
         words = f"{place} shows a certificate that ca.crt does not vouch for ({error.verify_message})"
         return Finding("server", "failed", f"{words}; is a proxy breaking TLS open, or is the folder another's?")
     except ssl.SSLError as error:
@@ -146,6 +152,15 @@ def _clock(site: Site) -> Finding:
     if apart > _CLOCK_SECONDS:
         return Finding("clock", "failed", f"this clock and the server's are {apart:.0f} s apart; switch on NTP")
     return Finding("clock", "ok", f"within {apart:.0f} s of the server's")
+
+
+def _membership(site: Site) -> Finding:
+    """Ask the server; whether another program holds the key's place is told, and the site may wait for it."""
+    from federated.deployment.membership import ask, sentence
+
+    answer = ask(site)
+    verdict = {"taken": "ok", "refused": "warning", "away": "warning"}.get(answer, "failed")
+    return Finding("membership", verdict, sentence(site, answer))
 
 
 def _dataset(name: str) -> Finding:

@@ -19,7 +19,7 @@ from bench.core.schema import read_toml
 from federated.deployment.keys import Authority, site_key, write_secret
 
 T = TypeVar("T")
-CONSORTIUM, SITE = "consortium.toml", "site.toml"
+CONSORTIUM, SITE, SERVER = "consortium.toml", "site.toml", "server"
 CELL = "consortium"  # the connection's name in Flower's own configuration
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # A host's name by RFC 1123, an IPv4 address included: labels of letters, digits and hyphens.
@@ -48,12 +48,13 @@ class _SiteFile(TypedDict):
 
 @dataclass(frozen=True)
 class Consortium:
-    """The server's side.
+    """The server's side; no file of it knows where it lies, so that the folder can be copied anywhere.
 
     Attributes:
         host: the name or address under which sites reach the server.
         port: the one HTTPS port that sites reach; `internal_port` is the SuperLink's own, behind the proxy. Where they
             are equal there is no proxy, which is for trials on one machine.
+        server: the folder of all that the server's machine needs.
     """
 
     name: str
@@ -61,12 +62,12 @@ class Consortium:
     port: int
     internal_port: int
     sites: tuple[str, ...]
-    folder: Path
+    server: Path
 
     @property
-    def server(self) -> Path:
-        """What the server's machine needs."""
-        return self.folder / "server"
+    def folder(self) -> Path:
+        """Where `server`, `sites` and `authority` lie side by side, on the machine on which they were made."""
+        return self.server.parent
 
     @property
     def home(self) -> Path:
@@ -79,10 +80,11 @@ class Consortium:
 
     @classmethod
     def open(cls, folder: Path) -> Consortium:
-        """Read a folder. Raises UserError when it is none."""
-        values = _read(folder / CONSORTIUM, _ConsortiumFile, "`bench fed init` makes one")
+        """Read a consortium's folder, or its `server/` alone. Raises UserError when it is none."""
+        server = folder if (folder / CONSORTIUM).is_file() else folder / SERVER
+        values = _read(server / CONSORTIUM, _ConsortiumFile, "`bench fed init` makes one")
         _check_words(values["name"], values["host"], values["sites"])
-        return cls(**{**values, "sites": tuple(values["sites"])}, folder=folder.resolve())  # type: ignore[arg-type]
+        return cls(**{**values, "sites": tuple(values["sites"])}, server=server.resolve())  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,19 @@ class Site:
 def create(folder: Path, name: str, host: str, port: int, sites: list[str], internal_port: int = 18443) -> Consortium:
     """Make the folder with fresh keys.
 
+    Args:
+        folder: empty, or not there yet.
+        name: of the consortium.
+        host: the server's name or address, as sites reach it.
+        port: for sites.
+        sites: their names.
+        internal_port: the server's own, on loopback.
+
     Raises:
         UserError: a name that will not do, fewer than two sites, or a folder that is not empty.
     """
     _check(folder, name, host, sites)
-    made = Consortium(name, host, port, internal_port, tuple(sites), folder.resolve())
+    made = Consortium(name, host, port, internal_port, tuple(sites), folder.resolve() / SERVER)
     authority = Authority.create(name)
     certificate, key = authority.pem()
     write_bytes(folder / "authority" / "ca.crt", certificate)
@@ -122,23 +132,37 @@ def create(folder: Path, name: str, host: str, port: int, sites: list[str], inte
     for number, site in enumerate(sites):
         _write_site(made, number, site, certificate)
     values = {"name": name, "host": host, "port": port, "internal_port": internal_port, "sites": sites}
-    write_text(folder / CONSORTIUM, _toml(values))
+    write_text(made.server / CONSORTIUM, _toml(values))
     write_text(folder / "README.md", _filled("consortium.md", made, site=sites[0]))
     return made
 
 
+def write_connection(made: Consortium) -> None:
+    """Tell Flower's own programs where the server is; they take absolute paths only, so this is done at each start."""
+    address = {"address": f"127.0.0.1:{made.internal_port}", "root-certificates": str(made.server / "ca.crt")}
+    text = f'[superlink]\ndefault = "{CELL}"\n\n[superlink.{CELL}]\n{_toml(address)}'
+    path = made.home / "config.toml"
+    if not path.is_file() or path.read_text() != text:
+        write_text(path, text)
+
+
+def hosts_of(made: Consortium) -> list[str]:
+    """What the server's certificate is for."""
+    return list(dict.fromkeys([made.host, "localhost", "127.0.0.1"]))
+
+
 def _write_server(made: Consortium, authority: Authority) -> None:
-    hosts = list(dict.fromkeys([made.host, "localhost", "127.0.0.1"]))
-    certificate, key = authority.server_certificate(hosts)
+    certificate, key = authority.server_certificate(hosts_of(made))
     write_bytes(made.server / "server.crt", certificate)
     write_secret(made.server / "server.key", key)
     write_bytes(made.server / "ca.crt", authority.pem()[0])
-    address = {"address": f"127.0.0.1:{made.internal_port}", "root-certificates": str(made.server / "ca.crt")}
-    text = f'[superlink]\ndefault = "{CELL}"\n\n[superlink.{CELL}]\n{_toml(address)}'
-    write_text(made.home / "config.toml", text)
-    for template, name in (("server.service", "bench-fed-server.service"), ("server-compose.yaml", "compose.yaml")):
+    for template, name in (
+        ("server.service", "bench-fed-server.service"),
+        ("server-compose.yaml", "compose.yaml"),
+        ("nginx.conf", "nginx.conf"),
+        ("Dockerfile", "Dockerfile"),
+    ):
         write_text(made.server / name, _filled(template, made))
-    write_text(made.server / "nginx.conf", _filled("nginx.conf", made))
     write_text(made.server / "app" / "pyproject.toml", _filled("app.toml", made))
     write_text(made.server / "app" / "consortium_app.py", _filled("app.py.txt", made))
 
@@ -157,6 +181,7 @@ def _write_site(made: Consortium, number: int, name: str, certificate: bytes) ->
         ("site.service", "bench-fed-site.service"),
         ("site-compose.yaml", "compose.yaml"),
         ("administrator.md", "ADMINISTRATOR.md"),
+        ("Dockerfile", "Dockerfile"),
     ):
         write_text(folder / file, _filled(template, made, site=name))
 
@@ -188,7 +213,6 @@ def _filled(template: str, made: Consortium, site: str = "") -> str:
         "version": bench.__version__,
         "site": site,
         "sites": ", ".join(made.sites),
-        "folder": made.folder,
     }
     return string.Template(text).substitute(values)
 

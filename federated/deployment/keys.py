@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from bench.core.errors import UserError
+
 _AUTHORITY_DAYS, _SERVER_DAYS = 3650, 825
 _SKEW = timedelta(minutes=10)  # a site whose clock is a little behind must not refuse a new certificate
 
@@ -33,6 +35,21 @@ class Authority:
         builder = _builder(name, name, key, _AUTHORITY_DAYS)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         certificate = builder.add_extension(usage, critical=True).sign(key, hashes.SHA384())
+        return cls(certificate, key)
+
+    @classmethod
+    def open(cls, folder: Path) -> Authority:
+        """Read `ca.crt` and `ca.key`. Raises UserError where they are not, or cannot be read."""
+        try:
+            certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+            key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{folder} does not hold the authority's ca.crt and ca.key ({type(error).__name__}); only with "
+                "them, on the machine where they are kept, can a certificate be made"
+            ) from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+            raise UserError(f"{folder}: ca.key is not the key of ca.crt")
         return cls(certificate, key)
 
     def server_certificate(self, hosts: list[str]) -> tuple[bytes, bytes]:

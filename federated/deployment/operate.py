@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import federated
 from bench.core.atomic import write_text
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
+from federated.deployment import membership
 from federated.deployment.consortium import CELL, Consortium, Site
+from federated.deployment.members import Explained, register
+from federated.deployment.programs import environment, flwr, json_in, last_line, program
 from federated.deployment.status import read_status
 
 _READY_SECONDS, _POLL_SECONDS, _AGAIN_SECONDS = 60.0, 2.0, 10.0
+# A server that was started again registers keys within its first minute, and one that lost a site waits as long for it.
+_REFUSED_SECONDS = 150.0
 _FIRST_PORT, _PORTS = 20000, 20000
 
 
@@ -30,7 +33,7 @@ def server_command(made: Consortium, bind: str = "127.0.0.1") -> list[str]:
     run that died with it; what must outlive a server is the round's checkpoint, and keys are made known at each start.
     """
     return [
-        _program("flower-superlink"),
+        program("flower-superlink"),
         *("--host", bind, "--port", str(made.internal_port)),
         *("--ssl-certfile", str(made.server / "server.crt")),
         *("--ssl-keyfile", str(made.server / "server.key")),
@@ -41,7 +44,13 @@ def server_command(made: Consortium, bind: str = "127.0.0.1") -> list[str]:
 
 
 def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]:
-    """The SuperNode. Each on one machine needs a port of its own for its children; it listens on loopback only."""
+    """The SuperNode. Each on one machine needs a port of its own for its children; it listens on loopback only.
+
+    Args:
+        site: the site's folder.
+        dataset: its registered name on this machine.
+        port: for the children, on loopback; None: one from the names of consortium and site.
+    """
     own = port or _FIRST_PORT + derive_seed("port", site.consortium, site.name) % _PORTS
     state = site.folder / "state"
     config = {
@@ -51,7 +60,7 @@ def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]
         "state": json.dumps(str(state)),
     }
     return [
-        _program("flower-supernode"),
+        program("flower-supernode"),
         *("--superlink", f"{site.host}:{site.port}"),
         *("--root-certificates", str(site.folder / "ca.crt")),
         *("--auth-supernode-private-key", str(site.folder / "site.key")),
@@ -63,27 +72,65 @@ def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]
 def serve(made: Consortium, bind: str = "127.0.0.1") -> int:
     """Run the SuperLink until it ends, and register the sites' keys once it is up; returns its exit status.
 
+    Its log passes through, with a sentence where a site was refused.
+
     Raises:
         UserError: when it does not come up, or a key is refused.
     """
     _end_on_sigterm()
-    process = subprocess.Popen(server_command(made, bind), env=environment(made))
+    print(_exposure(made, bind), flush=True)
+    process = subprocess.Popen(
+        server_command(made, bind), env=environment(made), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    reader = threading.Thread(target=_pass_on, args=(process, Explained(made)), daemon=True)
+    reader.start()
     try:
         _wait_until_up(made, process)
         register(made)
+        print(
+            f"bench: ready; the keys of {len(made.sites)} sites were looked for in {made.server / 'sites'}", flush=True
+        )
         return process.wait()
     finally:
         _stop(process)
+        reader.join(timeout=5)
+
+
+def _exposure(made: Consortium, bind: str) -> str:
+    """Who can start code at the sites, in words: Flower's free distribution has no authentication to switch on."""
+    who = "whoever has an account on this machine"
+    if bind not in ("127.0.0.1", "::1", "localhost"):
+        who = f"whoever reaches port {made.internal_port} of {bind}"
+    return (
+        f"bench: Flower's control interface has no authentication: {who} can start code at every site; let nobody else "
+        "in, and pass only /v1/fleet/ to the outside (nginx.conf)"
+    )
+
+
+def _pass_on(process: subprocess.Popen[str], explained: Explained) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        for words in explained(line.rstrip("\n")):
+            print(words, flush=True)
 
 
 def attend(site: Site, dataset: str, port: int | None = None) -> None:
     """Run the SuperNode until this process is told to end, and start it again whenever it gives up.
 
-    A SuperNode leaves (with status 0) when its server was replaced and no longer knows it.
+    A SuperNode leaves (with status 0) when its server was replaced or no longer knows it.
+
+    Args:
+        site: the site's folder.
+        dataset: its registered name on this machine.
+        port: for the children, on loopback; None: one from the names of consortium and site.
+
+    Raises:
+        UserError: the server refuses the key for two minutes and a half.
     """
     (site.folder / "state").mkdir(exist_ok=True)
     _end_on_sigterm()
     while True:
+        await_admission(site)
         process = subprocess.Popen(site_command(site, dataset, port), env=environment(site))
         try:
             status = process.wait()
@@ -93,44 +140,72 @@ def attend(site: Site, dataset: str, port: int | None = None) -> None:
         time.sleep(_AGAIN_SECONDS)
 
 
-def register(made: Consortium) -> None:
-    """Make every site's public key known; one that is known already stays. Raises UserError for a refusal."""
-    for name in made.sites:
-        key = made.server / "sites" / f"{name}.pub"
-        if not key.is_file():
-            continue
-        done = _flwr(made, "supernode", "register", str(key), CELL)
-        text = done.stdout + done.stderr
-        if done.returncode != 0 and "already" not in text.lower():
-            raise UserError(f"the server did not take the key of {name}: {_last_line(text)}")
+def await_admission(site: Site, patience: float = _REFUSED_SECONDS, pause: float = _AGAIN_SECONDS) -> None:
+    """Wait until the server takes this site's key, and say what it waits for, each reason once.
+
+    A server that is away is waited for without end.
+
+    Args:
+        site: the site's folder.
+        patience: seconds of refusals in a row.
+        pause: seconds between two questions.
+
+    Raises:
+        UserError: after so long, in the words of the refusal.
+    """
+    told, since = "", time.monotonic()
+    while (answer := membership.ask(site)) != "taken":
+        words = membership.sentence(site, answer)
+        if answer == "away":
+            since = time.monotonic()
+        elif time.monotonic() - since >= patience:
+            raise UserError(words)
+        if answer != told:
+            print(f"{words}; asked again every {pause:.0f} s", flush=True)
+        told = answer
+        time.sleep(pause)
 
 
 def start_run(made: Consortium, task: str, out: Path, settings: dict[str, float]) -> str:
-    """Start a run of the consortium's app; returns its number. Raises UserError when the server will not."""
+    """Start a run of the consortium's app; returns its number. Raises UserError when the server will not.
+
+    Args:
+        made: the consortium.
+        task: as `Task.to_json` writes it.
+        out: the run's folder on the server.
+        settings: of the app, by name.
+    """
     lines = {"task": task, "out": str(out.resolve()), **settings}
     config = made.server / "run.toml"
     write_text(config, "".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
-    done = _flwr(made, "run", str(made.server / "app"), CELL, "--run-config", str(config), "--format", "json")
-    answer = _json_in(done.stdout)
+    done = flwr(made, "run", str(made.server / "app"), CELL, "--run-config", str(config), "--format", "json")
+    answer = json_in(done.stdout)
     if done.returncode != 0 or not answer.get("run-id"):
-        raise UserError(f"the server did not start the run: {_last_line(done.stdout + done.stderr)}")
+        raise UserError(f"the server did not start the run: {last_line(done.stdout + done.stderr)}")
     return str(answer["run-id"])
 
 
 def run_status(made: Consortium, run: str) -> str:
     """A run's status in Flower's words ("running", "finished:completed", "finished:failed" ...); "" when unknown."""
-    done = _flwr(made, "list", CELL, "--run-id", run, "--format", "json")
-    runs = _json_in(done.stdout).get("runs", [])
+    done = flwr(made, "list", CELL, "--run-id", run, "--format", "json")
+    runs = json_in(done.stdout).get("runs", [])
     return str(runs[0].get("status", "")) if runs else ""
 
 
 def run_log(made: Consortium, run: str) -> str:
     """What the run's server app has logged so far."""
-    return _flwr(made, "log", run, CELL, "--show").stdout
+    return flwr(made, "log", run, CELL, "--show").stdout
 
 
 def follow(made: Consortium, run: str, out: Path, tell: Callable[[dict[str, Any]], None]) -> str:
-    """Tell of each round as it is saved, until the run ends; returns its last status."""
+    """Tell of each round as it is saved, until the run ends; returns its last status.
+
+    Args:
+        made: the consortium.
+        run: its number.
+        out: the run's folder on the server.
+        tell: hears of every round's row.
+    """
     told = 0
     while True:
         status = run_status(made, run)
@@ -144,39 +219,15 @@ def follow(made: Consortium, run: str, out: Path, tell: Callable[[dict[str, Any]
         time.sleep(_POLL_SECONDS)
 
 
-def environment(owner: Consortium | Site) -> dict[str, str]:
-    """The programs' environment: no telemetry, Flower's own folder inside the owner's, this package importable."""
-    home = owner.home if isinstance(owner, Consortium) else owner.folder / "flower"
-    home.mkdir(parents=True, exist_ok=True)
-    package = str(Path(federated.__file__).parent.parent)
-    path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
-    own = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_HOME": str(home)}
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **own, "PYTHONPATH": path, "PATH": programs}
-
-
-def _wait_until_up(made: Consortium, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_up(made: Consortium, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise UserError(f"the SuperLink ended at once with status {process.returncode}; its words stand above")
-        if _flwr(made, "list", CELL, "--format", "json").returncode == 0:
+        if flwr(made, "list", CELL, "--format", "json").returncode == 0:
             return
         time.sleep(_POLL_SECONDS)
     raise UserError(f"the SuperLink did not answer within {_READY_SECONDS:.0f} s")
-
-
-def _flwr(made: Consortium, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [_program("flwr"), *arguments]
-    return subprocess.run(command, env=environment(made), capture_output=True, text=True, timeout=120, check=False)
-
-
-def _program(name: str) -> str:
-    """Flower's program beside this Python. Raises UserError when it is not there."""
-    path = Path(sys.executable).parent / name
-    if not path.is_file():
-        raise UserError(f"{name} is not installed beside {sys.executable}; pip install 'flwr>=1.41,<1.43'")
-    return str(path)
 
 
 def _end_on_sigterm() -> None:
@@ -188,27 +239,10 @@ def _end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[Any]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
             process.wait(timeout=15)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _json_in(text: str) -> dict[str, Any]:
-    """The JSON object in a program's output, which may say more around it."""
-    start, end = text.find("{"), text.rfind("}")
-    if start < 0:
-        return {}
-    try:
-        found: dict[str, Any] = json.loads(text[start : end + 1])
-    except json.JSONDecodeError:
-        return {}
-    return found
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import torch
+from pydantic import ConfigDict, Field, ValidationError, with_config
+from typing_extensions import TypedDict
 
 import bench
 from bench.core.cellspec import CellSpec
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.identity import canonical, digest
+from bench.core.schema import parsed_json
 from bench.data import registry as datasets
 from bench.data.table import Kind
 from bench.harness.inputs import Source, divided_images, estimate_statistics, preparation
@@ -25,6 +27,32 @@ from models.calibrate import statistics
 from models.recipes.batches import has_batch_norm
 from models.registry import MODELS
 from models.weights.initial import resolve
+
+_EVERYWHERE = "install one version everywhere"
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Version(TypedDict):
+    version: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _File(_Version):
+    cohort: str
+    model: str
+    regime: str
+    protocol: dict[str, Any]
+    classes: list[str]
+    sites: Annotated[int, Field(ge=1)]
+    seed: int
+    split: str
+    kind: str
+    rehearsal: bool
+    statistics: str
+
+
+class OtherVersion(UserError):
+    """Server and site have different versions installed; the sentence tells nothing else of a site."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +89,22 @@ class Task:
         """Undo `to_json`.
 
         Raises:
-            UserError: when another version of the package wrote it.
+            OtherVersion: when another version of the package wrote it.
+            UserError: it is no task.
         """
-        values: dict[str, Any] = json.loads(text)
-        version = values.pop("version")
+        version = parsed_json("the task", text, _Version, _EVERYWHERE)["version"]
         if version != bench.__version__:
-            raise UserError(
-                f"the task is of version {version}, this site runs {bench.__version__}; install one everywhere"
-            )
-        protocol = Protocol.model_validate(values.pop("protocol"))
-        return cls(protocol=protocol, classes=tuple(values.pop("classes")), **values)
+            raise OtherVersion(f"the task is of version {version}, this site runs {bench.__version__}; {_EVERYWHERE}")
+        values = dict(parsed_json("the task", text, _File, _EVERYWHERE))
+        del values["version"]
+        try:
+            protocol = Protocol.model_validate(values.pop("protocol"))
+            base64.b64decode(str(values["statistics"]), validate=True)
+        except ValueError as error:
+            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise UserError(f"the task will not do: {said}; {_EVERYWHERE}") from error
+        classes: Any = values.pop("classes")
+        return cls(protocol=protocol, classes=tuple(classes), **values)  # type: ignore[arg-type]
 
     def checked(self) -> Task:
         """Itself, when model, regime and settings are known and agree. Raises UserError where they do not."""

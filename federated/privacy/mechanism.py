@@ -30,7 +30,13 @@ def clip(model: Vector, known: Vector, norm: float) -> Vector:
 
 
 def noisy(model: Vector, deviation: float, random: np.random.Generator) -> Vector:
-    """Add independent Gaussian noise; a deviation of 0 keeps the exact bits."""
+    """Add independent Gaussian noise; a deviation of 0 keeps the exact bits.
+
+    Args:
+        model: [P].
+        deviation: of the noise, per number.
+        random: the noise's stream.
+    """
     if deviation == 0:
         return model
     return (model + random.normal(0.0, deviation, len(model))).astype(np.float32)

@@ -72,7 +72,14 @@ class Aggregator:
         return self._serialised[1]
 
     def messages(self, round_number: int, model: Model, config: ConfigRecord, grid: Grid) -> list[Message]:
-        """The round's training messages, made by Flower for every node of `grid`."""
+        """The round's training messages, made by Flower for every node of `grid`.
+
+        Args:
+            round_number: from 1.
+            model: what the round starts from.
+            config: what clients are told besides.
+            grid: the nodes.
+        """
         arrays = self.arrays(model)
         record = ArrayRecord({"weights": arrays["weights"]})
         messages = list(self.algorithm.rule.configure_train(round_number, record, config, grid))
@@ -97,7 +104,14 @@ class Aggregator:
         return Update(weights, buffers, shared, metrics[WEIGHT], metrics["steps"])
 
     def step(self, round_number: int, updates: Sequence[Update], model: Model, noise: np.random.Generator) -> Model:
-        """The next model from at least one update (none only under central privacy, where noise is released alone)."""
+        """The next model from at least one update (none only under central privacy, where noise is released alone).
+
+        Args:
+            round_number: from 1.
+            updates: the decoded replies.
+            model: what the round started from.
+            noise: the stream of central privacy's noise.
+        """
         prepared = self.algorithm.prepare(updates, model)
         if self._central is not None:
             prepared = self._privatise(round_number, prepared, model, self._central, noise)

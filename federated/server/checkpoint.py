@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from bench.core.atomic import write_bytes
 from bench.core.errors import DamagedState, UserError
-from bench.core.schema import read_arrays, validated
+from bench.core.schema import parsed_json, read_arrays
 from federated.server.vectors import Model
 
 _LAYOUT = 3
@@ -70,6 +70,9 @@ class Progress:
         row tells of nobody, and every round counts: its noise is released whoever answered.
 
         Args:
+            model: after the round.
+            row: of the history.
+            memory: of the algorithm, as `Algorithm.memory` gives it.
             judged: whether any client holds validation images; where none does, the newest model counts as the best.
         """
         history = (*self.history, row)
@@ -116,11 +119,7 @@ def load(path: Path, start: Progress) -> Progress:
 
 
 def _about(path: Path, text: NDArray[Any]) -> _About:
-    try:
-        value = json.loads(text.tobytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}); {_ANEW}") from error
-    about = validated(path, value, _About, _ANEW)
+    about = parsed_json(path, text.tobytes(), _About, _ANEW, nan=True)
     if about["layout"] != _LAYOUT or about["round"] != len(about["history"]) or about["best_round"] > about["round"]:
         raise UserError(f"{path} belongs to another model or version; {_ANEW}")
     return about

@@ -48,6 +48,11 @@ class ClientManager:
     def gather(self, grid: Grid, timeout: float = 300.0, minimum: int | None = None) -> None:
         """Wait until `minimum` partitions (all, where not given) have said hello.
 
+        Args:
+            grid: the nodes.
+            timeout: seconds to wait.
+            minimum: number of partitions.
+
         Raises:
             UserError: when the time is up, or a site answers with another network.
             ClientFailed: when a client's code raised instead of saying hello.

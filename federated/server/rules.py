@@ -31,6 +31,11 @@ def content(vector: Vector, examples: float) -> RecordDict:
 def aggregated(strategy: FedAvg, round_number: int, replies: Sequence[tuple[Vector, float]]) -> tuple[Vector, Array]:
     """One aggregation by a Flower strategy of vectors [P] with their weights: the result, and as it travels.
 
+    Args:
+        strategy: whose `aggregate_train` is asked.
+        round_number: from 1.
+        replies: (vector [P], weight) of each client.
+
     Raises:
         ValueError: the strategy made nothing of the replies.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from bench.core.atomic import replacing
 from bench.core.config import Federation
 from bench.core.identity import derive_seed
-from bench.store.layout import BEST, LAST
+from bench.store.layout import BEST, CLIENTS, LAST
 from federated.algorithms.base import Algorithm
 from federated.algorithms.registry import algorithm_of
 from federated.client.client import Client, FolderStore, client_seed
@@ -31,7 +30,6 @@ from models.recipes.callbacks import Interrupted
 from models.recipes.context import FitContext
 
 ENGINE = "BENCH_FEDERATED_ENGINE"
-CLIENTS = "clients"
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,11 @@ class Simulation:
 def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progress:
     """Run the rounds on a grid and leave the chosen weights in the network and in `best.safetensors`.
 
+    Args:
+        simulation: the cell's federation.
+        grid: where its clients answer.
+        parallel: whether they answer at once.
+
     Raises:
         Interrupted: when asked to stop; the last finished round is saved.
     """
@@ -121,12 +124,10 @@ def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progres
     except Stopped as request:
         raise Interrupted from request
     packing = simulation.packing
-    unpack(progress.best.weights, packing.trainable)
-    unpack(progress.best.buffers, packing.buffers)
+    packing.settle(progress.best.weights, progress.best.buffers)
     if packing.personal:
         unpack(rounds.personal_mean(progress)[0], packing.personal)  # a simulation loses none of these replies
     _save_best(simulation.context, progress)
-    shutil.rmtree(simulation.context.folder / CLIENTS, ignore_errors=True)
     return progress
 
 

@@ -16,8 +16,9 @@ from federated.server.checkpoint import Progress
 from federated.server.losses import history_notes
 from federated.server.rounds import Row
 from federated.settings import privacy_statement, spent
-from federated.simulation.cell import CLIENTS, ENGINE, Simulation, drive
+from federated.simulation.cell import ENGINE, Simulation, drive
 from federated.simulation.inprocess import InProcessGrid
+from federated.simulation.own import of_clients
 from federated.simulation.passes import passes_of, twin_protocol
 from models.recipes.batches import has_batch_norm
 from models.recipes.context import FitContext, FitOutcome
@@ -48,9 +49,9 @@ def fit(context: FitContext) -> FitOutcome:
 
 
 def _finished(simulation: Simulation) -> bool:
-    """Whether an earlier start ended the rounds and took the clients' files away, but was killed before its result."""
+    """Whether an earlier start ended the rounds, but was killed before its result."""
     folder = simulation.context.folder
-    return (folder / LAST).is_file() and (folder / BEST).is_file() and not (folder / CLIENTS).is_dir()
+    return (folder / LAST).is_file() and (folder / BEST).is_file()
 
 
 def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
@@ -71,7 +72,8 @@ def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
         columns |= {"epsilon": spent(federation, progress.round), "delta": federation.delta}
     numbers = {name: float("nan") if value is None else float(value) for name, value in columns.items()}
     notes = [*_notes(simulation), *history_notes(history), *_secure_note(history)]
-    return FitOutcome(history, simulation.context.predictor(), numbers, notes, simulation.shares.holders)
+    own = of_clients(simulation, progress) if simulation.packing.personal else None
+    return FitOutcome(history, simulation.context.predictor(), numbers, notes, simulation.shares.holders, own)
 
 
 def _secure_note(history: list[Row]) -> list[str]:

@@ -52,7 +52,11 @@ class InProcessGrid(Grid):
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """A message to a node."""
+        """A message to a node.
+
+        Args:
+            content, message_type, dst_node_id, group_id, ttl: as Flower's `Grid` says.
+        """
         return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
 
     def get_node_ids(self) -> Iterable[int]:

@@ -17,11 +17,12 @@ from bench.core.errors import DamagedState, UserError
 from bench.core.schema import read_json
 from bench.measure.clients import VAL_LOCAL_MODEL_COLUMNS, over_clients
 from bench.measure.throughput import IMAGES, SECONDS
-from bench.store.layout import ALONE, BEST
+from bench.store.layout import ALONE, BEST, alone_file
 from federated.client import training as local
 from federated.client.client import client_seed
 from federated.client.training import Work
 from federated.data.shares import PartData, Shares, in_pieces, share_out, write_partition
+from federated.simulation.own import own_answers
 from models.recipes.batches import has_batch_norm
 from models.recipes.callbacks import Interrupted
 from models.recipes.context import FitContext, FitOutcome
@@ -58,17 +59,19 @@ def fit(context: FitContext) -> FitOutcome:
         for partition in range(len(rows), len(shares.names)):
             context.module.load_state_dict(initial)
             rows.append(_train_one(context, shares, partition))
-            _save(context, f"alone-{partition}.safetensors")
+            _save(context, alone_file(partition))
             write_json(context.folder / ALONE, rows)
             context.on_event({"event": "epoch", "epoch": partition, **rows[-1]})
     median = int(np.argsort([row["val_accuracy"] for row in rows], kind="stable")[(len(rows) - 1) // 2])
-    load_weights(context.module, context.folder / f"alone-{median}.safetensors")
+    load_weights(context.module, context.folder / alone_file(median))
     _save(context, BEST)
-    for partition in range(len(rows)):
-        (context.folder / f"alone-{partition}.safetensors").unlink(missing_ok=True)
-    (context.folder / ALONE).unlink(missing_ok=True)
     notes = [*_notes(shares, rows, median), *in_pieces(context, shares, has_batch_norm(context.module))]
-    return FitOutcome(rows, context.predictor(), _columns(rows, median), notes, shares.holders)
+
+    def become(partition: int) -> None:
+        load_weights(context.module, context.folder / alone_file(partition))
+
+    own = own_answers(context, shares, become)
+    return FitOutcome(rows, context.predictor(), _columns(rows, median), notes, shares.holders, own)
 
 
 def _train_one(context: FitContext, shares: Shares, partition: int) -> dict[str, Any]:

@@ -25,6 +25,9 @@ def encode(
     """Encode `target` [P] for a receiver that has `known` [P].
 
     Args:
+        kind: none, float16, int8 or topk.
+        target: what is sent [P].
+        known: what the receiver has [P].
         ratio: share of the numbers that top-k sends, 0 < ratio <= 1.
         random: stochastic rounding's stream.
 

@@ -50,6 +50,7 @@ class Packing:
         self.trainable = [p for name, p in learned if name not in own]
         self.personal = [t for name, t in [*learned, *statistics] if name in own or second_model]
         self.buffers = [] if batch_norm == "frozen" else [b for name, b in statistics if name not in own]
+        self._counters = [b for _, b in module.named_buffers() if not b.is_floating_point()]
         travelling = {id(t) for t in [*self.trainable, *self.personal, *self.buffers]}
         self._resident = [t for _, t in _all_floating(network or module) if id(t) not in travelling]
         self.initial_personal = pack(self.personal)
@@ -58,6 +59,20 @@ class Packing:
     def sizes(self) -> tuple[int, int, int]:
         """Numbers in the trainable, the buffer and the personal vector."""
         return _size(self.trainable), _size(self.buffers), _size(self.personal)
+
+    def settle(self, weights: Vector, buffers: Vector) -> None:
+        """Write the chosen model into the network, counters at zero.
+
+        A counter tells how many batches went through this process, which differs with every kill and is no part of the
+        model.
+
+        Raises:
+            ValueError: a vector of another length.
+        """
+        unpack(weights, self.trainable)
+        unpack(buffers, self.buffers)
+        for counter in self._counters:
+            counter.zero_()
 
     def resident_digest(self) -> str:
         """SHA-256 of what never travels (frozen layers): the same at every site, or the federation makes no sense."""

@@ -47,7 +47,12 @@ def is_secure(message: Message) -> bool:
 
 
 def fit_secretly(message: Message, context: Context, find: Callable[[Message, Context], Client]) -> Message:
-    """A client's answer in any of the protocol's four stages; it trains in the third."""
+    """A client's answer in any of the protocol's four stages; it trains in the third.
+
+    Args:
+        message, context: as Flower hands them to a client.
+        find: makes the client that answers.
+    """
 
     def train(inner: Message, inner_context: Context) -> Message:
         instructions = compat.recorddict_to_fitins(inner.content, keep_input=True)

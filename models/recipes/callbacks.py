@@ -90,7 +90,11 @@ class History(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell of the batch; leave when asked to."""
+        """Tell of the batch; leave when asked to.
+
+        Args:
+            trainer, pl_module, outputs, batch, batch_idx: as Lightning hands them.
+        """
         if self._should_stop():
             raise Interrupted
         images = len(batch[1])
@@ -146,7 +150,7 @@ class KeptEpochs(Callback):
 
 
 def save_weights(classifier: Classifier, path: Path, epoch: int) -> None:
-    """Write what is evaluated of a classifier, with the epoch that made it."""
+    """Write what is evaluated of a classifier to the file `path`, with the epoch that made it."""
     tensors = {name: tensor.contiguous() for name, tensor in classifier.evaluated_state.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"epoch": str(epoch)})

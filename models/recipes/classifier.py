@@ -104,7 +104,11 @@ class Classifier(pl.LightningModule):
         return loss if self._mean_piece in (None, len(batch[1])) else loss * (len(batch[1]) / self._mean_piece)
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_index: int) -> None:
-        """Take the optimizer's step into the moving average, where the protocol asks for one."""
+        """Take the optimizer's step into the moving average, where the protocol asks for one.
+
+        Args:
+            outputs, batch, batch_index: as Lightning hands them.
+        """
         if self._protocol.ema_decay and self.trainer.global_step > self._averaged_steps:
             step, self._averaged_steps = self._averaged_steps, self.trainer.global_step
             self._average = averaged(self._average, self.module, step, self._protocol.ema_decay)

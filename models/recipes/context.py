@@ -122,6 +122,8 @@ class FitOutcome:
         columns: figures for the result's row.
         notes: what a reader of the row must know.
         holders: which client each image of a part belongs to; None where there are no clients.
+        own: what each image's own client would answer with a model of its own, probabilities [N, k] of a part; None
+            where clients have none.
     """
 
     history: list[dict[str, Any]]
@@ -129,3 +131,4 @@ class FitOutcome:
     columns: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     holders: Callable[[Part], NDArray[np.str_]] | None = None
+    own: Callable[[Part], NDArray[np.float32]] | None = None

@@ -112,7 +112,12 @@ class FeaturePredictor(Predictor):
 
     @classmethod
     def restore(cls, card: Card, values: dict[str, Any], tensors: dict[str, Tensor], device: torch.device) -> Self:
-        """The predictor of a state."""
+        """The predictor of a state.
+
+        Args:
+            values, tensors: of `state`.
+            device: where the network goes.
+        """
         network = filled_network(card, values["group_norms"], _below(_NETWORK, tensors), device)
         return cls(card, network, device, values["classifier"], _below(_CLASSIFIER, tensors))
 

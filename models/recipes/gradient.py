@@ -19,6 +19,7 @@ from models.recipes.batches import has_batch_norm, pieces_notes
 from models.recipes.callbacks import BestCheckpoint, History, Interrupted, KeptEpochs, Schedule
 from models.recipes.classifier import Classifier
 from models.recipes.context import FitContext, FitOutcome
+from models.recipes.head_loop import HeadLoop
 from models.recipes.loss import loss_of
 from models.recipes.refit import refit
 from models.recipes.state import Started, going_on, load_weights
@@ -67,6 +68,8 @@ def _run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Cal
     with cpu_threads(context):
         started = Started()
         trainer = _trainer(context, [*callbacks, started])
+        if _steps_are_plain(context):
+            HeadLoop.into(trainer)
         try:
             if not last.exists():
                 trainer.fit(classifier)
@@ -76,6 +79,11 @@ def _run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Cal
         except SIGTERMException as error:
             # Lightning's own handler hears SIGTERM beside ours, and would end the process.
             raise Interrupted from error
+
+
+def _steps_are_plain(context: FitContext) -> bool:
+    """Whether steps are so small that Lightning's own loop costs as much, and of the kind that the lean one takes."""
+    return context.protocol.tuning == "head" and context.pieces == 1 and context.protocol.precision != "fp16"
 
 
 @contextmanager

@@ -54,7 +54,13 @@ class Loss:
 
 
 def loss_of(protocol: Protocol, labels: NDArray[np.int64], classes: int) -> Loss:
-    """A protocol's loss for training images with these labels."""
+    """A protocol's loss for training images with these labels.
+
+    Args:
+        protocol: says which loss.
+        labels: class numbers of the training images [N].
+        classes: width of the logits.
+    """
     weights = balanced_weights(labels, classes) if protocol.class_balance == "loss" else None
     return Loss(protocol.label_smoothing, weights)
 
@@ -72,6 +78,11 @@ def mix(inputs: Tensor, labels: Tensor, protocol: Protocol) -> Mixed:
 
     `mixup` (Zhang et al. 2018) adds the images up by a share from Beta(alpha, alpha); `cutmix` (Yun et al. 2019) pastes
     a rectangle of the other image's, whose area is one minus the share.
+
+    Args:
+        inputs: float [B, C, H, W].
+        labels: class numbers [B].
+        protocol: says which of the two, and its alpha.
     """
     alpha = torch.tensor(protocol.mix_alpha)
     share = float(torch.distributions.Beta(alpha, alpha).sample())
@@ -116,6 +127,11 @@ def rated_groups(module: nn.Module, rate: float, decay: float) -> list[dict[str,
 
     A block is what stands under one name down to the first part of it that ends in a digit: `features.3`, `layer2`.
     The head is one block, and comes first: at the full rate.
+
+    Args:
+        module: whose parameters are grouped.
+        rate: of the head.
+        decay: the factor from a block to the one before it, 0 < decay <= 1.
     """
     blocks: dict[str, list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():

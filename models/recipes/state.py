@@ -88,6 +88,11 @@ def going_on(path: Path, callback: Started) -> Iterator[None]:
 def again_from_the_start(folder: Path, attempt: Callable[[], T], anew: Callable[[], T]) -> tuple[T, str]:
     """Go on with a fit; where its state cannot be used, set the state aside and begin anew.
 
+    Args:
+        folder: of the state.
+        attempt: goes on from the state.
+        anew: begins without one.
+
     Returns:
         What the fit returned, and a note for the row ("" when nothing was set aside).
     """

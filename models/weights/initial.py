@@ -154,6 +154,11 @@ def built(spec: ModelSpec, num_classes: int, resolved: ResolvedWeights) -> Netwo
 
     Where a file holds the whole backbone, no weights are drawn for it only to be overwritten.
 
+    Args:
+        spec: the model.
+        num_classes: width of the logits.
+        resolved: its weights, found on this machine.
+
     Raises:
         UserError: as of `ModelSpec.build` and of `load`.
     """

@@ -52,7 +52,7 @@ CLAIM = Checklist(
 11 | Definitions of the data's elements | classes
 12 | De-identification |
 13 | Handling of missing data | missing
-14 | Definition of the reference standard | classes
+14 | Definition of the reference standard |
 15 | Reason for choosing it |
 16 | Who annotated, and with which qualification |
 17 | Tools of annotation |
@@ -160,7 +160,7 @@ CLEAR_DERM = Checklist(
 13 | Images of several vendors | sites
 14 | Distribution and balance of classes | imbalance
 15 | Images out of the distribution | ood
-16 | Labels: how they were made, and by whom | classes
+16 | Labels: how they were made, and by whom |
 17 | References for the diagnostic labels |
 18 | Histopathology of malignant lesions |
 19 | Development of the algorithm | models training selection

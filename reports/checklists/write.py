@@ -16,7 +16,12 @@ UNANSWERED = "*not answered by this run*"
 
 
 def write_checklists(run: Path, names: Sequence[str], out: Path | None = None) -> list[Path]:
-    """Write `checklist-NAME.md` for each name, into RUN/report unless told otherwise.
+    """Write `checklist-NAME.md` for each name.
+
+    Args:
+        run: the run's folder.
+        names: of checklists.
+        out: where the files go; RUN/report when not given.
 
     Raises:
         UserError: an unknown name, or no run.

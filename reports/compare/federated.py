@@ -15,10 +15,10 @@ from bench.measure.columns import QUALITY, column, names_of
 from bench.measure.statistics.paired import Difference, holm
 from bench.measure.statistics.pooled import difference
 from bench.store.cells import StoredCell
+from bench.store.conditions import twin_differences
 from reports.compare.ablation import points, reach
 from reports.compare.pairing import cell_place, match
 from reports.compare.ranking import probability, with_interval
-from reports.load.conditions import twin_differences
 from reports.load.source import Source, load
 from reports.tables.grid import Row, rows
 from reports.tables.markup import Entry, Grid, grid
@@ -65,12 +65,12 @@ def gaps(source: Source, table: Sequence[Row], metric: str = "accuracy") -> list
 def _gap(source: Source, row: Row, table: Sequence[Row], metric: str) -> Gap:
     others = [other for regime in TWINS for other in table if other.condition.regime == regime and _same(row, other)]
     problem = "no twin was run: add the regime twin to the run"
-    unlike = {number: _unlike(row, other) for number, other in enumerate(others)}
-    if others and all(unlike.values()):
-        nearest = min(unlike, key=lambda number: len(unlike[number]))
+    differing = {number: unlike(row, other) for number, other in enumerate(others)}
+    if others and all(differing.values()):
+        nearest = min(differing, key=lambda number: len(differing[number]))
         regime = others[nearest].condition.regime
-        problem = f"no twin under this protocol: the regime {regime} was run with other {', '.join(unlike[nearest])}"
-    for other in (other for number, other in enumerate(others) if not unlike[number]):
+        problem = f"no twin under this protocol: the regime {regime} was run with other {', '.join(differing[nearest])}"
+    for other in (other for number, other in enumerate(others) if not differing[number]):
         pairs = match(source, row, other)
         if pairs.parts:
             step = difference(metric, pairs.parts, pairs.classes)
@@ -85,7 +85,7 @@ def _same(row: Row, other: Row) -> bool:
     return (row.model, here.dataset, here.split) == (other.model, there.dataset, there.split)
 
 
-def _unlike(row: Row, other: Row) -> list[str]:
+def unlike(row: Row, other: Row) -> list[str]:
     """All cells of a row have one protocol, so that one of each will do; finished ones also know their data."""
     return twin_differences((row.done or list(row.cells))[0], (other.done or list(other.cells))[0])
 

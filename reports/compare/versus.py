@@ -72,6 +72,10 @@ class Comparison:
 def compare(run: Path, first: str, second: str) -> Comparison:
     """Compare two models of a run under every condition that both have.
 
+    Args:
+        run: the run's folder.
+        first, second: names of the models; differences are the first's minus the second's.
+
     Raises:
         UserError: no run, a model that the run does not have, or no condition that both have.
     """
@@ -157,7 +161,12 @@ def _over_datasets(entries: Sequence[Versus]) -> float:
 
 
 def table(entry: Versus, first: str, second: str) -> Grid:
-    """The comparison under one condition as a table."""
+    """The comparison under one condition as a table.
+
+    Args:
+        entry: the comparison.
+        first, second: names of the models.
+    """
     body: list[list[Entry | str]] = []
     for name, (step, p) in (entry.differences or {}).items():
         about, figures = column(name), (entry.figures or {})[name]

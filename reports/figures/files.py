@@ -93,7 +93,13 @@ def _look(place: int) -> dict[str, Any]:
 
 
 def pareto(axes: Axes, ranking: Ranking, metric: str = "accuracy", cost: str = "macs_m") -> None:
-    """A figure against a cost on a logarithmic axis, whiskers for 95 %."""
+    """A figure against a cost on a logarithmic axis, whiskers for 95 %.
+
+    Args:
+        axes: what is drawn on.
+        ranking: models under one condition.
+        metric, cost: names of result columns.
+    """
     about, price = column(metric), column(cost)
     for place, row in enumerate(ranking.rows):
         found, paid = row.figure(metric), row.figure(cost)
@@ -108,7 +114,13 @@ def pareto(axes: Axes, ranking: Ranking, metric: str = "accuracy", cost: str = "
 
 
 def learning(axes: Axes, source: Source, ranking: Ranking) -> None:
-    """Validation accuracy by epoch or round, the mean over seeds."""
+    """Validation accuracy by epoch or round, the mean over seeds.
+
+    Args:
+        axes: what is drawn on.
+        source: the run.
+        ranking: models under one condition.
+    """
     for place, row in enumerate(ranking.rows):
         histories = [source.history(cell) for cell in row.done]
         curves = [[entry.get("val_accuracy") for entry in history] for history in histories if history]
@@ -125,7 +137,13 @@ def _mean(values: Sequence[float | None]) -> float:
 
 
 def confusion_plot(axes: Axes, source: Source, row: Row) -> None:
-    """Counts of the row's first cell, shaded by the share of each true class."""
+    """Counts of the row's first cell, shaded by the share of each true class.
+
+    Args:
+        axes: what is drawn on.
+        source: the run.
+        row: a model under one condition.
+    """
     found = source.predictions(row.done[0])
     if found is None:
         return
@@ -143,14 +161,26 @@ def confusion_plot(axes: Axes, source: Source, row: Row) -> None:
 
 
 def roc_plot(axes: Axes, source: Source, row: Row) -> None:
-    """ROC of every class against the rest, the row's first cell."""
+    """ROC of every class against the rest, the row's first cell.
+
+    Args:
+        axes: what is drawn on.
+        source: the run.
+        row: a model under one condition.
+    """
     _curves(axes, source, row, 0)
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
     axes.set(xlabel="1 − specificity", ylabel="Recall")
 
 
 def pr_plot(axes: Axes, source: Source, row: Row) -> None:
-    """Precision and recall of every class against the rest, the row's first cell."""
+    """Precision and recall of every class against the rest, the row's first cell.
+
+    Args:
+        axes: what is drawn on.
+        source: the run.
+        row: a model under one condition.
+    """
     _curves(axes, source, row, 1)
     axes.set(xlabel="Recall", ylabel="Precision")
 
@@ -166,7 +196,13 @@ def _curves(axes: Axes, source: Source, row: Row, which: int) -> None:
 
 
 def reliability_plot(axes: Axes, source: Source, row: Row) -> None:
-    """Share right against confidence, marks as large as their bins."""
+    """Share right against confidence, marks as large as their bins.
+
+    Args:
+        axes: what is drawn on.
+        source: the run.
+        row: a model under one condition.
+    """
     found = source.predictions(row.done[0])
     if found is None:
         return
@@ -178,7 +214,13 @@ def reliability_plot(axes: Axes, source: Source, row: Row) -> None:
 
 
 def forest(axes: Axes, study: Ablation, metric: str) -> None:
-    """Variant minus full model with intervals, a colour a dataset; filled where the adjusted p is below 5 %."""
+    """Variant minus full model with intervals, a colour a dataset; filled where the adjusted p is below 5 %.
+
+    Args:
+        axes: what is drawn on.
+        study: the effects.
+        metric: the column whose effects are drawn.
+    """
     effects = study.of(metric)
     datasets = list(dict.fromkeys(effect.dataset for effect in effects))
     changes = list(dict.fromkeys(effect.change for effect in effects))

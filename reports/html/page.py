@@ -35,6 +35,9 @@ def page(drawing: Drawing) -> str:
     searched = sweep_views(source)
     answers = answer_sections(source, drawing.rows)
     link_twins(data["rows"], drawing)
+    dealt = partitions([gap.row for gap in drawing.gaps])
+    data["sweeps"] = [view.drawn for view in searched]
+    data["partitions"] = [each.entry for each in dealt]
     data["across"] = [across_entry(name, found) for name, found in drawing.across]
     return render(
         "page.html",
@@ -52,7 +55,7 @@ def page(drawing: Drawing) -> str:
         ablations=[table for found in drawing.ablations for table in ablation_tables(found)],
         across=drawing.across,
         federated=gap_table(drawing.gaps),
-        partitions=partitions([gap.row for gap in drawing.gaps]),
+        partitions=dealt,
         sweeps=searched,
         answers=answers,
         paper=drawing.paper,
@@ -63,7 +66,7 @@ def page(drawing: Drawing) -> str:
         foot=f"Drawn by deepmedix-bench {bench.__version__} from the run's folder; it needs no network.",
         payload=script_json(data),
         css=text("page.css"),
-        script=text("chart.js") + text("page.js"),
+        script=text("chart.js") + text("sweeps.js") + text("page.js"),
     )
 
 
@@ -141,7 +144,13 @@ def _unit_notes(method: str, groups: int) -> list[str]:
 def sections(
     drawing: Drawing, searched: bool = False, answers: Sequence[tuple[str, str]] = ()
 ) -> list[tuple[str, str]]:
-    """The page's sections, as they exist for this run."""
+    """The page's sections, as they exist for this run.
+
+    Args:
+        drawing: what the page shows.
+        searched: whether the run has sweeps.
+        answers: (anchor, title) of each analysis that was asked.
+    """
     found = [("summary", "Summary"), ("board-section", "Leaderboard"), ("pareto", "Quality and cost")]
     found += [("learning", "Learning"), ("classes", "By class"), ("closeup", "Close up")]
     found += [("ablation", "Ablation")] if drawing.ablations else []

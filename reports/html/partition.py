@@ -1,10 +1,10 @@
-"""How the images of a federated cell were dealt to clients: class by client, as a table and a picture."""
+"""How the images of a federated cell were dealt to clients: class by client, as a table and for the page's script."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -12,13 +12,10 @@ from bench.core.errors import UserError
 from bench.core.schema import read_json
 from bench.store.cells import StoredCell
 from bench.store.layout import PARTITION
-from reports.html.svg import picture, text
 from reports.tables.grid import Row
 from reports.tables.markup import Grid, grid
 
 MOST_CLIENTS = 40
-COLOURS = 8
-LEFT, WIDTH, BAR, STEP = 90, 420, 12, 18
 
 
 class _Stored(TypedDict):
@@ -57,28 +54,12 @@ class Dealt:
         )
 
     @property
-    def drawn(self) -> str:
-        """A stacked bar a client."""
-        largest = max(sum(row) for row in self.counts) or 1
-        parts = []
-        for place, (name, row) in enumerate(self._shown()):
-            parts += [text(LEFT - 6, place * STEP + BAR, name, "end"), *self._bar(row, place * STEP + 2, largest)]
-        return picture(parts, self.caption, WIDTH, STEP * min(len(self.clients), MOST_CLIENTS) + 4)
+    def entry(self) -> dict[str, Any]:
+        """What the page draws: a stacked bar a client."""
+        return {"caption": self.caption, "classes": self.classes, "rows": self._shown()}
 
     def _shown(self) -> list[tuple[str, tuple[int, ...]]]:
         return list(zip(self.clients, self.counts, strict=True))[:MOST_CLIENTS]
-
-    def _bar(self, row: Sequence[int], top: int, largest: int) -> list[str]:
-        parts, start = [], float(LEFT)
-        for number, (name, count) in enumerate(zip(self.classes, row, strict=True)):
-            width = count / largest * (WIDTH - LEFT - 4)
-            about = f"<title>{escape(name)}: {count}</title>"
-            fill = f"var(--c{number % COLOURS})"
-            parts.append(
-                f'<rect x="{start:.1f}" y="{top}" width="{width:.1f}" height="{BAR}" fill="{fill}">{about}</rect>'
-            )
-            start += width
-        return parts
 
 
 def partitions(rows: Sequence[Row]) -> list[Dealt]:

@@ -64,7 +64,14 @@ def column_entry(about: Column) -> dict[str, Any]:
 
 
 def row_entry(source: Source, row: Row, cells: list[int], marked: bool) -> dict[str, Any]:
-    """A leaderboard row; figures as [mean, low, high, over] in stored units."""
+    """A leaderboard row; figures as [mean, low, high, over] in stored units.
+
+    Args:
+        source: the run.
+        row: the leaderboard's row.
+        cells: the numbers of its cells in the page's list.
+        marked: whether the paired test does not set it apart from the best.
+    """
     figures = {}
     for name in shown([row]):
         found = row.figure(name)
@@ -94,7 +101,13 @@ def class_recalls(source: Source, row: Row) -> dict[str, Any]:
 
 
 def cell_entry(source: Source, cell: StoredCell, row: int) -> dict[str, Any]:
-    """A cell: what it is, its history, and the curves of its predictions."""
+    """A cell: what it is, its history, and the curves of its predictions.
+
+    Args:
+        source: the run.
+        cell: the cell.
+        row: the number of its row in the page's list.
+    """
     entry: dict[str, Any] = {
         "key": cell.key, "row": row, "seed": cell.spec["seed"], "split": cell.spec["split"], "status": cell.status,
         "problem": cell.problem, "folder": str(cell.folder.name),

@@ -9,26 +9,50 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
+from bench.core.errors import UserError
 from bench.core.paths import cache
+from bench.core.schema import read_table, validated
 from bench.store.cells import StoredCell
 
 SIDE = 96
+_AGAIN = "delete its folder to decode the images again"
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Index(TypedDict):
+    ids: list[str]
 
 
 def pictures(cell: StoredCell, ids: Iterable[str], side: int = SIDE) -> dict[str, str]:
-    """`data:` addresses of images by id; empty where the cache does not hold this dataset at this size."""
+    """`data:` addresses of images by id; empty where the cache does not hold this dataset at this size.
+
+    Args:
+        cell: whose test images they are.
+        ids: of the images.
+        side: of a picture, in pixels.
+    """
     folder = _folder(cell)
     if folder is None:
         return {}
-    import pyarrow.parquet as pq
-
-    known = {
-        name: place for place, name in enumerate(pq.read_table(folder / "index.parquet").column("ids").to_pylist())
-    }
     size = int(folder.name.rpartition("-")[2])
     pixels = np.memmap(_pixels(folder), dtype=np.uint8, mode="r").reshape(-1, size, size, 3)
+    known = {name: place for place, name in enumerate(_ids(folder))}
+    if len(known) != len(pixels):
+        return {}
     return {name: _address(pixels[known[name]], side) for name in ids if name in known}
+
+
+def _ids(folder: Path) -> list[str]:
+    """The images' ids in the order of their pixels; none where the index is damaged."""
+    index = folder / "index.parquet"
+    try:
+        rows = read_table(index, _AGAIN).to_pydict()
+        return validated(index, rows, _Index, _AGAIN)["ids"]
+    except UserError:
+        return []
 
 
 def _folder(cell: StoredCell) -> Path | None:
@@ -43,13 +67,14 @@ def _folder(cell: StoredCell) -> Path | None:
 def _whole(folder: Path) -> bool:
     """Whether the pixels are all there: the folder's name tells the size of each."""
     size = folder.name.rpartition("-")[2]
-    if not (folder / "index.parquet").is_file() or not size.isdecimal():
+    if not (folder / "index.parquet").is_file() or not size.isdecimal() or int(size) == 0:
         return False
-    return any(path.stat().st_size % (3 * int(size) ** 2) == 0 for path in folder.glob("pixels-*.u8"))
+    pixels = [path.stat().st_size for path in sorted(folder.glob("pixels-*.u8")) if path.is_file()][-1:]
+    return any(length and length % (3 * int(size) ** 2) == 0 for length in pixels)
 
 
 def _pixels(folder: Path) -> Path:
-    return sorted(folder.glob("pixels-*.u8"))[-1]
+    return sorted(path for path in folder.glob("pixels-*.u8") if path.is_file())[-1]
 
 
 def _address(pixels: Any, side: int) -> str:

@@ -21,14 +21,21 @@ def write_predicted(path: Path, cell: Any, rows: Sequence[Mapping[str, Any]], no
     Args:
         path: of the page.
         cell: the finished cell that answered.
-        rows: as `bench.cli.predict.as_row` makes them.
+        rows: as `bench.cli.analyze.as_row` makes them.
         notes: what is not known, a sentence each.
     """
     write_text(path, predicted_page(cell.spec.name, cell.classes, rows, notes))
 
 
 def predicted_page(name: str, classes: Sequence[str], rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
-    """The page's HTML: one file, no network."""
+    """The page's HTML: one file, no network.
+
+    Args:
+        name: of the cell.
+        classes: its k class names.
+        rows: as `bench.cli.analyze.as_row` makes them.
+        notes: what is not known, a sentence each.
+    """
     unlike = sum(bool(row["unlike"]) for row in rows)
     return render(
         "predict.html",

@@ -17,13 +17,13 @@ from bench.store.layout import study_records
 from reports.compare.ablation import points, reach
 from reports.compare.pairing import accuracy_contrast, match
 from reports.compare.ranking import probability, with_interval
-from reports.html.sweep_pictures import pictures, wide_pictures
 from reports.load.source import Source
 from reports.tables.grid import Condition, Row
 from reports.tables.markup import Entry, Grid, grid
 
 SCHEMA = 1
 _AGAIN = "run the sweep again to write it anew"
+_Value = bool | int | FiniteFloat | str | None
 
 
 class _Objective(TypedDict):
@@ -32,10 +32,21 @@ class _Objective(TypedDict):
 
 
 @with_config(ConfigDict(extra="allow"))
+class _Range(TypedDict):
+    low: FiniteFloat
+    high: FiniteFloat
+    log: bool
+
+
+class _Choice(TypedDict):
+    choices: Annotated[list[_Value], Field(min_length=1)]
+
+
+@with_config(ConfigDict(extra="allow"))
 class _Trial(TypedDict):
     number: int
     state: str
-    params: dict[str, Any]
+    params: dict[str, _Value]
     values: list[FiniteFloat] | None
     steps: NotRequired[list[list[int | FiniteFloat]]]
     seconds: NotRequired[FiniteFloat | None]
@@ -50,11 +61,12 @@ class _Record(TypedDict):
     regime: str
     seed: int
     objectives: Annotated[list[_Objective], Field(min_length=1)]
-    space: Any
+    space: dict[str, _Range | _Choice]
     trials: list[_Trial]
     front: list[int]
     best: int | None
     cells: dict[str, list[str]]
+    importances: NotRequired[list[dict[str, FiniteFloat]]]
 
 
 @dataclass(frozen=True)
@@ -62,15 +74,14 @@ class SweepView:
     """One sweep as the page shows it.
 
     Attributes:
-        pictures, wide: (caption, inline SVG).
+        drawn: what the page's script draws of the complete trials.
         brought: tuned against default on the test set; None before they were run.
     """
 
     title: str
     about: str
     tables: tuple[Grid, ...]
-    pictures: tuple[tuple[str, str], ...]
-    wide: tuple[tuple[str, str], ...]
+    drawn: dict[str, Any]
     brought: Grid | None
 
 
@@ -89,7 +100,9 @@ def sweep_views(source: Source) -> list[SweepView]:
 def _read(path: Path) -> dict[str, Any]:
     record = read_json(path, _Record, _AGAIN)
     numbers = {trial["number"] for trial in record["trials"]}
-    if record["schema"] != SCHEMA or not numbers.issuperset([*record["front"], *_known(record["best"])]):
+    complete = [trial["values"] or [] for trial in record["trials"] if trial["state"] == "complete"]
+    known = numbers.issuperset([*record["front"], *_known(record["best"])])
+    if record["schema"] != SCHEMA or not known or any(len(each) != len(record["objectives"]) for each in complete):
         raise UserError(f"{path} is no record of a sweep that this version reads; {_AGAIN}")
     return dict(record)
 
@@ -101,8 +114,17 @@ def _known(number: int | None) -> list[int]:
 def _view(source: Source, record: dict[str, Any]) -> SweepView:
     title = f"{record['model']} on {record['dataset']}, {record['regime']}"
     tables = (_best_table(record),) if record["best"] is not None else ()
-    drawn = tuple(pictures(record)), tuple(wide_pictures(record))
-    return SweepView(title, _about(record), tables, *drawn, brought(source, record))
+    return SweepView(title, _about(record), tables, _drawn(record), brought(source, record))
+
+
+def _drawn(record: dict[str, Any]) -> dict[str, Any]:
+    complete = [
+        {name: trial[name] for name in ("number", "params", "values")}
+        for trial in record["trials"]
+        if trial["state"] == "complete"
+    ]
+    plain = {name: record[name] for name in ("objectives", "space", "front")}
+    return {**plain, "importances": record.get("importances", []), "trials": complete}
 
 
 def _about(record: dict[str, Any]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.core.cellspec import EXTERNAL
 from bench.core.errors import UserError
-from bench.core.schema import check_regular, refuse_links_out
+from bench.core.schema import check_regular, parsed_json, refuse_links_out
 from bench.store.answers import StoredAnswer
 from bench.store.cells import StoredCell
 from bench.store.files import AGAIN, read_cell, read_environment, read_failure, read_plan
@@ -185,7 +185,7 @@ def weights_file(folder: Path) -> Path:
 
 def _weights_problems(cell: StoredCell) -> list[str]:
     """A safetensors file says in its header how long it must be."""
-    if cell.result is None:
+    if cell.result is None or cell.spec["model"].startswith(EXTERNAL):
         return []
     path = weights_file(cell.folder)
     if not path.is_file():
@@ -195,9 +195,12 @@ def _weights_problems(cell: StoredCell) -> list[str]:
         check_regular(path, AGAIN, size)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, size, _HEADER)))
+            text = file.read(min(length, size, _HEADER))
+        header = parsed_json(path, text, dict[str, dict[str, Any]], AGAIN)
         ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except UserError as error:
+        return [str(error)]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         return [f"{path} cannot be read as weights ({error})"]
     expected = 8 + length + max(ends, default=0)
     return [] if expected == size else [f"{path} holds {size} bytes, its header says {expected}"]

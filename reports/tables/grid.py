@@ -15,7 +15,7 @@ from bench.measure.columns import COLUMNS, column, names_of
 from bench.measure.statistics.methods import TOO_NARROW, interval_method
 from bench.measure.statistics.student import student_quantile
 from bench.store.cells import StoredCell
-from reports.load.conditions import variants
+from bench.store.conditions import variants
 from reports.tables.published import figures
 
 MIN_SEEDS = 3
@@ -25,7 +25,7 @@ MIN_SEEDS = 3
 class Condition:
     """What cells must share to be compared: dataset, split (its folds taken together), regime and protocol.
 
-    `variant` tells protocols (and states of a dataset) apart where a run has several; see reports/load/conditions.py.
+    `variant` tells protocols (and states of a dataset) apart where a run has several; see bench/store/conditions.py.
     """
 
     dataset: str

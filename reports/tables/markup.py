@@ -58,7 +58,16 @@ def grid(
     aligned: str = "",
     notes: Sequence[str] = (),
 ) -> Grid:
-    """A table from texts and entries."""
+    """A table from texts and entries.
+
+    Args:
+        label: a name for references, as LaTeX has them.
+        caption: above the table.
+        head: names of the columns.
+        body: rows, each of the head's length.
+        aligned: a letter a column, "l" or "r"; "": the first left, the others right.
+        notes: sentences below the table.
+    """
     rows = tuple(tuple(entry(value) for value in row) for row in body)
     return Grid(label, caption, tuple(head), rows, aligned, tuple(notes))
 

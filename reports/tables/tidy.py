@@ -64,7 +64,13 @@ def _known(value: float) -> float | None:
 
 
 def write_tidy(source: Source, table: Sequence[Row], folder: Path) -> list[Path]:
-    """Write results.csv and results.parquet (a row a cell) and summary.csv (a row a model and condition)."""
+    """Write results.csv and results.parquet (a row a cell) and summary.csv (a row a model and condition).
+
+    Args:
+        source: the run.
+        table: its rows.
+        folder: where the files go.
+    """
     import pandas as pd
     import pyarrow as pa
 

@@ -15,7 +15,13 @@ TABLE_ROWS = 10_000
 
 
 def send_result(run: Any, source: Source, cell: StoredCell) -> None:
-    """Summary figures, intervals, cost, timing, data, the model card, and what is drawn from the predictions."""
+    """Summary figures, intervals, cost, timing, data, the model card, and what is drawn from the predictions.
+
+    Args:
+        run: W&B's own run.
+        source: the run's folder.
+        cell: a finished cell.
+    """
     import wandb
 
     result = cell.result or {}

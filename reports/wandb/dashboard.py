@@ -11,7 +11,13 @@ from reports.load.source import Source
 
 
 def dashboard(source: Source, mode: str, project: str) -> str:
-    """Make the dashboard of a run in a project; its address, or one sentence on why there is none."""
+    """Make the dashboard of a run in a project; its address, or one sentence on why there is none.
+
+    Args:
+        source: the run.
+        mode: of W&B: online, offline or off.
+        project: of W&B.
+    """
     if mode != "online":
         return "none: a dashboard needs --wandb online"
     if importlib.util.find_spec("wandb_workspaces") is None:

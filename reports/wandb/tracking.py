@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
 from bench.core.atomic import write_json
 from bench.core.errors import UserError
@@ -26,6 +29,14 @@ PROJECT = "deepmedix-bench"
 MODES = ("offline", "online")
 
 log = logging.getLogger(__name__)
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Sent(TypedDict):
+    """wandb.json: the last step and the digest of the result that were sent."""
+
+    sent: NotRequired[int]
+    result: NotRequired[str]
 
 
 class CellTracker:
@@ -164,7 +175,7 @@ def step_of(row: dict[str, Any]) -> int | None:
 def read_state(folder: Path) -> dict[str, Any]:
     """What was sent of a cell; empty when nothing was, or when the note is damaged (it is sent again then)."""
     try:
-        return dict(read_json(folder / TRACKING, dict[str, Any], "delete it to send the cell again"))
+        return dict(read_json(folder / TRACKING, _Sent, "delete it to send the cell again"))
     except UserError:
         return {}
 

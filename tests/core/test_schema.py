@@ -117,6 +117,24 @@ def test_an_array_that_claims_more_than_the_file_holds_or_unfolds_is_refused(tmp
         schema.read_arrays(path, "mend it")
 
 
+def test_a_mapped_array_is_of_the_kind_and_the_length_that_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "array.npy"
+    path.write_bytes(_npy(np.arange(6, dtype=np.float32).reshape(2, 3)))
+    assert schema.mapped_array(path, "mend it").tolist() == [[0, 1, 2], [3, 4, 5]]
+    for data in (_npy(np.arange(6))[:-1], _npy(np.array([{}], dtype=object)), b"", b"PK\3\4", _npy(np.array(["text"]))):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"; mend it$"):
+            schema.mapped_array(path, "mend it")
+    assert schema.mapped_array(path, "mend it", "U").tolist() == ["text"]
+
+
+def test_json_of_a_message_is_held_to_its_type_too() -> None:
+    assert schema.parsed_json("the message", '{"a": 1}', dict[str, int], "mend it") == {"a": 1}
+    for text in ('{"a": "1"}', "[", "[" * 100_000, '{"a": NaN}'):
+        with pytest.raises(UserError, match=r"^the message .*; mend it$"):
+            schema.parsed_json("the message", text, dict[str, int], "mend it")
+
+
 def test_links_may_stay_inside_and_not_lead_out(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""`bench check`: five outcomes, exit codes, baselines, margins, what is written."""
+"""`bench check`: six outcomes, exit codes, baselines, margins, what is written."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from bench.cli.check import COMMANDS
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.gate import output as verdicts
-from bench.gate.baseline import load_side, pair, write_baseline
-from bench.gate.check import Check, check
-from bench.gate.margins import load_margins
+from bench.gate.baseline import Images, Side, SideCell, load_side, pair, write_baseline
+from bench.gate.check import check, hold
+from bench.gate.margins import Margins, load_margins
+from bench.gate.verdict import Check
 from bench.measure.quality import intervals, quality
+from bench.store.predictions import Predictions
 
 CLASSES = ("no", "yes")
 SPEC = {
@@ -116,10 +118,11 @@ def test_too_few_images_to_tell_is_said_and_only_strict_stops(make: Make) -> Non
     base, run = make("base", predictions(6, 60)), make("run", predictions(6, 60, lucky=5))
     found = check(run, base)
     verdict = next(v for v in found.verdicts if v.metric == "accuracy")
-    assert (verdict.outcome, verdict.unclear) == ("not comparable", True)
+    assert verdict.outcome == "undecided"
     assert "is not excluded" in verdict.why
+    assert "would be found four times out of five" in verdict.why
     assert (found.exit_code(), found.exit_code(strict=True)) == (0, 2)
-    assert "too small a test set" in verdicts.summary(found)
+    assert "undecided" in verdicts.summary(found)
 
 
 def test_costs_are_compared_exactly(make: Make) -> None:
@@ -146,6 +149,25 @@ def test_other_test_images_and_other_protocols_cannot_be_compared(make: Make) ->
     assert found.exit_code() == 2
     other = {**SPEC, "protocol": {"image_size": 96}}
     assert "differs in image_size" in check(make("other", predictions(30), other), base).verdicts[0].why
+
+
+def test_a_field_that_the_stored_protocol_does_not_name_stands_at_its_default(make: Make) -> None:
+    base = make("base", predictions(30))
+    smoothed, plain = ({**SPEC, "protocol": {"image_size": 64, "label_smoothing": value}} for value in (0.1, 0.0))
+    found = check(make("run", predictions(30), smoothed), base)
+    assert found.verdicts[0].why == "the protocol differs in label_smoothing"
+    assert set(outcomes(check(make("same", predictions(30), plain), base)).values()) == {"same"}
+
+
+def test_cells_of_one_name_are_told_apart_as_in_the_tables(make: Make) -> None:
+    run = make("run", predictions(30))
+    other = make("other", predictions(30), {**SPEC, "protocol": {"image_size": 96}})
+    (moved,) = other.glob("cells/*")
+    moved.rename(run / "cells" / moved.name)
+    plans = [json.loads((each / "plan.json").read_text()) for each in (run, other)]
+    (run / "plan.json").write_text(json.dumps({**plans[0], "cells": plans[0]["cells"] + plans[1]["cells"]}))
+    name = "deepmedix · phantom · grouped · centralized · seed 0"
+    assert list(load_side(run).cells) == [f"{name} · image_size=64", f"{name} · image_size=96"]
 
 
 def test_runs_without_a_common_cell_are_refused(make: Make) -> None:
@@ -261,3 +283,57 @@ def test_update_then_check_holds(app: Typer, make: Make, tmp_path: Path) -> None
 def test_annotations_escape_what_github_reads(make: Make) -> None:
     found = check(make("run", predictions(48)), make("base", predictions(30)))
     assert all("\n" not in line and "%25" not in line.split("::")[1] for line in verdicts.github_lines(found))
+
+
+NAMES = [f"{model} · phantom · grouped · centralized · seed 0" for model in ("one", "two", "three", "four")]
+
+
+def grid(wrong: list[int], size: int, groups: int) -> Side:
+    """A side with one cell a model; each classifies other images wrongly, and `groups` patients share the images."""
+    labels = np.arange(size) % 2
+    ids = np.array([f"i{index:05d}" for index in range(size)])
+    cells = {}
+    for place, (name, count) in enumerate(zip(NAMES, wrong, strict=False)):
+        decided = labels.copy()
+        at = (np.arange(count) * 7 + 3 * place) % size
+        decided[at] = 1 - decided[at]
+        shares = np.where(decided[:, None] == np.arange(2), 0.9, 0.1)
+        patients = np.array([f"p{index % groups}" for index in range(size)])
+        kept = Predictions(ids, patients, np.full(size, ""), labels, shares, CLASSES)
+        metrics = quality(labels, shares, CLASSES)
+        cells[name] = SideCell(metrics, classes=CLASSES, images=Images("same", shares.argmax(1), kept))
+    return Side(cells, has_probabilities=True)
+
+
+ONLY_ACCURACY = Margins({"accuracy": 0.01})
+
+
+def accuracy_of(base: Side, now: Side) -> dict[str, str]:
+    found = hold(base, now, ONLY_ACCURACY)
+    return {verdict.cell.split(" · ")[0]: verdict.outcome for verdict in found if verdict.metric == "accuracy"}
+
+
+def test_a_collapse_is_worse_though_three_patients_share_the_images() -> None:
+    found = accuracy_of(grid([40], 100, groups=3), grid([94], 100, groups=3))
+    assert found == {"one": "worse"}
+
+
+def test_a_loss_that_all_cells_share_is_seen_where_no_cell_shows_it_alone() -> None:
+    base, now = grid([8, 8, 8, 8], 120, groups=120), grid([12, 12, 12, 12], 120, groups=120)
+    found = accuracy_of(base, now)
+    assert found.pop("all 4 cells") == "worse"
+    assert set(found.values()) == {"undecided"}
+
+
+def test_one_collapse_among_sound_cells_is_told_by_its_name() -> None:
+    base, now = grid([8, 8, 8, 8], 120, groups=120), grid([8, 90, 8, 8], 120, groups=120)
+    found = accuracy_of(base, now)
+    assert {name for name, outcome in found.items() if outcome == "worse"} >= {"two"}
+    assert {found[name] for name in ("one", "three", "four")} == {"same"}
+
+
+def test_only_the_cells_that_are_gated_are_the_family(make: Make) -> None:
+    base, run = make("base", predictions(30)), make("run", predictions(48))
+    assert check(run, base, cells="deepmedix *").count("worse") > 0
+    with pytest.raises(UserError, match=r"no cell of .* matches 'resnet"):
+        check(run, base, cells="resnet*")

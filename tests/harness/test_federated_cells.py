@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.core.schema import read_table
 from bench.store.cells import StoredCell
 from bench.store.files import write_table
 from bench.store.run import Run
 from federated.client.client import Client
+from reports.compare.clients import gain_rows
 
 FIGURES = ("mean_client_accuracy", "worst_client_accuracy", "p10_client_accuracy", "client_accuracy_spread")
 
@@ -115,3 +117,55 @@ def test_a_history_of_before_is_read_under_the_name_of_what_it_holds(
     earlier = {"val_worst_client_accuracy": "client_worst", "val_client_accuracy_spread": "client_spread"}
     write_table(cell.folder / "history.parquet", table.rename_columns([earlier.get(n, n) for n in table.column_names]))
     assert cell.history().equals(table)
+
+
+def of_own_models(cell: StoredCell) -> Any:
+    return read_table(cell.folder / "predictions-own.parquet", "").to_pandas().set_index("image_id")
+
+
+def test_clients_answer_with_models_of_their_own(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+    """Alone, the median client's images have the tested model's answers and the others' have not."""
+    plan = small_plan(
+        regimes="fedavg,local-only,fedper,ditto", overrides=("federated.clients=3", "synthetic_images=150")
+    )
+    assert run_plan(plan).done == 4
+    cells = {cell.spec["regime"]: cell for cell in Run.open(tmp_path / "run").cells()}
+    assert not (cells["fedavg"].folder / "predictions-own.parquet").exists()
+    for regime in ("local-only", "fedper", "ditto"):
+        metrics, own = (cells[regime].result or {})["metrics"], of_own_models(cells[regime])
+        tested = cells[regime].predictions().to_pandas().set_index("image_id").loc[own.index]
+        shares = [name for name in own.columns if name.startswith("p_")]
+        right = own[shares].to_numpy().argmax(1) == own["label"]
+        assert metrics["own_mean_client_accuracy"] == pytest.approx(right.groupby(own["client"]).mean().mean())
+        low, high = (cells[regime].result or {})["intervals"]["own_mean_client_accuracy"]
+        assert low <= metrics["own_mean_client_accuracy"] <= high
+        same = (own[shares] == tested[shares]).all(axis=1).groupby(own["client"]).all()
+        expected = f"client {int(metrics['median_client']) + 1}" if regime == "local-only" else None
+        assert same[same].index.tolist() == ([expected] if expected else [])
+        assert sorted(path.name for path in cells[regime].folder.glob("[!.]*")) == [
+            *("cell.json", "history.parquet", "partition.json", "predictions-own.parquet", "predictions.parquet"),
+            *("predictor", "result.json"),
+        ]
+
+
+def test_gains_are_of_the_models_that_clients_would_use(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+    plan = small_plan(
+        regimes="fedavg,local-only,twin,fedper", overrides=("federated.clients=3", "synthetic_images=150")
+    )
+    run_plan(plan)
+    cells = {cell.spec["regime"]: cell for cell in Run.open(tmp_path / "run").cells()}
+    alone, kept = (of_own_models(cells[name]) for name in ("local-only", "fedper"))
+    shares = [name for name in kept.columns if name.startswith("p_")]
+    found = {(row["regime"], row["against"], row["client"]): row for row in gain_rows(tmp_path / "run")}
+    pairs = {(regime, against) for regime, against, _ in found}
+    assert pairs == {("fedavg", "local-only"), ("fedavg", "twin"), ("fedper", "local-only"), ("fedper", "twin"),
+                     ("fedper", "fedavg")}  # fmt: skip
+    for client, mine in kept.groupby("client"):
+        row = found["fedper", "local-only", client]
+        other = alone.loc[mine.index]
+        ours, theirs = (float((each[shares].to_numpy().argmax(1) == each["label"]).mean()) for each in (mine, other))
+        assert (row["of"], row["images"]) == ("own", len(mine))
+        assert (row["accuracy"], row["other_accuracy"]) == pytest.approx((ours, theirs))
+        assert row["gain"] == pytest.approx(ours - theirs)
+        assert row["p"] <= row["p_holm"] <= 1
+    assert found["fedavg", "twin", "all"]["of"] == "shared"

@@ -127,3 +127,32 @@ def test_a_listed_backbone_has_one_code_in_every_build() -> None:
     chosen = BACKBONES.get("resnet18")
     assert code_of(chosen.build(), chosen.build) == code_of(chosen.build(), chosen.build)
     assert code_of(chosen.build(), chosen.build) != code_of(BACKBONES.get("squeezenet1_1").build(), chosen.build)
+
+
+def _objects(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def _others(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros((3, 1, 1, 1), np.float16))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-10]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\3\4 and no more"),
+        _objects,
+        _others,
+    ],
+    ids=["cut off", "empty", "an archive", "objects", "of other images"],
+)
+def test_maps_that_cannot_be_read_are_made_again(tmp_path: Path, harm: Any) -> None:
+    backbone = loaded(tmp_path / "plugin.py", LAYER.replace("FACTOR", "2"))
+    stored(backbone)
+    (path,) = (tmp_path / "cache" / "features").glob("*.npy")
+    harm(path)
+    assert np.array_equal(stored(backbone), fresh(backbone))

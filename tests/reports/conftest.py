@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ DATASETS: dict[str, dict[str, Any]] = {
         "audit": "leaks: 189 byte-identical pairs across parts",
     },
 }
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 PROTOCOL = {"image_size": 96, "epochs": 8, "tuning": "head", "weights": "imagenet", "normalization": "weights"}
 
 
@@ -90,6 +95,8 @@ def history_of(epochs: int, final: float, federated: bool) -> list[dict[str, Any
 
 class FakeRun:
     """A run folder under construction."""
+
+    spec = staticmethod(spec_of)
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -210,6 +217,12 @@ def grid(
     return run
 
 
+@pytest.fixture(scope="session")
+def make_run() -> Callable[[Path], FakeRun]:
+    """`FakeRun`, for fixtures that outlive a test."""
+    return FakeRun
+
+
 @pytest.fixture
 def new_run(tmp_path: Path) -> Callable[[], FakeRun]:
     """A factory of empty runs."""
@@ -250,3 +263,22 @@ def predictions() -> Callable[..., dict[str, Any]]:
 def fill_grid() -> Callable[..., FakeRun]:
     """`grid`, for tests."""
     return grid
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium, which logs what it says and asks for."""
+    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("Debian's chromium and chromium-driver are not installed")
+    options = selenium.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1280,1000"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    opened = selenium.Chrome(options=options, service=Service(driver))
+    yield opened
+    opened.quit()

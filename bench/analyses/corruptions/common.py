@@ -50,7 +50,13 @@ def scaled(length: float, image: NDArray[np.generic]) -> float:
 
 
 def resized(image: Pixels, height: int, width: int, how: Image.Resampling) -> Pixels:
-    """The image at another size."""
+    """The image at another size.
+
+    Args:
+        image: uint8 [H, W, 3].
+        height, width: of the new one, in pixels.
+        how: pixels are interpolated.
+    """
     return np.asarray(Image.fromarray(image).resize((width, height), how))
 
 

@@ -4,6 +4,9 @@ Names and severities are those of Di Salvo, Doerrich and Ledig (2024, arXiv:2406
 description, most of which goes back to Hendrycks and Dietterich (2019). What differs: the last two severities of the
 black corner are put in rising order, lengths follow the size of the image, and `saturate`, which they
 list for stained tissue and blood, is here as well, with severities of its own.
+
+Each is a function of an `image`, uint8 [H, W, 3], of a `severity` from 1 to 5, and of a `generator` that draws its
+accidents (a `_generator` where there are none); it returns uint8 [H, W, 3].
 """
 
 from __future__ import annotations
@@ -86,7 +89,13 @@ def motion_blur(image: Pixels, severity: int, generator: np.random.Generator) ->
 
 
 def streak(reach: float, width: float, angle: float) -> Floats:
-    """A one-sided streak's kernel [m, m], summing to 1, from the middle to `reach` pixels along `angle` (radians)."""
+    """A one-sided streak's kernel [m, m], summing to 1, from the middle to `reach` pixels along `angle` (radians).
+
+    Args:
+        reach: its length, in pixels.
+        width: standard deviation of the Gaussian along it, in pixels.
+        angle: of its direction, in radians.
+    """
     size = int(np.ceil(reach))
     kernel = np.zeros((2 * size + 1, 2 * size + 1))
     along = (np.arange(20 * size) + 0.5) * reach / (20 * size)

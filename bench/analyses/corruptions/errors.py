@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,6 @@ def check_baseline(baseline: Mapping[str, float], functions: Mapping[str, Corrup
         raise UserError(f"the baseline lacks the error of {missing[0]!r}; it needs clean and every corruption")
     if zero := [name for name in functions if not baseline[name] > 0]:
         raise UserError(f"the baseline's error of {zero[0]!r} is {baseline[zero[0]]}; one divides by it")
-
-
-def baseline_of(rows: Iterable[Row]) -> dict[str, float]:
-    """The setting `baseline` from another answer's table `errors`."""
-    return {row["corruption"]: row["error"] for row in rows}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ Slices are gray: the mean over the colours is corrupted and given to all three. 
 rows are the phase-encoding direction. The stored picture is taken for the magnitude image, so that k-space is the
 Fourier transform of it: the phase that a scanner also sees is not there. Definitions follow Gudbjartsson and Patz 1995
 (Rician noise) and Shaw et al. 2019 (motion as k-space segments of moved images; ghosts, spikes, bias field).
+
+Each is a function of an `image`, uint8 [H, W, 3], of a `severity` from 1 to 5, and of a `generator` that draws its
+accidents (a `_generator` where there are none); it returns uint8 [H, W, 3].
 """
 
 from __future__ import annotations
@@ -31,7 +34,13 @@ def rician_noise(image: Pixels, severity: int, generator: np.random.Generator) -
 
 
 def rician(signal: Floats, sigma: float, generator: np.random.Generator) -> Floats:
-    """|s + sigma (a + i b)|, a and b standard normal: its square has the mean s^2 + 2 sigma^2."""
+    """|s + sigma (a + i b)|, a and b standard normal: its square has the mean s^2 + 2 sigma^2.
+
+    Args:
+        signal: s.
+        sigma: the standard deviation of the noise in either channel.
+        generator: of the noise.
+    """
     real, imaginary = generator.standard_normal((2, *signal.shape)) * sigma
     magnitude: Floats = np.hypot(signal + real, imaginary)
     return magnitude
@@ -44,7 +53,12 @@ def bias_field(image: Pixels, severity: int, generator: np.random.Generator) -> 
 
 
 def field(height: int, width: int, generator: np.random.Generator) -> Floats:
-    """A random polynomial of degree 3 in both directions, scaled to reach from -1 to 1 [height, width]."""
+    """A random polynomial of degree 3 in both directions, scaled to reach from -1 to 1 [height, width].
+
+    Args:
+        height, width: in pixels.
+        generator: of the coefficients.
+    """
     rows = np.polynomial.legendre.legvander(np.linspace(-1, 1, height), 3)
     columns = np.polynomial.legendre.legvander(np.linspace(-1, 1, width), 3)
     degrees = np.add.outer(np.arange(4), np.arange(4))

@@ -76,7 +76,13 @@ class Subject:
         return float((np.asarray(predictor.of_images(images)).argmax(1) != self.labels).mean())
 
     def corrupted(self, name: str, function: Corruption, severity: int) -> NDArray[np.uint8]:
-        """All images after one corruption; an image's accident depends on its id, not on the severity."""
+        """All images after one corruption; an image's accident depends on its id, not on the severity.
+
+        Args:
+            name: of the corruption, by which accidents are drawn.
+            function: the corruption.
+            severity: 1 to 5.
+        """
         seeds = [derive_seed(self.settings.seed, name, identity) for identity in self.ids]
         return np.stack([
             function(image, severity, np.random.default_rng(seed))
@@ -126,6 +132,10 @@ def baseline_predictor(cell: Any, settings: RobustnessSettings) -> Any:
     """What answers for the baseline: the predictor of the cell that differs in the model alone; None where none is
     asked for.
 
+    Args:
+        cell: the finished cell that is asked.
+        settings: which model is the baseline.
+
     Raises:
         UserError: a baseline that is given twice, or no such cell in the run.
     """
@@ -150,6 +160,8 @@ def measured(
     """Every corruption's figures, the errors, and the baseline's mean errors on the same corrupted images.
 
     Args:
+        subject: the images, and what answers on them.
+        functions: the corruptions by name.
         baseline: answers on images too, or None.
 
     Returns:

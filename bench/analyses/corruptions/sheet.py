@@ -16,7 +16,14 @@ LABEL = 14
 
 
 def contact_sheet(image: Pixels, functions: Mapping[str, Corruption], seed: int, path: Path) -> Path:
-    """Write a PNG: a row a corruption, the clean image and the five severities from left to right."""
+    """Write a PNG: a row a corruption, the clean image and the five severities from left to right.
+
+    Args:
+        image: uint8 [H, W, 3].
+        functions: the corruptions by name.
+        seed: of their draws.
+        path: of the file.
+    """
     height, width = image.shape[:2]
     sheet = Image.new("RGB", (width * (1 + len(SEVERITIES)), (height + LABEL) * len(functions)), "white")
     for number, (name, function) in enumerate(functions.items()):

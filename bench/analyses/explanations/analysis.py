@@ -127,7 +127,14 @@ def _has_mask(table: Any, row: int) -> bool:
 
 
 def attributions(space: PixelSpace, chosen: Chosen, explain: Explainer, batch: int) -> Floats:
-    """The attribution of every image [N, H, W]."""
+    """The attribution of every image [N, H, W].
+
+    Args:
+        space: the network as a function of pixels.
+        chosen: the images, and the class that each is explained for.
+        explain: the method.
+        batch: images at once.
+    """
     found = []
     for part in batches(len(chosen.ids), batch):
         pixels = space.pixels(chosen.images[part])

@@ -78,7 +78,14 @@ def integrated_gradients_of(steps: int) -> Explainer:
 
 
 def integrated(space: PixelSpace, pixels: Tensor, classes: Tensor, steps: int) -> Tensor:
-    """Signed shares of every value [N, 3, H, W]; they sum to the class' centred logit less the mean colour's."""
+    """Signed shares of every value [N, 3, H, W]; they sum to the class' centred logit less the mean colour's.
+
+    Args:
+        space: the network as a function of pixels.
+        pixels: the images, 0 to 1 [N, 3, H, W].
+        classes: the class that each is explained for [N].
+        steps: points on each image's line from its mean colour.
+    """
     baseline = pixels.mean((2, 3), keepdim=True).expand_as(pixels)
     total = torch.zeros_like(pixels)
     for step in range(steps):

@@ -49,6 +49,7 @@ def sheet(
 
     Args:
         images: [N, H, W, 3]; attributions: [N, H, W] by name; masks, labels: N each.
+        path: of the file.
     """
     names = ["image", *attributions]
     side = max(_SIDE, images.shape[1])

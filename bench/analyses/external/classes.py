@@ -50,7 +50,13 @@ def class_table(foreign: Table, own: tuple[str, ...], kind: Kind, given: Mapping
 
 
 def own_labels(foreign: Table, own: tuple[str, ...], meant: Mapping[str, str | None]) -> NDArray[np.int64]:
-    """The model's class number of each image of another dataset [N], -1 where the model has no such class."""
+    """The model's class number of each image of another dataset [N], -1 where the model has no such class.
+
+    Args:
+        foreign: the other dataset.
+        own: the model's classes.
+        meant: the model's class by the other's; None: left out.
+    """
     numbers = [-1 if (name := meant[each]) is None else own.index(name) for each in foreign.classes]
     labels: NDArray[np.int64] = np.array(numbers, dtype=np.int64)[foreign.labels]
     return labels

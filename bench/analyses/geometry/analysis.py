@@ -132,6 +132,13 @@ def hessian_gap(space: PixelSpace, image: Tensor, label: int, rows: Tensor, logi
 
     H is the loss's Hessian in the pixels, F the Fisher metric. NaN where the softmax is saturated: H is a difference
     of rounded probabilities there.
+
+    Args:
+        space: the network as a function of pixels.
+        image: [C, H, W], 0 to 1.
+        label: its class number.
+        rows: the logits' Jacobian there [k, C, H, W].
+        logits: there [k].
     """
     flat = rows.flatten(1).double()
     p = logits.double().softmax(0)

@@ -67,6 +67,8 @@ def attack_norms(
         starts: first guesses, 0-1 pixels [N]: the first-order distances.
         rivals: the classes to lead up to [N]: those on the other side of the first-order boundary. The class of the
             second-best logit is often farther away.
+        seed: of its random start.
+        steps: of one attack.
         halvings: steps of the bisection; the answer is then within 2 ** -halvings of the smallest radius that works.
     """
 

@@ -107,6 +107,12 @@ def input_hessian_product(function: Function, image: Tensor, label: int, vector:
     """H v, H the Hessian of one image's cross entropy in its pixels, by differentiating twice; v in the image's shape.
 
     Where the network is affine around the image, H is the Fisher metric J^T (diag p - p p^T) J itself.
+
+    Args:
+        function: images [N, *shape] -> logits [N, k].
+        image: [*shape].
+        label: its class number.
+        vector: v.
     """
     point = image.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -165,6 +171,7 @@ def lanczos(product: Product, size: int, steps: int, seed: int, dtype: torch.dty
         size: p.
         steps: at most `size`; fewer are made where the vectors already span all that the start vector can reach.
         seed: of the start vector.
+        dtype: of the vectors.
     """
     if not 1 <= steps <= size:
         raise UserError(f"Lanczos on a matrix of size {size} makes 1 to {size} steps, not {steps=}")
@@ -200,7 +207,13 @@ def _quadrature(diagonal: list[float], beside: list[float]) -> Spectrum:
 
 
 def spectral_density(found: Hessian, steps: int, seeds: Sequence[int]) -> Spectrum:
-    """Stochastic Lanczos quadrature (Lin, Saad and Yang 2016): the mean over one Lanczos run a seed."""
+    """Stochastic Lanczos quadrature (Lin, Saad and Yang 2016): the mean over one Lanczos run a seed.
+
+    Args:
+        found: the Hessian.
+        steps: of each Lanczos run.
+        seeds: of their start vectors.
+    """
     runs = [lanczos(found.product, found.size, min(steps, found.size), seed, found.dtype) for seed in seeds]
     nodes = np.concatenate([run.nodes for run in runs])
     weights = np.concatenate([run.weights for run in runs]) / len(runs)

@@ -42,7 +42,12 @@ class Metric:
 
 
 def vjp(function: Function, image: Tensor, cotangents: Tensor) -> Tensor:
-    """J^T v for each row of `cotangents` [m, d]: [m, *image.shape]."""
+    """J^T v for each row of `cotangents` [m, d]: [m, *image.shape].
+
+    Args:
+        function: images [N, *shape] -> [N, d].
+        image: [*shape].
+    """
     parts = [_vjp(function, image, part) for part in torch.split(cotangents, PASS)]
     return torch.cat(parts)
 
@@ -56,7 +61,12 @@ def _vjp(function: Function, image: Tensor, cotangents: Tensor) -> Tensor:
 
 
 def jvp(function: Function, image: Tensor, tangents: Tensor) -> Tensor:
-    """J u for each of `tangents` [m, *image.shape], by forward differentiation: [m, d]."""
+    """J u for each of `tangents` [m, *image.shape], by forward differentiation: [m, d].
+
+    Args:
+        function: images [N, *shape] -> [N, d].
+        image: [*shape].
+    """
     parts = [_jvp(function, image, part) for part in torch.split(tangents, PASS)]
     return torch.cat(parts)
 
@@ -112,6 +122,14 @@ def top_singular_values(
     Randomized subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4) with one JVP and one VJP of
     `count + oversampling` vectors an iteration. What it finds never exceeds the true values.
 
+    Args:
+        function: images [N, *shape] -> [N, d].
+        image: [*shape].
+        count: of the values.
+        seed: of the random start.
+        oversampling: vectors beyond `count`, which make the last values surer.
+        iterations: of the subspace.
+
     Raises:
         UserError: when J has fewer than `count` singular values.
     """
@@ -145,6 +163,12 @@ def squared_norm(function: Function, image: Tensor, samples: int, seed: int) -> 
     """The sum of the squared singular values of J and its standard error.
 
     Hutchinson's estimator (1990): E |J^T v|^2 over random signs v. The error is 0 for a function of one output.
+
+    Args:
+        function: images [N, *shape] -> [N, d].
+        image: [*shape].
+        samples: sign vectors, two or more.
+        seed: of the signs.
     """
     if samples < 2:
         raise UserError(f"a standard error needs two samples or more, not {samples=}")
@@ -153,16 +177,6 @@ def squared_norm(function: Function, image: Tensor, samples: int, seed: int) -> 
     signs = _drawn((samples, width), seed, image).sign()
     squares = vjp(function, image, signs).flatten(1).double().square().sum(1)
     return float(squares.mean()), float(squares.std() / samples**0.5)
-
-
-def adjoint_gap(function: Function, image: Tensor, seed: int) -> float:
-    """How far <J u, v> and <u, J^T v> are apart for random u and v, relative to |J u| |v|: 0 but for rounding."""
-    tangent = _drawn((1, *image.shape), seed, image)
-    forward = jvp(function, image, tangent)
-    cotangent = _drawn(tuple(forward.shape), seed + 1, forward)
-    backward = vjp(function, image, cotangent)
-    gap = (forward * cotangent).sum() - (tangent * backward).sum()
-    return float(gap.abs() / (forward.norm() * cotangent.norm()))
 
 
 def angle(first: Tensor, second: Tensor) -> float:

@@ -37,7 +37,12 @@ class Curve:
 
 
 def segment(start: Tensor, end: Tensor, points: int) -> Tensor:
-    """The straight line in `points` even steps, both ends included: [points, *shape]."""
+    """The straight line in `points` even steps, both ends included: [points, *shape].
+
+    Args:
+        start, end: of one shape.
+        points: two or more.
+    """
     if points < 2:
         raise UserError(f"a path has two points or more, not {points=}")
     shares = torch.linspace(0, 1, points, dtype=start.dtype, device=start.device)
@@ -63,6 +68,7 @@ def least_energy_path(function: Function, path: Tensor, steps: int = 50) -> Tens
     one is found: the straight line is the usual start.
 
     Args:
+        function: images [N, *shape] -> [N, d].
         steps: L-BFGS iterations at most.
     """
     if len(path) < 3:

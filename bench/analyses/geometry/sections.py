@@ -32,7 +32,15 @@ def paths(
     labels: NDArray[np.int64],
     settings: GeometrySettings,
 ) -> list[Row]:
-    """A row a pair of images: its segment's length in input, feature and output space; the path of least energy."""
+    """A row a pair of images: its segment's length in input, feature and output space; the path of least energy.
+
+    Args:
+        space: the network as a function of pixels.
+        pixels: 0 to 1 [N, C, H, W].
+        ids: of the images [N].
+        labels: their class numbers [N].
+        settings: of the analysis.
+    """
     rows = []
     for first, second in drawn_pairs(len(pixels), settings.pairs, settings.seed):
         straight = segment(pixels[first], pixels[second], settings.points)
@@ -49,7 +57,13 @@ def paths(
 
 
 def drawn_pairs(count: int, pairs: int, seed: int) -> list[tuple[int, int]]:
-    """At most `pairs` different pairs of different rows, drawn by a seed."""
+    """At most `pairs` different pairs of different rows, drawn by a seed.
+
+    Args:
+        count: of the rows.
+        pairs: at most.
+        seed: of the draw.
+    """
     firsts, seconds = np.triu_indices(count, 1)
     return [(int(firsts[row]), int(seconds[row])) for row in picked(len(firsts), pairs, seed)]
 
@@ -60,6 +74,12 @@ def dimensions(
     """Dimension by layer, of all images and by class and site; and the sites' overlap by layer.
 
     Sites stand for the clients: they are what a federation would be divided by.
+
+    Args:
+        space: the network as a function of pixels.
+        cell: the finished cell.
+        images: uint8 [N, H, W, 3], its test images.
+        settings: of the analysis.
     """
     stored = cell.predictions("test")
     rows = picked(len(stored.labels), settings.dimension_images, settings.seed)
@@ -80,7 +100,13 @@ def dimensions(
 
 
 def layer_points(space: PixelSpace, images: NDArray[np.uint8], settings: GeometrySettings) -> dict[str, Any]:
-    """Points by layer: pixels, stages of the backbone (means over positions), features and logits, each [N, d]."""
+    """Points by layer: pixels, stages of the backbone (means over positions), features and logits, each [N, d].
+
+    Args:
+        space: the network as a function of pixels.
+        images: uint8 [N, H, W, 3].
+        settings: of the analysis.
+    """
     chosen = dict(spread(blocks(space.network.backbone), settings.layers))  # type: ignore[arg-type]
     found: dict[str, list[Tensor]] = {}
     for part in batches(len(images), settings.batch):
@@ -131,7 +157,15 @@ def dimension_columns(found: list[Row], overlaps: list[Row]) -> dict[str, Estima
 def curvatures(
     space: PixelSpace, cell: Any, images: NDArray[np.uint8], settings: GeometrySettings, folder: Path
 ) -> tuple[list[Row], Path]:
-    """The loss's Hessian in the output layer, in the head and in the whole network, and the file of their densities."""
+    """The loss's Hessian in the output layer, in the head and in the whole network, and the file of their densities.
+
+    Args:
+        space: the network as a function of pixels.
+        cell: the finished cell.
+        images: uint8 [N, H, W, 3].
+        settings: of the analysis.
+        folder: where the file goes.
+    """
     labels = cell.predictions("test").labels
     rows = picked(len(labels), settings.curvature_images, settings.seed)
     targets, network = torch.from_numpy(labels[rows]).to(space.black.device), space.network

@@ -51,7 +51,13 @@ def siblings(cell: Any) -> list[FinishedCell]:
 
 
 def attacked(cell: Any, shadows: Sequence[Any], settings: MembershipSettings) -> Answer:
-    """The attack on one cell by some others."""
+    """The attack on one cell by some others.
+
+    Args:
+        cell: the finished cell.
+        shadows: finished cells of the same model and dataset, whose parts are others.
+        settings: of the analysis.
+    """
     target, *others = [_known(each) for each in (cell, *shadows)]
     ids = sorted(set(target).intersection(*others))
     members = np.array([target[each].member for each in ids])

@@ -48,6 +48,11 @@ def lira(target: Floats, shadows: Floats, inside: Bools, fewest: int = 1) -> Flo
 def rate_at(scores: Floats, members: Bools, false_positives: float) -> tuple[float, Bools]:
     """The lowest threshold whose share of false positives does not exceed a given one, and the members found [members].
 
+    Args:
+        scores: of membership [N].
+        members: whether each image was trained on [N].
+        false_positives: the share of others that may be called members, 0 to 1.
+
     Returns:
         The threshold, and whether each member's score lies above it.
     """

@@ -20,7 +20,13 @@ from bench.core.errors import UserError
 
 
 def write_maps(predictor: Any, images: NDArray[np.uint8], classes: NDArray[np.int64], paths: Sequence[Path]) -> None:
-    """Write LayerCAM of uint8 images [N, H, W, 3] for a class each [N], laid over them, as a PNG each.
+    """Write LayerCAM laid over images, a PNG each.
+
+    Args:
+        predictor: what answered; it must have a network.
+        images: uint8 [N, H, W, 3].
+        classes: the class that each map is for [N].
+        paths: of the N files; their folders are made.
 
     Raises:
         UserError: a predictor without a network.

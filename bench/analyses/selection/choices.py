@@ -127,7 +127,8 @@ def discrimination_of_run(run: WholeRun, settings: Settings, folder: Path) -> An
     for cell in run.cells:
         rest = [cell.spec["dataset"], _kind(cell), cell.spec["regime"], cell.spec["protocol"]]
         conditions.setdefault(json.dumps(rest, sort_keys=True), []).append(cell)
-    columns, rows, notes = {}, [], []
+    columns: dict[str, Any] = {}
+    rows, notes = [], []
     for cells in conditions.values():
         name = _condition(cells[0])
         answer = discrimination(name, [_measured(cell, cells) for cell in cells])

@@ -84,7 +84,14 @@ def fit_temperature(labels: Ints, probabilities: Floats) -> Temperature | None:
 
 
 def temperature_estimate(fitted: Temperature, labels: Ints, probabilities: Floats, groups: ArrayLike) -> Estimate:
-    """A fitted temperature with its interval: a sandwich error of log T over the groups [N] that it was fitted on."""
+    """A fitted temperature with its interval: a sandwich error of log T over the groups [N] that it was fitted on.
+
+    Args:
+        fitted: the temperature.
+        labels: class numbers [N] that it was fitted on.
+        probabilities: of the same images [N, k].
+        groups: the patient or lesion of each [N].
+    """
     logits, inverse = _logits(probabilities), 1 / fitted.value
     codes = clusters(groups)[0]
     count = int(codes.max()) + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import Field, field_validator
 from bench.analyses.support.intervals import ResampledSettings
 from bench.analyses.support.parts import Predicted
 from bench.core.errors import UserError
+from bench.data.sources.manifest import read_csv
 
 Texts = NDArray[np.str_]
 UNKNOWN = "unknown"
@@ -50,6 +50,11 @@ def characteristics(
     """The value of every test image [N] by characteristic, "unknown" where it has none, and notes.
 
     A characteristic with one value throughout is left out. `age` becomes bands.
+
+    Args:
+        cell: the finished cell.
+        test: its test set.
+        settings: name the characteristics.
 
     Raises:
         UserError: a metadata file that is missing, or lacks a named column.
@@ -109,17 +114,17 @@ def _from_file(test: Predicted, settings: CharacteristicsSettings) -> tuple[dict
     path = Path(settings.metadata).expanduser()
     if not path.is_file():
         raise UserError(f"metadata file {settings.metadata!r} is not there; name a CSV file with a row an image")
-    content = path.read_bytes()
-    reader = csv.DictReader(content.decode("utf-8-sig").splitlines())
-    lacking = [name for name in (settings.key, *settings.by) if name not in (reader.fieldnames or ())]
+    table = read_csv(path)
+    lacking = [name for name in (settings.key, *settings.by) if name not in table.header]
     if lacking:
         raise UserError(f"{settings.metadata} lacks the columns {', '.join(lacking)}; "
-                        f"it has {', '.join(reader.fieldnames or ())}: set key and by")  # fmt: skip
-    rows = {row[settings.key]: row for row in reader}
+                        f"it has {', '.join(table.header)}: set key and by")  # fmt: skip
+    rows = {row[settings.key]: row for row in table.rows}
     columns = {
         name: np.array([(rows.get(str(key)) or {}).get(name) or "" for key in test.ids], dtype=np.str_)
         for name in settings.by
     }
     missing = sum(str(key) not in rows for key in test.ids)
-    notes = [f"characteristics are from a file with the checksum {hashlib.sha256(content).hexdigest()[:12]}"]
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    notes = [f"characteristics are from a file with the checksum {content[:12]}"]
     return columns, notes + ([f"{missing} of {len(test.ids)} test images are not in it"] if missing else [])

@@ -54,7 +54,11 @@ def conformal_quantile(scores: Floats, miss: float) -> float:
 def thresholds(labels: Ints, scores: Floats, miss: float, per_class: bool) -> Floats:
     """The threshold of every class [k] from calibration labels [n] and scores [n, k].
 
-    per_class: each class by itself (Mondrian), so that coverage is promised within each; else one for all.
+    Args:
+        labels: class numbers [n].
+        scores: of nonconformity [n, k].
+        miss: the share of images whose set may lack the true class, 0 to 1.
+        per_class: each class by itself (Mondrian), so that coverage is promised within each; else one for all.
     """
     own, count = scores[np.arange(labels.size), labels], scores.shape[1]
     if not per_class:

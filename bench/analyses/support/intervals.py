@@ -99,7 +99,13 @@ def resample(figures: Figures, groups: ArrayLike, settings: ResampledSettings) -
 
 
 def estimates(figures: Figures, groups: ArrayLike, settings: ResampledSettings) -> dict[str, Estimate]:
-    """Every figure of N > 0 images with its 95 % interval by `resample`."""
+    """Every figure of N > 0 images with its 95 % interval by `resample`.
+
+    Args:
+        figures: image weights [B, N] -> values [B] by name.
+        groups: the patient or lesion of each image [N].
+        settings: how many resamples, and their seed.
+    """
     found = resample(figures, groups, settings)
     return {name: found.estimate(name) for name in found.values}
 

@@ -48,6 +48,11 @@ def threshold_for_specificity(positive: Bools, scores: Floats, target: float) ->
 def threshold_for_sensitivity(positive: Bools, scores: Floats, target: float) -> float | None:
     """The highest threshold whose calls (score at or above it) find a share of `target` or more of the class.
 
+    Args:
+        positive: whether each image is of the class [N].
+        scores: of the class [N].
+        target: the sensitivity asked for, 0 to 1.
+
     Returns:
         None where the class or the rest has no image.
     """
@@ -69,6 +74,12 @@ def rates(positive: Bools, called: Bools, groups: NDArray[np.str_], prevalence: 
 
     Predictive values follow from both rates by Bayes' rule at the stated prevalence; their intervals hold whatever the
     two rates are inside their joint 95 % box, so they are on the safe side.
+
+    Args:
+        positive: whether each image is of the class [N].
+        called: whether it was called so [N].
+        groups: the patient or lesion of each image [N].
+        prevalence: of the class where the model would be used, 0 to 1.
     """
     cases, rest = (positive, called), (~positive, ~called)
     (hit, hit_box), (left, left_box) = (_share(mask, hits, groups) for mask, hits in (cases, rest))
@@ -93,7 +104,12 @@ def _ppv(hit: Estimate, left: Estimate, hit_box: Estimate, left_box: Estimate, p
 
 
 def predictive_value(sensitivity: float | None, specificity: float | None, prevalence: float) -> float | None:
-    """The share of calls that are right, by Bayes' rule; None where a rate is unknown or nobody is called."""
+    """The share of calls that are right, by Bayes' rule; None where a rate is unknown or nobody is called.
+
+    Args:
+        sensitivity, specificity: 0 to 1.
+        prevalence: of the class, 0 to 1.
+    """
     if sensitivity is None or specificity is None:
         return None
     right, wrong = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)

@@ -57,6 +57,11 @@ def expected_cost(labels: Ints, decisions: Mapping[str, Ints], costs: Floats) ->
     """The mean cost of decisions, by their name, and with " normalized" behind over the best that ignores the image.
 
     The normalized cost is 1 for the best constant decision (Ferrer 2022), NaN where that one costs nothing.
+
+    Args:
+        labels: class numbers [N].
+        decisions: class numbers [N] by the decision's name.
+        costs: of predicting a class (columns) for a true one (rows) [k, k].
     """
     paid = {name: costs[labels, decided] for name, decided in decisions.items()}
     truth = one_hot(labels, len(costs))

@@ -21,7 +21,6 @@ from bench.data.table import Table
 
 SCHEMA = 1
 TINY = 32
-MIRRORED = 4
 Progress = Callable[[int, int], None]
 
 
@@ -31,8 +30,11 @@ def audit_dataset(
     """Audit a dataset that is available, keep the audit, and judge its splits.
 
     Args:
+        name: of a registered dataset.
         kind: a split, or "all" for every one that the dataset has.
+        seed: the seed number by which splits are drawn.
         against: other datasets, in which the same pictures are looked for.
+        progress: called with (images done, images in all).
 
     Returns:
         JSON values: `counts`, `pairs`, `balance`, `splits` by kind with their verdicts, `across` by dataset
@@ -134,7 +136,12 @@ def _kinds(table: Table, kind: str) -> list[str]:
 
 
 def judge(table: Table, kind: str, seed: int) -> dict[str, Any]:
-    """One split of a table whose audit is stored: sizes, balance, what stands in two parts, and the verdict."""
+    """One split of a table whose audit is stored: sizes, balance, what stands in two parts, and the verdict.
+
+    Args:
+        kind: of the split.
+        seed: the seed number by which it is drawn.
+    """
     joined = with_joined_groups(table)
     made = split(joined, kind, seed)
     leaking = groups_in_two_parts(joined, made)

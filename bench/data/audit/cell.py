@@ -15,7 +15,7 @@ from bench.core.cellspec import data_seed
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.data.audit.groups import groups_in_two_parts, merged
-from bench.data.audit.store import CLEAN, NOT_AUDITED, audit_file, audits, read_audit, table_file
+from bench.data.audit.store import CLEAN, NOT_AUDITED, audit_file, audits, read_audit, read_noted, table_file
 from bench.data.splits import split
 from bench.data.table import Pixels, Table, text_column
 
@@ -113,7 +113,7 @@ def _torn(spec: Mapping[str, Any], data: Mapping[str, Any]) -> int | None:
     noted = table_file(str(data.get("fingerprint")))
     if not noted.is_file():
         return None
-    pictures = _read(noted, noted.stat().st_mtime_ns)["pictures"]
+    pictures = _columns(noted, noted.stat().st_mtime_ns)["pictures"]
     audit = audit_file(pictures)
     if not audit.is_file():
         return None
@@ -136,12 +136,17 @@ def _split_again(noted: Path, audit: Path, times: tuple[int, int], kind: str, se
 
 @functools.lru_cache(maxsize=8)
 def _table(noted: Path, _written: int) -> Table:
-    stored = _read(noted, _written)
+    stored = _columns(noted, _written)
     ids, groups, official = (text_column(stored[name]) for name in ("ids", "groups", "official"))
     # Tables that were noted before there was a split by site have none.
     sites = text_column(stored.get("sites", [""] * len(ids)))
     labels = np.asarray(stored["labels"], dtype=np.int64)
     return Table(stored["dataset"], tuple(stored["classes"]), ids, labels, groups, sites, official, _Unseen())
+
+
+@functools.lru_cache(maxsize=16)
+def _columns(path: Path, _written: int) -> dict[str, Any]:
+    return read_noted(path)
 
 
 @functools.lru_cache(maxsize=16)

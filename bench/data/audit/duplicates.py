@@ -80,7 +80,12 @@ class Match:
 def signatures(
     table: Table, progress: Callable[[int, int], None] | None = None, workers: int | None = None
 ) -> Signatures:
-    """Decode every image of a table once and keep what the comparison needs."""
+    """Decode every image of a table once and keep what the comparison needs.
+
+    Args:
+        progress: called with (images done, images in all).
+        workers: threads that decode; None: one a core.
+    """
     blocks = [range(start, min(start + _BLOCK // 8, len(table))) for start in range(0, len(table), _BLOCK // 8)]
     parts: list[Signatures] = []
     found = in_threads(lambda rows: _signatures_of(table, rows), blocks, workers or os.cpu_count() or 1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 from bench.core.atomic import write_json
+from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.paths import home
 from bench.core.schema import read_json
@@ -17,6 +20,31 @@ from bench.data.splits import Split
 from bench.data.table import Table
 
 CLEAN, NOT_AUDITED = "clean", "not audited"
+AGAIN = "remove it and audit again"
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Pair(TypedDict):
+    left: str
+    right: str
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Audit(TypedDict):
+    dataset: NotRequired[str]
+    pairs: list[_Pair]
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Noted(TypedDict):
+    dataset: str
+    # It names a file of the store: nothing in it may lead elsewhere.
+    pictures: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
+    classes: list[str]
+    ids: list[str]
+    labels: list[int]
+    groups: list[str]
+    official: list[str]
 
 
 def audits() -> Path:
@@ -69,8 +97,13 @@ def stored_audit(table: Table) -> dict[str, Any] | None:
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """A file of the store. Raises UserError when it is damaged."""
-    return dict(read_json(path, dict[str, Any], "remove it and audit again"))
+    """An audit of the store. Raises UserError when it is damaged."""
+    return dict(read_json(path, _Audit, AGAIN))
+
+
+def read_noted(path: Path) -> dict[str, Any]:
+    """The columns of an audited table. Raises UserError when they are damaged."""
+    return dict(read_json(path, _Noted, AGAIN))
 
 
 def stored_pairs(table: Table) -> list[tuple[int, int]]:
@@ -79,7 +112,10 @@ def stored_pairs(table: Table) -> list[tuple[int, int]]:
     if audit is None:
         return []
     row = {str(name): index for index, name in enumerate(table.ids)}
-    return [(row[pair["left"]], row[pair["right"]]) for pair in audit["pairs"]]
+    try:
+        return [(row[pair["left"]], row[pair["right"]]) for pair in audit["pairs"]]
+    except KeyError as error:
+        raise UserError(f"{audit_path(table)} pairs an image {error} that is not there; {AGAIN}") from error
 
 
 def with_joined_groups(table: Table) -> Table:

@@ -26,6 +26,8 @@ def fetch_dataset(name: str, accept_licence: bool, progress: Progress | None = N
     """Bring a dataset and return its folder; one that was brought already is left as it is.
 
     Args:
+        name: of a registered dataset.
+        accept_licence: whether the user has agreed to the terms that some providers state.
         progress: called with (bytes done, bytes in all or 0) of the current file.
 
     Raises:

@@ -23,6 +23,7 @@ def augment(batch: Tensor, kind: Kind, generator: torch.Generator) -> Tensor:
 
     Args:
         batch: float [N, 3, H, W] in 0 ... 1; not changed in place.
+        kind: brain, skin or other: how far images are turned, and whether their light varies.
         generator: on the CPU, so that the draws are the same on every device.
 
     Returns:
@@ -36,13 +37,23 @@ def augment(batch: Tensor, kind: Kind, generator: torch.Generator) -> Tensor:
 
 
 def flipped(batch: Tensor, generator: torch.Generator, dimension: int) -> Tensor:
-    """Mirror half of the images, by a coin each, along a dimension (3: left to right, 2: upside down)."""
+    """Mirror half of the images, by a coin each, along a dimension (3: left to right, 2: upside down).
+
+    Args:
+        batch: [N, 3, H, W].
+        generator: on the CPU.
+    """
     coins = torch.rand(len(batch), generator=generator).to(batch.device) < 0.5
     return torch.where(coins[:, None, None, None], batch.flip(dimension), batch)
 
 
 def rotated(batch: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Turn each image about its centre by an angle drawn from -degrees ... degrees, bilinear."""
+    """Turn each image about its centre by an angle drawn from -degrees ... degrees, bilinear.
+
+    Args:
+        batch: float [N, 3, H, W].
+        generator: on the CPU.
+    """
     angles = torch.deg2rad(_uniform(len(batch), degrees, generator)).to(batch)
     cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     matrices = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)

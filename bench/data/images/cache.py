@@ -59,6 +59,11 @@ def are_cached(table: Table, size: int) -> bool:
 def keep(table: Table, size: int, pixels: Pixels) -> None:
     """Put images that were decoded elsewhere, uint8 [N, size, size, 3], into this cache.
 
+    Args:
+        table: whose images they are, in its order.
+        size: their side in pixels.
+        pixels: the images.
+
     Raises:
         ValueError: they are of another shape.
     """
@@ -112,6 +117,11 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iter
     """Results in order, a few items ahead of the consumer, each in a thread where torch uses one core.
 
     Torch's own threads would fight with these over the same cores.
+
+    Args:
+        work: called with one item.
+        items: what is to be worked on.
+        workers: threads, of one core each.
     """
     import torch
 

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from typing_extensions import TypedDict
 
 from bench.core.atomic import replacing
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.paths import cache
+from bench.core.schema import read_bytes, read_table, validated
 from bench.data.table import Pixels
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
@@ -32,6 +34,7 @@ MIN_SIDE = 8
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
 MAX_BAD_SHARE = 0.2
+_AGAIN = "delete it to look at the files again"
 _COLUMNS = ("path", "size", "changed", "checksum", "width", "height", "problem")
 
 
@@ -39,6 +42,16 @@ _COLUMNS = ("path", "size", "changed", "checksum", "width", "height", "problem")
 class Facts:
     """What a scan knows of a file; `problem` is "" for a file that can be used."""
 
+    path: str
+    size: int
+    changed: int
+    checksum: str
+    width: int
+    height: int
+    problem: str
+
+
+class _Fact(TypedDict):
     path: str
     size: int
     changed: int
@@ -82,7 +95,7 @@ def decode(path: Path) -> Pixels:
         UserError: when the file is missing or cannot be decoded.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, "name another picture", MAX_BYTES)
         return _decode_jpeg(data) if data[:3] == b"\xff\xd8\xff" else _decode_other(data)
     except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot decode {path}: {str(error).splitlines()[0] if str(error) else 'damaged'}") from error
@@ -129,7 +142,13 @@ def scan(paths: Sequence[Path], root: Path) -> list[Facts]:
 
 
 def mark_unreadable(path: Path, root: Path, problem: str) -> None:
-    """Remember a file that only full decoding shows to be damaged, so that the next scan skips it."""
+    """Remember a file that only full decoding shows to be damaged, so that the next scan skips it.
+
+    Args:
+        path: the damaged file.
+        root: the dataset's folder, by which the scan is kept in the cache.
+        problem: what is wrong with it, in words.
+    """
     store = cache() / "scans" / f"{digest(str(root.resolve()))}.parquet"
     known = _stored(store)
     fact = _look(path, known)
@@ -216,14 +235,11 @@ def _png_checks(data: bytes) -> bool:
 
 
 def _stored(store: Path) -> dict[str, Facts]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not store.is_file():
         return {}
     try:
-        rows = pq.read_table(store, columns=list(_COLUMNS)).to_pylist()
-    except (pa.ArrowException, OSError):
+        rows = validated(store, read_table(store, _AGAIN).to_pylist(), list[_Fact], _AGAIN)
+    except UserError:
         # A cache that cannot be read is made again; nothing is lost with it.
         return {}
     return {row["path"]: Facts(**row) for row in rows}
@@ -240,6 +256,11 @@ def _save(store: Path, facts: dict[str, Facts]) -> None:
 
 def usable(name: str, paths: Sequence[Path], root: Path) -> tuple[FileImages, list[int], tuple[str, ...]]:
     """Which of the files can be used.
+
+    Args:
+        name: the dataset's, for messages.
+        paths: the files [N].
+        root: the dataset's folder.
 
     Returns:
         the images of the usable files, their positions in `paths`, and notes on the others.

@@ -18,6 +18,11 @@ def mask(table: Table, row: int, size: int) -> NDArray[np.bool_] | None:
 
     A pixel belongs to the lesion where more than half of what it covers does.
 
+    Args:
+        table: the dataset.
+        row: of the image in it.
+        size: the side in pixels.
+
     Raises:
         UserError: the mask's file is missing or damaged.
     """

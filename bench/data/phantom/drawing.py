@@ -31,7 +31,14 @@ _SKIN: tuple[tuple[tuple[float, float, float], float, float, int, float, float, 
 
 
 def draw_brain(label: int, site: int, anatomy: int, view: int, size: int) -> Pixels:
-    """A brain-like slice, uint8 [size, size]. `anatomy` is shared by a patient's slices, `view` is the slice's own."""
+    """A brain-like slice, uint8 [size, size]. `anatomy` is shared by a patient's slices, `view` is the slice's own.
+
+    Args:
+        label: the class number.
+        site: the number of the hospital, whose scanner or light it is.
+        anatomy, view: seeds.
+        size: the side in pixels.
+    """
     shared, own = _random(anatomy), _random(view)
     x, y = _grid(size)
     width, height, tilt = shared.uniform(0.66, 0.76), shared.uniform(0.8, 0.9), shared.normal(0, 0.06)
@@ -64,7 +71,14 @@ def _brain_lesion(label: int, x: Field, y: Field, shared: Random, own: Random, s
 
 
 def draw_skin(label: int, site: int, anatomy: int, view: int, size: int) -> Pixels:
-    """A skin-like lesion, uint8 [size, size, 3]. `anatomy` is shared by a lesion's pictures, `view` is one's own."""
+    """A skin-like lesion, uint8 [size, size, 3]. `anatomy` is shared by a lesion's pictures, `view` is one's own.
+
+    Args:
+        label: the class number.
+        site: the number of the hospital, whose scanner or light it is.
+        anatomy, view: seeds.
+        size: the side in pixels.
+    """
     shared, own = _random(anatomy), _random(view)
     x, y = _grid(size)
     skin = np.array([0.84, 0.66, 0.56]) * shared.uniform(0.85, 1.08) + shared.normal(0, 0.02, 3)

@@ -20,6 +20,9 @@ def read_folder(name: str, root: Path, kind: Kind = "other", rename: Callable[[s
     """Read class folders; folders called train(ing), val(idation), test(ing) above them are the official split.
 
     Args:
+        name: of the dataset.
+        root: the folder above the class folders.
+        kind: what the pictures are of: brain, skin or other.
         rename: turns a folder's name into the class's name.
 
     Raises:
@@ -36,7 +39,12 @@ def read_folder(name: str, root: Path, kind: Kind = "other", rename: Callable[[s
 
 
 def folder_rows(name: str, root: Path, rename: Callable[[str], str] = str) -> list[Row]:
-    """The rows of a folder tree; ids are paths below `root`. Raises UserError when `root` is no folder."""
+    """The rows of a folder tree; ids are paths below `root`. Raises UserError when `root` is no folder.
+
+    Args:
+        name: of the dataset, for messages.
+        rename: turns a folder's name into the class's name.
+    """
     if not root.is_dir():
         raise UserError(f"dataset {name!r}: {root} is no folder; name the folder that holds the class folders")
     top = unwrapped(root)

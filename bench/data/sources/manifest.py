@@ -10,10 +10,12 @@ from pathlib import Path
 
 from bench.core.errors import UserError
 from bench.core.registry import near_matches
+from bench.core.schema import check_regular
 from bench.data.images.files import picture_files
 from bench.data.sources.rows import Row, assemble
 from bench.data.table import Kind, Table
 
+MAX_BYTES = 2**32
 MAX_COLUMNS = 500
 MAX_LINE = 1_000_000
 MAX_ROWS = 5_000_000
@@ -49,6 +51,7 @@ def read_csv(path: Path) -> Manifest:
     Raises:
         UserError: missing, empty, not UTF-8, malformed, or beyond the limits on columns, line length and rows.
     """
+    check_regular(path, "name a CSV file", MAX_BYTES)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline(MAX_LINE + 1)
@@ -129,6 +132,10 @@ def read_manifest(
     """Read a CSV manifest; images are looked for in its folder and the folders below.
 
     Args:
+        name: of the dataset.
+        path: of the CSV file.
+        columns: the CSV's column by what it holds (image, label, group, ...); None: by their usual names.
+        kind: what the pictures are of: brain, skin or other.
         allow_outside: images may lie elsewhere, by absolute paths or by `..`; whoever wrote the CSV then chooses which
             of this machine's files are read.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,12 +19,14 @@ from bench.core.errors import UnknownName, UserError
 from bench.core.identity import digest
 from bench.core.paths import cache
 from bench.core.registry import near_matches
+from bench.core.schema import mapped_array
 from bench.data.sources.medmnistinfo import INFO, RECORD, SIZES, Info
 from bench.data.spec import DatasetSpec, Download
 from bench.data.table import PARTS, Pixels, Table, text_column
 
 PREFIX = "medmnist"
 _CHUNK = 2**20
+_AGAIN = "delete it to unpack the file again"
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ def _parse(name: str) -> tuple[Info, int]:
 def read(name: str, path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a reader's signature
     """Read an npz with `{train,val,test}_{images,labels}`; the file, or the folder that holds it.
 
+    Args:
+        name: of the set, "STEM" or "STEM_SIZE".
+        path: of the npz, or of the folder that holds it.
+        protocol: is not asked: the set has one form.
+
     Raises:
         UserError: not there, truncated, or with arrays of another shape or kind than the set's.
     """
@@ -122,9 +130,18 @@ def read(name: str, path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - 
 def _array(name: str, file: Path, member: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """A member of the npz as a memory map, unpacked once; its header is checked before anything is unpacked."""
     target = _unpacked(file) / f"{member}.npy"
-    if not target.is_file():
-        _unpack(name, file, member, shape, target)
-    array: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
+    if target.exists():
+        # An unpacked copy that cannot be read is unpacked again.
+        with suppress(UserError):
+            return _mapped(target, shape)
+    _unpack(name, file, member, shape, target)
+    return _mapped(target, shape)
+
+
+def _mapped(target: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    array = mapped_array(target, _AGAIN, "ui")
+    if array.shape[1:] != shape:
+        raise UserError(f"{target} has shape {list(array.shape)}, not [N, {', '.join(map(str, shape))}]; {_AGAIN}")
     return array
 
 
@@ -174,9 +191,18 @@ def _copy_up_to(source: IO[bytes], target: Path, limit: int) -> None:
 
 def _checksums(file: Path, images: list[NDArray[Any]]) -> NDArray[np.str_]:
     target = _unpacked(file) / "checksums.npy"
-    if not target.is_file():
-        sums = [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for part in images for image in part]
-        with replacing(target) as temporary, temporary.open("wb") as stream:
-            np.save(stream, np.array(sums, dtype=np.str_))
-    checksums: NDArray[np.str_] = np.load(target, allow_pickle=False)
-    return checksums
+    count = sum(len(part) for part in images)
+    if target.exists():
+        with suppress(UserError):
+            return _stored_checksums(target, count)
+    sums = [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for part in images for image in part]
+    with replacing(target) as temporary, temporary.open("wb") as stream:
+        np.save(stream, np.array(sums, dtype=np.str_))
+    return _stored_checksums(target, count)
+
+
+def _stored_checksums(target: Path, count: int) -> NDArray[np.str_]:
+    found = mapped_array(target, _AGAIN, "U")
+    if found.shape != (count,):
+        raise UserError(f"{target} holds checksums of shape {list(found.shape)}, not of {count} images; {_AGAIN}")
+    return np.array(found)

@@ -49,8 +49,14 @@ def assemble(
     """Check a source's rows and make the table of those whose picture can be used.
 
     Args:
+        name: of the dataset.
+        rows: one an image.
         root: the dataset's folder; messages name files relative to it.
         classes: class names in order; by default those that occur, sorted.
+        kind: what the pictures are of: brain, skin or other.
+        expected: images that the publication counts; fewer mark the table as incomplete.
+        notes: what a reader of the results must know.
+        paper_name: what the paper calls the dataset; "" where it does not name it.
 
     Raises:
         UserError: no row, no file at all, too many unusable files, one id with two labels, or labels that

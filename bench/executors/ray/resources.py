@@ -52,7 +52,14 @@ class Resources:
 
 
 def resources_for(cell: PlannedCell, classes: int, runtime: Runtime, gpu: bool) -> Resources:
-    """What a cell asks for: a core (or `threads`), its share of a GPU, and an estimate of its memory."""
+    """What a cell asks for: a core (or `threads`), its share of a GPU, and an estimate of its memory.
+
+    Args:
+        cell: what is to run.
+        classes: of its dataset.
+        runtime: of the run.
+        gpu: whether the cluster has GPUs.
+    """
     cost = model_cost(cell.model, classes, cell.image_size)
     protocol = cell.spec.protocol
     images = max(protocol.batch_size if protocol.tuning == "full" else 0, protocol.timing_batch_size)

@@ -81,7 +81,10 @@ def work(
     """Run a cell in a folder of the worker's own and bring all its files.
 
     Args:
+        task: the cell.
+        metadata: of its dataset, without the images.
         pixels, weights: a reference to what the driver put into the object store, or empty; fetched if needed.
+        mailbox: the actor that takes events and tells whether to stop.
         number: of this attempt.
     """
     import ray

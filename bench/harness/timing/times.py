@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import torch
 from filelock import FileLock
+from pydantic import ConfigDict, Field, FiniteFloat, with_config
+from typing_extensions import TypedDict
 
 from bench.core.atomic import write_json
 from bench.core.config import Protocol, TimingMode
+from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.schema import read_json
 from bench.harness.networks import tf32
@@ -37,6 +40,28 @@ OnEvent = Callable[[dict[str, Any]], None]
 # Parameters of the networks that are held at once; an optimizer keeps up to four numbers for each.
 _MOST_PARAMETERS = 250e6
 _MODES: dict[TimingMode, int] = {"off": 0, "quick": 1, "full": 2}
+_Samples = Annotated[list[Annotated[FiniteFloat, Field(ge=0)]], Field(min_length=1)]
+
+
+class _Times(TypedDict):
+    infer: _Samples
+    train: NotRequired[_Samples]
+
+
+class _Energy(TypedDict):
+    infer: FiniteFloat | None
+    train: NotRequired[FiniteFloat | None]
+
+
+@with_config(ConfigDict(extra="allow"))
+class _File(TypedDict):
+    mode: TimingMode
+    busy: Annotated[FiniteFloat, Field(ge=0)]
+    ms: _Times
+    energy_j: _Energy
+    peak_memory_mb: FiniteFloat | None
+
+
 _known: dict[str, dict[str, Any]] = {}
 
 
@@ -51,8 +76,10 @@ def measure_all(wanted: Sequence[Asked], folder: Path | None, mode: TimingMode, 
     """Measure what is not measured yet, all parts of one device and protocol in turns.
 
     Args:
+        wanted: networks and how each is timed.
         folder: where measurements are kept; None: in this process alone.
         mode: "full" measures again what was measured quickly.
+        on_event: hears what is being measured.
     """
     if mode == "off":
         return
@@ -64,6 +91,12 @@ def measure_all(wanted: Sequence[Asked], folder: Path | None, mode: TimingMode, 
 
 def timing_row(asked: Asked, folder: Path | None, mode: TimingMode, on_event: OnEvent) -> dict[str, Any]:
     """The columns of a network's batch times, measured now unless they are known.
+
+    Args:
+        asked: the network and how it is timed.
+        folder: where measurements are kept; None: in this process alone.
+        mode: "off", "quick" or "full".
+        on_event: hears what is being measured.
 
     Returns:
         infer_batch_ms: images in, answer out, BatchNorm folded: what a user will run. train_batch_ms: a training step
@@ -140,8 +173,10 @@ def _is_known(part: Timed, folder: Path | None, mode: TimingMode) -> bool:
 def _find(part: Timed, folder: Path | None) -> dict[str, Any] | None:
     """What is known of a part: by the run's folder, or by this process, which may have run another."""
     path = folder / f"{part.key}.json" if folder else None
-    if path is not None and path.is_file():
-        return read_json(path, dict[str, Any], "delete it to time anew")
+    if path is not None and path.exists():
+        # What cannot be read is timed anew; nothing is lost with it.
+        with suppress(UserError):
+            return dict(read_json(path, _File, "delete it to time anew"))
     found = _known.get(part.key)
     if found is not None and path is not None:
         write_json(path, found)
@@ -219,6 +254,13 @@ def own_or_joint(
     """The row of a network, timed in turns with others of its run; alone where one of those cannot be timed.
 
     What is wrong with another network is told by its own cell, and does not make this one fail.
+
+    Args:
+        asked: the network whose row it is.
+        others: of the same run, timed along.
+        folder: where measurements are kept; None: in this process alone.
+        mode: "off", "quick" or "full".
+        on_event: hears what is being measured.
     """
     problem = ""
     try:

@@ -33,7 +33,13 @@ class Weights:
 
     @classmethod
     def of(cls, labels: Ints, codes: Ints, classes: tuple[str, ...]) -> Weights:
-        """Count labels [N] by part [N]; parts are numbered without gaps."""
+        """Count labels [N] by part [N]; parts are numbered without gaps.
+
+        Args:
+            labels: class numbers [N].
+            codes: the part of each image [N].
+            classes: k names.
+        """
         count = int(codes.max()) + 1
         table = np.bincount(codes * len(classes) + labels, minlength=count * len(classes)).reshape(count, -1)
         shares = table / np.maximum(table.sum(axis=0), 1)
@@ -79,6 +85,12 @@ def bounds(name: str, value: float, spread: float, weights: Floats) -> tuple[flo
 
     At 0 and 1 of a share nothing varies; the bound is then that of as many independent trials as there are effective
     parts (Clopper and Pearson 1934). (NaN, NaN) where no error is known, or it is 0 elsewhere.
+
+    Args:
+        name: of the column, whose limits choose the scale.
+        value: of all images.
+        spread: its standard error.
+        weights: the parts' sizes, from which the degrees of freedom follow.
     """
     from scipy.stats import t
 

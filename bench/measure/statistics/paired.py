@@ -112,6 +112,10 @@ def accuracy_difference(right_a: ArrayLike, right_b: ArrayLike, groups: ArrayLik
     """Accuracy of A minus B on the same images [N], its p by `sign_flip` over groups.
 
     Several seeds are pooled by concatenation: one patient's images stay one group over all of them.
+
+    Args:
+        right_a, right_b: whether each model is right, bool [N].
+        groups: the patient or lesion of each image [N].
     """
     steps = np.asarray(right_a, dtype=np.float64) - np.asarray(right_b, dtype=np.float64)
     codes, _ = clusters(groups)
@@ -177,21 +181,15 @@ def _mean_ranks(values: Floats) -> Floats:
     return ranks
 
 
-def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: ArrayLike | None = None) -> Difference:
-    """DeLong's test of two ROC-AUCs on the same images.
+def normal_difference(value: float, spread: float, method: str, free: float = math.inf) -> Difference:
+    """A difference with a standard error and Student's t of `free` degrees of freedom; p is 1 where both are 0.
 
     Args:
-        labels: [N]; first, second: probabilities [N, k] of A and B.
-        groups: [N]; the components of a group are added up before squaring (Obuchowski 1997). None: every image alone.
+        value: the difference.
+        spread: its standard error.
+        method: how it was tested, in words.
+        free: degrees of freedom; infinite: a normal distribution.
     """
-    (auc_a, shares_a), (auc_b, shares_b) = auc(labels, first), auc(labels, second)
-    codes = np.arange(shares_a.size) if groups is None else clusters(groups)[0]
-    error = float(np.sqrt((group_sums(shares_a - shares_b, codes) ** 2).sum()))
-    return normal_difference(auc_a - auc_b, error, "DeLong")
-
-
-def normal_difference(value: float, spread: float, method: str, free: float = math.inf) -> Difference:
-    """A difference with a standard error and Student's t of `free` degrees of freedom; p is 1 where both are 0."""
     if not math.isfinite(value) or not math.isfinite(spread):
         return Difference(value, math.nan, math.nan, math.nan, math.nan, method, free)
     p = 2 * student_tail(abs(value) / spread, free) if spread > 0 else float(value == 0)
@@ -216,6 +214,11 @@ def smallest_difference(error: float, images: int, free: float = math.inf) -> fl
     """The true accuracy difference that a two-sided 5 % test on these images would find four times out of five.
 
     It is never below what the fewest significant discordant images make up.
+
+    Args:
+        error: the difference's standard error.
+        images: on which it was measured.
+        free: degrees of freedom.
     """
     return max((student_quantile(0.975, free) + student_quantile(0.8, free)) * error, FEWEST_DISCORDANT / images)
 
@@ -241,7 +244,13 @@ def drawn_groups(groups: ArrayLike, ids: ArrayLike) -> tuple[NDArray[np.str_], s
 
 
 def right(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether each image's arg-max class is its label: [N]."""
+    """Whether each image's arg-max class is its label: [N].
+
+    Args:
+        labels: class numbers [N].
+        probabilities: [N, k].
+        classes: k names.
+    """
     given = scores(labels, probabilities, classes)
     hits: NDArray[np.bool_] = given.decisions == given.labels
     return hits

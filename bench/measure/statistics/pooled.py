@@ -45,6 +45,11 @@ def difference(name: str, parts: Sequence[Paired], classes: Sequence[str]) -> Di
     accuracy: p by exact sign flips of groups. roc_auc: DeLong, clustered. Any other column: Student's t. The errors are
     the jackknife's over groups; of parts that hold a single group they are over images and say that they are too small.
 
+    Args:
+        name: of the column.
+        parts: paired predictions, one of each seed or fold.
+        classes: k names.
+
     Raises:
         ValueError: no parts.
     """
@@ -83,6 +88,14 @@ def _accuracy(parts: Sequence[Paired]) -> Difference:
     return replace(found, method=_method(found.method, unit))
 
 
+def group_steps(parts: Sequence[Paired]) -> Ints:
+    """Images that A classifies rightly minus those that B does, by group over all parts: [groups]."""
+    codes, _, _ = _codes(parts)
+    hits = [_right(part) for part in parts]
+    steps = np.concatenate([first - second for first, second in hits])
+    return np.rint(group_sums(steps, codes)).astype(np.int64)
+
+
 def _auc_difference(parts: Sequence[Paired], classes: Sequence[str]) -> Difference:
     codes, _, unit = _codes(parts)
     values, shares = [], []
@@ -103,7 +116,13 @@ def _weights(parts: Sequence[Paired], codes: Ints, classes: Sequence[str]) -> We
 
 
 def differences(parts: Sequence[Paired], classes: Sequence[str], names: Sequence[str] = ()) -> dict[str, Difference]:
-    """A minus B of quality columns (all when none is named), averaged over the parts; the jackknife over groups."""
+    """A minus B of quality columns (all when none is named), averaged over the parts; the jackknife over groups.
+
+    Args:
+        parts: paired predictions, one of each seed or fold.
+        classes: k names.
+        names: the columns.
+    """
     codes, sizes, unit = _codes(parts)
     lots = leave_out(codes)
     weights = _weights(parts, lots, classes)

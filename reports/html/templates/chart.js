@@ -48,12 +48,13 @@ function niceTicks(low, high, wanted) {
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) ticks.push(+(k * step).toPrecision(12));
   return ticks;
 }
-function logTicks(low, high) {
+function logTicks(low, high, most = 7) {
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
     for (const m of [1, 2, 5]) { const t = m * 10 ** power; if (t >= low * 0.999 && t <= high * 1.001) ticks.push(t); }
   if (ticks.length < 3) return niceTicks(low, high, 5).filter((t) => t > 0);
-  return ticks.length > 7 ? ticks.filter((t) => Math.abs(Math.log10(t) % 1) < 1e-9) : ticks;
+  const powers = ticks.filter((t) => Math.abs(Math.log10(t) % 1) < 1e-9);
+  return ticks.length > 7 || (ticks.length > most && powers.length > 2) ? powers : ticks;
 }
 function short(value) {
   if (value >= 1e6) return +(value / 1e6).toPrecision(3) + "M";
@@ -79,7 +80,7 @@ function chart(spec) {
   const { width, height, x, y } = spec, left = spec.left ?? 46, right = spec.right ?? 10, top = 8, bottom = x.label ? 38 : 22;
   const sx = scaleOf(x, left, width - right), sy = scaleOf(y, height - bottom, top);
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": spec.label });
-  const xTicks = x.ticks ?? (x.log ? logTicks(x.min, x.max) : niceTicks(x.min, x.max, Math.max(3, width / 90)));
+  const xTicks = x.ticks ?? (x.log ? logTicks(x.min, x.max, width / 65) : niceTicks(x.min, x.max, Math.max(3, width / 90)));
   const yTicks = y.ticks ?? (y.log ? logTicks(y.min, y.max) : niceTicks(y.min, y.max, height / 45));
   for (const t of yTicks) {
     svg.append(s("line", { class: "gridline", x1: left, x2: width - right, y1: sy(t), y2: sy(t) }));

@@ -333,7 +333,7 @@ function clientBox(row, color) {
 
 // Wiring ------------------------------------------------------------------------------------------------------------
 function redraw() { for (const draw of redraws) draw(); }
-function drawPictures() { redraws = []; drawPareto(); drawLearning(); drawClasses(); drawCell(); drawAblation(); drawAcross(); drawFederated(); for (const id of ["pareto-plots", "learning-plots"]) document.getElementById(id).append(pickedLegend()); redraw(); }
+function drawPictures() { redraws = []; drawPareto(); drawLearning(); drawClasses(); drawCell(); drawAblation(); drawAcross(); drawFederated(); drawPartitions(); drawSweeps(); for (const id of ["pareto-plots", "learning-plots"]) document.getElementById(id).append(pickedLegend()); redraw(); }
 function fillFilter(id, name, all) {
   const values = [...new Set(data.rows.map((row) => row[name]))].sort();
   put(id, option("", all), values.filter(Boolean).map((value) => option(value, value)));

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.analyses.corruptions.errors import Errors, baseline_of
+from bench.analyses.corruptions.errors import Errors
 from bench.analyses.corruptions.robustness import corruptions_for, robustness
 from bench.analyses.corruptions.settings import SPEC, RobustnessSettings
 from bench.core.errors import UserError
@@ -68,7 +68,7 @@ def test_one_image_is_shown_under_every_corruption(answer):
 
 
 def test_against_itself_every_corruption_error_is_one(answer, cell, tmp_path):
-    baseline = baseline_of(answer.tables["errors"])
+    baseline = {row["corruption"]: row["error"] for row in answer.tables["errors"]}
     again = robustness(cell, SETTINGS.model_copy(update={"baseline": baseline}), tmp_path)
     assert again.columns["robustness_mce"].value == pytest.approx(1)
     assert all(row["ce"] == pytest.approx(1) for row in again.tables["errors"][1:])

@@ -238,9 +238,15 @@ def test_a_damaged_stored_audit_is_named(clinic: Path):
     add("clinic", clinic)
     table = load("clinic", Protocol(), joined=False)
     audit_dataset("clinic", "grouped")
-    audit_path(table).write_text("{")
-    with pytest.raises(UserError, match="remove it and audit again"):
-        load("clinic", Protocol())
+    for text in (
+        "{",
+        '{"pairs": 1}',
+        '{"pairs": [{"left": 1, "right": "b"}]}',
+        '{"pairs": [{"left": "a", "right": "b"}]}',
+    ):
+        audit_path(table).write_text(text)
+        with pytest.raises(UserError, match="remove it and audit again"):
+            load("clinic", Protocol())
 
 
 class Tags(HTMLParser):

@@ -9,6 +9,7 @@ import pytest
 
 from bench.core.config import Protocol
 from bench.core.errors import UnknownName, UserError
+from bench.core.paths import cache
 from bench.data.registry import DATASETS, add, load
 from bench.data.sources.medmnistinfo import INFO, SIZES
 from bench.data.splits import split
@@ -115,3 +116,15 @@ def test_labels_outside_the_classes_are_refused(tmp_path: Path):
     np.savez(file, **pictures, **labels)
     with pytest.raises(UserError, match="labels reach outside"):
         add("medmnist:breastmnist", file)
+
+
+def test_an_unpacked_copy_that_cannot_be_read_is_unpacked_again(tmp_path: Path):
+    add("medmnist:breastmnist", write_npz(tmp_path / "breastmnist.npz"))
+    before = load("medmnist:breastmnist", Protocol()).fingerprint()
+    unpacked = list((cache() / "npz").rglob("*.npy"))
+    assert len(unpacked) == 7
+    for harm in (lambda path: path.write_bytes(path.read_bytes()[:-1]), lambda path: path.write_bytes(b"no array"),
+                 lambda path: np.save(path, np.zeros((2, 2)))):  # fmt: skip
+        for path in unpacked:
+            harm(path)
+        assert load("medmnist:breastmnist", Protocol()).fingerprint() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
@@ -11,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -174,8 +176,24 @@ def test_a_task_survives_the_wire_and_another_version_is_refused() -> None:
     task = Task("trial", "deepmedix", "fedavg", load_protocol("demo"), ("a", "b"), 2)
     assert Task.from_json(task.to_json()) == task
     other = task.to_json().replace('"version":"', '"version":"9.')
-    with pytest.raises(UserError, match="install one everywhere"):
+    with pytest.raises(UserError, match="install one version everywhere"):
         Task.from_json(other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": {"epochs": "many"}}, {"protocol": []}, {"classes": "ab"}, {"sites": -1}, {"seed": None},
+        {"statistics": "%"}, {"statistics": 7}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_what_is_no_task_is_a_sentence(change: dict[str, Any]) -> None:
+    text = Task("trial", "deepmedix", "fedavg", load_protocol("demo"), ("a", "b"), 2).to_json()
+    with pytest.raises(UserError, match=r"^the task .*; install one version everywhere$"):
+        Task.from_json(json.dumps({**json.loads(text), **change}))
+    for damaged in ("", "[]", "{" * 100_000, text[:-1]):
+        with pytest.raises(UserError, match=r"^the task "):
+            Task.from_json(damaged)
 
 
 def test_commands_answer_in_words(made: Consortium, tmp_path: Path) -> None:

@@ -71,3 +71,14 @@ def test_group_norm_takes_the_place_of_batch_norm() -> None:
     assert isinstance(module[1], nn.GroupNorm)
     assert module[1].num_groups == 2
     assert Packing(module).sizes()[1] == 0
+
+
+def test_counters_of_this_process_do_not_enter_the_chosen_model() -> None:
+    module = network()
+    packing = Packing(module)
+    weights, buffers = pack(packing.trainable), pack(packing.buffers)
+    module.train()(torch.randn(2, 3, 3, 3))
+    assert int(module[1].num_batches_tracked) == 1
+    packing.settle(weights, buffers)
+    assert int(module[1].num_batches_tracked) == 0
+    assert np.array_equal(pack(packing.buffers), buffers)

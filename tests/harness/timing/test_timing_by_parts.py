@@ -105,6 +105,20 @@ def test_quick_times_are_measured_again_where_full_ones_are_asked_for(tmp_path: 
     assert timing_row(network, tmp_path, "off", nothing) == {}
 
 
+def test_times_that_cannot_be_read_are_measured_again(
+    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = asked("linear@tiny")
+    timing_row(network, tmp_path, "quick", nothing)
+    for text in ("{", "[]", '{"mode": "quick"}', '{"mode": 7, "ms": {"infer": "fast"}}'):
+        monkeypatch.setattr(times, "_known", {})
+        measured.clear()
+        for path in tmp_path.glob("*.json"):
+            path.write_text(text)
+        assert timing_row(network, tmp_path, "quick", nothing)["infer_batch_ms"] > 0
+        assert len(measured) == 2
+
+
 def test_another_network_that_cannot_be_timed_fails_its_own_cell_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,14 @@
 """What makes cells one condition: their protocol's fields and their data, compared by value and told in words.
 
-Every table that averages cells, and every twin that a cell is held against, is matched by these functions alone.
+Every table that averages cells, every twin and every baseline that a cell is held against is matched by these functions
+alone.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,31 @@ def _defaults() -> dict[str, Any]:
 
 
 def settings(spec: Mapping[str, Any]) -> Settings:
-    """A cell's protocol as JSON texts by field, the federated ones as `federated.FIELD`.
+    """A cell's protocol as JSON texts by field; a centralized cell has no federated fields."""
+    return protocol_settings(spec["protocol"], federated=spec["regime"] != CENTRALIZED)
 
-    A field that the stored protocol does not name (it was written before the field was) stands at its default. A
-    centralized cell has no federated fields.
+
+def protocol_settings(protocol: Mapping[str, Any], federated: bool) -> Settings:
+    """A stored protocol as JSON texts by field, with those of a federation, where it counts, as `federated.FIELD`.
+
+    A field that the stored protocol does not name (it was written before the field was) stands at its default.
     """
-    stored = {name: value for name, value in spec["protocol"].items() if name != "federated"}
+    stored = {name: value for name, value in protocol.items() if name != "federated"}
     plain = {name: value for name, value in _defaults().items() if name != "federated"} | stored
-    if spec["regime"] != CENTRALIZED:
-        inner = {**_defaults()["federated"], **(spec["protocol"].get("federated") or {})}
+    if federated:
+        inner = {**_defaults()["federated"], **(protocol.get("federated") or {})}
         plain |= {f"{_FEDERATED}{name}": value for name, value in inner.items()}
     return {name: json.dumps(value, sort_keys=True) for name, value in plain.items()}
+
+
+def differing(one: Settings, two: Settings, counts: Callable[[str], bool]) -> list[str]:
+    """The fields that count and whose values differ; one that only one side names differs too.
+
+    Args:
+        one, two: settings by field.
+        counts: whether a field of this name makes another experiment.
+    """
+    return [name for name in {**one, **two} if counts(name) and one.get(name) != two.get(name)]
 
 
 def variants(cells: Sequence[StoredCell]) -> dict[str, str]:
@@ -49,7 +64,7 @@ def variants(cells: Sequence[StoredCell]) -> dict[str, str]:
     protocols = _protocol_texts(found)
     data = _data_texts(cells, found)
     texts = {key: ", ".join(part for part in (protocols[key], data[key]) if part) for key in found}
-    return _told_apart(cells, texts)
+    return _distinguished(cells, texts)
 
 
 def _protocol_texts(found: Mapping[str, Settings]) -> dict[str, str]:
@@ -95,7 +110,7 @@ def _data_texts(cells: Sequence[StoredCell], found: Mapping[str, Settings]) -> d
     }
 
 
-def _told_apart(cells: Sequence[StoredCell], texts: Mapping[str, str]) -> dict[str, str]:
+def _distinguished(cells: Sequence[StoredCell], texts: Mapping[str, str]) -> dict[str, str]:
     """Count cells of one seed whose keys differ for another reason: a model or a weight file that was changed."""
     counted: dict[tuple[Any, ...], int] = {}
     found = {}
@@ -117,11 +132,9 @@ def twin_differences(cell: StoredCell, twin: StoredCell) -> list[str]:
         a phrase a field: "epochs (5, the twin 3)".
     """
     one, two = settings(cell.spec), settings(twin.spec)
-    shared = [name for name in {**one, **two} if _counts_for_twin(name, one, two)]
     found = [
         f"{name} ({_plain(one.get(name, 'null'))}, the twin {_plain(two.get(name, 'null'))})"
-        for name in shared
-        if one.get(name) != two.get(name)
+        for name in differing(one, two, lambda name: _counts_for_twin(name, one, two))
     ]
     prints = {fingerprint(each) for each in (cell, twin)} - {""}
     return [*found, "the dataset's images, labels or groups"] if len(prints) > 1 else found
