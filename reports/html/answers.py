@@ -17,13 +17,17 @@ MOST_ROWS = 60
 """Rows of a table that the page shows; all of them are in the answer's file."""
 PICTURE_BYTES = 6_000_000
 """Bytes of pictures that one page takes in, over all analyses."""
+TABLE_CELLS = 60_000
+"""Values in tables of single cells that one page takes in, over all analyses."""
+FEWEST_ROWS = 5
+"""Rows of a table that the page shows where its tables have become too many."""
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
 
 
 def answer_sections(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A section an analysis, in the order in which cells name them."""
     titles = {answer.name: answer.title for found in source.answers.values() for answer in found}
-    budget = _Budget(PICTURE_BYTES)
+    budget = _Budget(PICTURE_BYTES, TABLE_CELLS)
     whole = [_run_section(answer, source.path, budget) for answer in source.run_answers]
     return [*whole, *(_section(name, title, source, rows, budget) for name, title in titles.items())]
 
@@ -36,7 +40,7 @@ def answered_columns(source: Source) -> dict[str, str]:
 def _run_section(answer: StoredAnswer, run: Path, budget: _Budget) -> dict[str, Any]:
     """An answer about all cells together."""
     body = [[_plain(name, answer.name), _bounded(*found)] for name, found in answer.columns.items()]
-    tables = [_table(answer.name, title, rows) for title, rows in answer.tables.items() if rows]
+    tables = [_table(answer.name, title, rows, budget) for title, rows in answer.tables.items() if rows]
     pictures = [_picture(run / ANSWERS / path, shown, budget) for shown, path in _drawn(answer).items()]
     return {
         "anchor": f"analysis-{answer.name}",
@@ -62,10 +66,17 @@ def _drawn(answer: StoredAnswer) -> dict[str, str]:
 
 
 class _Budget:
-    """How many bytes of pictures the page still takes."""
+    """How many bytes of pictures and values of tables the page still takes."""
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int, values: int) -> None:
         self._left = left
+        self._values = values
+
+    def rows(self, wanted: int, width: int) -> int:
+        """How many rows of so many values are shown of a table; they are counted then."""
+        shown = wanted if wanted * width <= self._values else min(wanted, FEWEST_ROWS)
+        self._values = max(0, self._values - shown * width)
+        return shown
 
     def takes(self, size: int) -> bool:
         """Whether a picture still fits; it is counted then."""
@@ -149,21 +160,22 @@ def _details(
     return {
         "title": f"{row.model} · {row.condition.name} ({of})",
         "notes": [note for note in found[0].notes if note not in shared],
-        "tables": [_table(name, title, rows) for title, rows in found[0].tables.items() if rows],
+        "tables": [_table(name, title, rows, budget) for title, rows in found[0].tables.items() if rows],
         "pictures": [_picture(folder / path, shown, budget) for shown, path in _drawn(found[0]).items()],
         "file": f"cells/{first.key}/{ANSWERS}/{name}.json",
     }
 
 
-def _table(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Grid:
+def _table(name: str, title: str, rows: Sequence[Mapping[str, Any]], budget: _Budget) -> Grid:
     fields = dict.fromkeys(field for row in rows for field in row)
     bounded = [field for field in fields if {f"{field}_low", f"{field}_high"} <= fields.keys()]
     bounds = {f"{field}_{end}" for field in bounded for end in ("low", "high")}
     head = [field for field in fields if field not in bounds]
-    body = [[_entry(row, field, field in bounded) for field in head] for row in rows[:MOST_ROWS]]
+    shown = budget.rows(min(len(rows), MOST_ROWS), len(head))
+    body = [[_entry(row, field, field in bounded) for field in head] for row in rows[:shown]]
     words = [field for field in head if any(isinstance(row.get(field), str) for row in rows)]
     aligned = "".join("l" if field in words else "r" for field in head)
-    notes = [] if len(rows) <= MOST_ROWS else [f"the first {MOST_ROWS} of {len(rows):,} rows"]
+    notes = [] if len(rows) <= shown else [f"the first {shown} of {len(rows):,} rows"]
     return grid(f"{name}-{title}", title, [field.replace("_", " ") for field in head], body, aligned, notes)
 
 
