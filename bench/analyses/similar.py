@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 
 from bench.analyses.registry import Answer
-from bench.analyses.support.averages import auroc, mean, picked
+from bench.analyses.support.averages import auroc, mean, picked, spread
 from bench.analyses.support.intervals import ResampledSettings, unit_notes
 from bench.analyses.support.likeness import UNLIKE, Likeness, features_of
 from bench.analyses.support.pictures import write_png
@@ -107,14 +107,14 @@ def _sheet(
     path: Path,
 ) -> Path:
     """Write a PNG: a row an image, the image itself and its nearest training images, each under its class."""
-    train, shown = cell.images("train"), rows[: settings.shown]
+    train, shown = cell.images("train"), spread(len(rows), settings.shown)
     width, height = _SIDE * (1 + settings.neighbours), _SIDE + _LABEL
     sheet = Image.new("RGB", (width, height * len(shown)), "white")
     pen = ImageDraw.Draw(sheet)
     for number, row in enumerate(shown):
-        names = [f"{row['label']}\nas {row['decision']}"]
-        names += [str(cell.classes[label]) for label in cell.table.labels[known.rows[places[number]]]]
-        for column, (name, image) in enumerate(zip(names, [images[number], *train[places[number]]], strict=True)):
+        names = [f"{rows[row]['label']}\nas {rows[row]['decision']}"]
+        names += [str(cell.classes[label]) for label in cell.table.labels[known.rows[places[row]]]]
+        for column, (name, image) in enumerate(zip(names, [images[row], *train[places[row]]], strict=True)):
             left, top = column * _SIDE, number * height
             pen.multiline_text((left + 2, top), name, fill="black", spacing=1)
             sheet.paste(Image.fromarray(image).resize((_SIDE, _SIDE)), (left, top + _LABEL))

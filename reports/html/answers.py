@@ -39,7 +39,9 @@ def answered_columns(source: Source) -> dict[str, str]:
 
 def _run_section(answer: StoredAnswer, run: Path, budget: _Budget) -> dict[str, Any]:
     """An answer about all cells together."""
-    body = [[_plain(name, answer.name), _bounded(*found)] for name, found in answer.columns.items()]
+    body: list[list[Entry | str]] = [
+        [_plain(name, answer.name), _bounded(*found)] for name, found in answer.columns.items()
+    ]
     tables = [_table(answer.name, title, rows, budget) for title, rows in answer.tables.items() if rows]
     pictures = [_picture(run / ANSWERS / path, shown, budget) for shown, path in _drawn(answer).items()]
     return {

@@ -24,7 +24,7 @@ from bench.analyses.explanations.measures import (
 from bench.analyses.explanations.overlay import sheet
 from bench.analyses.explanations.settings import ExplanationsSettings
 from bench.analyses.registry import Answer, Estimate
-from bench.analyses.support.averages import batches, mean, plain
+from bench.analyses.support.averages import batches, mean, plain, spread
 from bench.analyses.support.intervals import unit_notes
 from bench.analyses.support.pixel_space import PixelSpace, pixel_space
 from bench.core.atomic import write_bytes
@@ -209,13 +209,13 @@ def _columns(rows: list[Row], chance: list[Row], chosen: Chosen, settings: Expla
 def _pictures(
     cell: Any, chosen: Chosen, drawn: dict[str, Floats], settings: ExplanationsSettings, folder: Path
 ) -> dict[str, Path]:
-    rows = slice(0, min(settings.shown, len(chosen.ids)))
+    rows = spread(len(chosen.ids), settings.shown)
     labels = [
         f"{name}: {cell.classes[label]}, decided {cell.classes[decision]}"
         for name, label, decision in zip(chosen.ids[rows], chosen.labels[rows], chosen.decisions[rows], strict=True)
     ]
     shown = {method: found[rows] for method, found in drawn.items()}
-    path = sheet(chosen.images[rows], shown, chosen.masks[rows], labels, folder / "explanations.png")
+    path = sheet(chosen.images[rows], shown, [chosen.masks[row] for row in rows], labels, folder / "explanations.png")
     return {"explanations of some decisions; cyan: the lesion's outline": path}
 
 

@@ -66,6 +66,11 @@ def picked(count: int, most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(rows).astype(np.int64)
 
 
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of `count` rows, evenly from the first to the last: what is sorted is shown in all its kinds."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round()).astype(np.int64)
+
+
 def batches(count: int, size: int) -> Sequence[slice]:
     """Slices of `size` rows that cover `count`."""
     return [slice(start, start + size) for start in range(0, count, size)]

@@ -55,7 +55,7 @@ def test_a_training_image_is_its_own_nearest_and_the_furthest_are_unlike(made_up
     rows = answer.tables["images"]
     assert [row["nearest"] for row in rows] == [[row["id"]] for row in rows]
     assert answer.columns["similar_same_label"].value == 1
-    assert answer.columns["similar_distance"].value == pytest.approx(0, abs=1e-6)
+    assert answer.columns["similar_distance"].value == pytest.approx(0, abs=1e-3)  # features are float32
     # Validation is the same 40 images here: two of them lie beyond the 95th percentile.
     wider = similar(cell, SimilarSettings(images=40, neighbours=5, shown=2, resamples=100), tmp_path)
     assert wider.columns["similar_unlike"].value == pytest.approx(2 / 40)
