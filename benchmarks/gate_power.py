@@ -28,7 +28,7 @@ from bench.gate.baseline import Images, Side, SideCell, load_side
 from bench.gate.check import hold
 from bench.gate.margins import Margins
 from bench.gate.verdict import Check, Verdict
-from bench.measure.quality import quality
+from bench.measure.statistics.paired import auc
 from bench.store.predictions import Predictions
 
 Floats = NDArray[np.float64]
@@ -61,7 +61,8 @@ def cell(labels: NDArray[np.int64], shares: Floats, classes: tuple[str, ...]) ->
     ids = np.array([f"{index:06d}" for index in range(labels.size)])
     kept = Predictions(ids, ids, np.full(labels.size, ""), labels, shares, classes)
     images = Images("the same", shares.argmax(axis=1), kept)
-    return SideCell(metrics=quality(labels, shares, classes), classes=classes, images=images)
+    metrics = {"accuracy": float((images.decisions == labels).mean()), "roc_auc": auc(labels, shares)[0]}
+    return SideCell(metrics=metrics, classes=classes, images=images)
 
 
 def dealt(given: Trainings, random: np.random.Generator) -> Trainings:

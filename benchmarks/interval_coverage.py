@@ -5,7 +5,7 @@ Usage: python benchmarks/interval_coverage.py [--simulations 500]
 Patients move together: each has a hardness of its own (intra-class correlation of a right answer about 0.15). Sizes
 "equal": 12 images a patient; "unequal": log-normal, 1 to 80, median 9. "mixed": a patient has images of all three
 classes; "one class": of one (a tumour), every class has two patients or more. The truth is
-the figure of 20,000 patients.
+the value of 20,000 patients.
 
 Prints one JSON document.
 """
@@ -60,7 +60,7 @@ def _probabilities(
 
 
 def measure(groups: int, unequal: bool, one_class: bool, skill: str, simulations: int) -> dict[str, object]:
-    """Coverage and mean width by figure, of cells and of differences; one that is not defined covers nothing."""
+    """Coverage and mean width by metric, of cells and of differences; one that is not defined covers nothing."""
     large = drawn(np.random.default_rng(0), 20_000, unequal, one_class, SKILLS[skill])
     truth = quality(large.labels, large.first, CLASSES)
     random = np.random.default_rng([groups, int(unequal), int(one_class), len(skill)])

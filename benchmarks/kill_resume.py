@@ -38,6 +38,8 @@ PRELOADED = [
     *("bench.executors.run", "bench.executors.show", "bench.analyses.run", "federated.simulation.cell"),
     *("sweeps.sweep", "reports.write", "bench.data.audit.audit"),
 ]
+# Ray ends workers where other programs fill the machine's memory, which is no part of what is looked at.
+_RAY = {"RAY_memory_monitor_refresh_ms": "0"}
 LONGEST = 0.6  # of the undisturbed command's time, in which a kill falls
 
 
@@ -120,7 +122,7 @@ class Victim:
     def environment(self, folder: Path) -> dict[str, str]:
         """One thread, home and cache of the folder's own."""
         own = {"BENCH_HOME": str(folder / "home"), "BENCH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-        return {**os.environ, **own, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+        return {**os.environ, **own, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", **_RAY}
 
     def begin(self, name: str) -> Path:
         """An empty folder, or one with what the kind begins with."""
@@ -129,8 +131,9 @@ class Victim:
             base.mkdir(parents=True)
             for words in self.kind.before:
                 self.finish(base, filled(words, base))
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(base, folder)
+        for old in folder.iterdir() if folder.is_dir() else []:  # the folder itself may be a mount
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        shutil.copytree(base, folder, dirs_exist_ok=True)
         if self._storage and self._storage in self.kind.words:
             _empty(self._storage)
         return folder

@@ -7,7 +7,7 @@
 `overhead` runs many cells of a fraction of a second on one worker: what lies between the first cell's begin and the
 last one's end, less the cells' own time, is the executor's. `speedup` runs cells of some seconds on one and on two
 workers of one thread each. `loss` kills one of three Ray machines on loopback in the middle and compares the results
-with those of one process. Every run must leave the same figures, bit for bit. With `--device cuda` the
+with those of one process. Every run must leave the same results, bit for bit. With `--device cuda` the
 workers of `speedup` share one GPU.
 """
 
@@ -184,7 +184,7 @@ def loss(asked: argparse.Namespace) -> bool:
 
 
 def main() -> int:
-    """Print the figures; 0 when every run left the same ones."""
+    """Print the times; 0 when every run left the same results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["overhead", "speedup", "loss"])
     parser.add_argument("--datasets", default="phantom-brain")

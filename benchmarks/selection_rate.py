@@ -28,7 +28,7 @@ ACCURACY = 0.85
 PLANTED = 0.03
 
 
-def decided(
+def predicted(
     random: np.random.Generator, models: int, images: int, group: int, alike: bool, planted: float
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Right or wrong [images, models], and each image's group [images]; the first model has `planted` more right."""
@@ -61,11 +61,11 @@ def measure(models: int, group: int, alike: bool, asked: argparse.Namespace) -> 
     found: dict[str, int] = {}
     for number in range(asked.simulations):
         for name, (any_other, _) in said(
-            *decided(random, models, asked.images, group, alike, 0.0), asked.flips, number
+            *predicted(random, models, asked.images, group, alike, 0.0), asked.flips, number
         ).items():
             false[name] = false.get(name, 0) + any_other
         for name, (_, all_others) in said(
-            *decided(random, models, asked.images, group, alike, PLANTED), asked.flips, number
+            *predicted(random, models, asked.images, group, alike, PLANTED), asked.flips, number
         ).items():
             found[name] = found.get(name, 0) + all_others
     return {

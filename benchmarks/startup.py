@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py [--cells 1000] [--out benchmarks/startup.json]
 
-Every figure is the median of several processes; Python's own start-up, measured in turns with them, stands beside.
+Every time is the median of several processes; Python's own start-up, measured in turns with them, stands beside.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def run_arguments(folder: Path, cells: int) -> list[str]:
 
 
 def measured(cells: int, folder: Path) -> dict[str, Any]:
-    """Every figure, seconds."""
+    """Every time, in seconds."""
     plugin = folder / "nothing_at_all.py"
     plugin.write_text(PLUGIN)
     found: dict[str, Any] = {"cells": cells}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from federated.algorithms.base import Algorithm
 from federated.client.training import Work
 from federated.privacy import mechanism as privacy
 from federated.server.aggregate import CentralPrivacy
+from federated.server.losses import asked_in
 from federated.server.rounds import RoundSettings
 
 
@@ -76,6 +79,12 @@ def central_privacy(federation: Federation, total: int, largest: int) -> Central
     return CentralPrivacy(norm, federation.noise_multiplier, total * federation.participation, largest)
 
 
+WITHHELD = (
+    "the clients' own layers stay with them, since no noise would cover them: the tested network has the layers that "
+    "the first round began with, and what the clients' own networks can do is not in it"
+)
+"""What a reader must know of a tested network whose personal layers never left the clients."""
+
 ADJACENCY: dict[str, privacy.Adjacency] = {
     # The server sums over whoever takes part; the denominator is a public number.
     "central": "add or remove one client",
@@ -84,8 +93,31 @@ ADJACENCY: dict[str, privacy.Adjacency] = {
 }
 
 
+def withholds(federation: Federation) -> bool:
+    """Whether layers that stay with the clients stay there to the end: under privacy, no noise would cover them."""
+    return federation.privacy != "none"
+
+
+def releases_of(federation: Federation, history: Sequence[Mapping[str, Any]], begun: int | None = None) -> int:
+    """How many releases the accountant composes.
+
+    Under central noise every round is one. Under local noise a client releases where it is asked, which everybody sees,
+    so that it is the rounds of the client that was asked most often; a lost reply counts, since it may have been sent.
+
+    Args:
+        federation: who adds the noise.
+        history: the finished rounds' rows.
+        begun: rounds that were begun where a killed server may have repeated some; whom those asked nobody knows.
+    """
+    repeated = 0 if begun is None else begun - len(history)
+    if federation.privacy != "local":
+        return len(history) + repeated
+    asked = Counter(partition for row in history for partition in asked_in(row))
+    return max(asked.values(), default=0) + repeated
+
+
 def spent(federation: Federation, releases: int) -> float:
-    """Epsilon of a client at the federation's delta after some rounds, those that a killed server repeats included.
+    """Epsilon of a client at the federation's delta after some releases (`releases_of`).
 
     Sampling gains nothing under local noise: who sends is seen.
     """
@@ -102,20 +134,27 @@ def privacy_statement(federation: Federation, *, simulated: bool) -> str:
     drawn = "noise and choice of clients" if sampled else "noise"
     origin = "the run's seed, in place of a secret draw" if simulated else "the operating system's entropy"
     chance = f", each client asked with chance {federation.participation:g} a round" if sampled else ""
+    whose = "; epsilon of the client that was asked most often" if federation.privacy == "local" else ""
     return (
         f"{federation.privacy} differential privacy of a whole client ({ADJACENCY[federation.privacy]}), noise "
-        f"multiplier {federation.noise_multiplier:g}{chance}; {drawn} from {origin}; counts and metrics are not covered"
+        f"multiplier {federation.noise_multiplier:g}{chance}{whose}; {drawn} from {origin}; counts and "
+        "metrics are not covered"
     )
 
 
-def privacy_record(federation: Federation, releases: int) -> dict[str, Any] | None:
+def privacy_record(
+    federation: Federation, history: Sequence[Mapping[str, Any]], begun: int | None = None
+) -> dict[str, Any] | None:
     """What a deployment writes down of the privacy that it spent; None without privacy.
 
     Args:
-        releases: rounds that were begun. One that a killed server began and then repeats has told twice.
+        federation: the settings.
+        history: the finished rounds' rows.
+        begun: rounds that were begun. One that a killed server began and then repeats has told twice.
     """
     if federation.privacy == "none":
         return None
+    releases = releases_of(federation, history, begun)
     epsilon = spent(federation, releases)
     return {
         "epsilon": epsilon if np.isfinite(epsilon) else None,

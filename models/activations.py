@@ -16,7 +16,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from bench.core.errors import UserError
 from bench.core.registry import Registry
-from models.backbones.extractors import Trunk
+from models.backbones.extractors import ConvolutionalExtractor
 
 # What counts as a network's own activation. Gates (sigmoids) and the softmax of an attention are none: they scale.
 _OWN = (
@@ -66,7 +66,9 @@ class ActivationSpec:
     by_channel: bool = False
 
 
-ACTIVATIONS: Registry[ActivationSpec] = Registry("activation", "bench.activations", listing="bench models list")
+ACTIVATIONS: Registry[ActivationSpec] = Registry(
+    "activation", "bench.activations", listing="bench models list", kind=ActivationSpec
+)
 for _spec in (
     ActivationSpec("pfpm", "mish(relu(z)) + p, one trained p a layer, from 0", lambda channels: PFpM()),
     ActivationSpec("pfpm-one", "the same, p from 1", lambda channels: PFpM(start=1.0)),
@@ -150,7 +152,7 @@ def _rebuild(network: nn.Module) -> None:
         if rebuilt is not None:
             parent, _, last = name.rpartition(".")
             setattr(network.get_submodule(parent), last, rebuilt)
-        if isinstance(module, Trunk) and module.final_relu:
+        if isinstance(module, ConvolutionalExtractor) and module.final_relu:
             module.use_final_layer(nn.ReLU())
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self, cast
 
 import numpy as np
 import torch
@@ -20,14 +20,17 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from bench.core.atomic import write_bytes, write_json
+from bench.core.config import Engine, Precision, Protocol
 from bench.core.errors import UserError
 from bench.core.registry import Registry, imported
 from bench.core.schema import MOST_ARRAYS, read_bytes, read_json
 from bench.data.loader import Part
 from bench.store.layout import PREDICTOR_ABOUT, PREDICTOR_WEIGHTS
 from models.evaluate import evaluated, positions
-from models.features import folded, half, pooled
+from models.features import half, pooled
 from models.group_norm import group_norm_names, to_group_norm
+from models.heads.config import HeadSpec
+from models.inference.engines import Computing, evaluator
 from models.network import Network, Normalization
 from models.recipes.batches import Preparation
 from models.registry import MODELS, ModelSpec
@@ -47,6 +50,7 @@ class Card:
         normalization: what 0-1 pixels are normalized with.
         channels_last: the memory format of images and convolutions.
         stored: what the parts of its fit held.
+        engine, precision: what computes its backbone, as `Computing` has it.
     """
 
     model: str
@@ -56,21 +60,32 @@ class Card:
     normalization: Normalization
     channels_last: bool
     stored: Stored
+    engine: Engine = "torch"
+    precision: Precision = "32"
 
     @classmethod
-    def of(cls, model: ModelSpec, classes: tuple[str, ...], image_size: int, prepare: Preparation, tuning: str) -> Card:
-        """The card of a model that was fitted with a protocol's tuning.
+    def of(
+        cls, model: ModelSpec, classes: tuple[str, ...], image_size: int, prepare: Preparation, protocol: Protocol
+    ) -> Card:
+        """The card of a model that was fitted by a protocol.
 
         Args:
             model: as it is registered.
             classes: the k class names, in the order of the probabilities.
             image_size: pixels a side of what the network is given.
             prepare: how images become its inputs.
-            tuning: "full" or "head".
+            protocol: the settings of its fit.
         """
-        stored: Stored = "images" if tuning == "full" else "means" if model.head.averages_first else "maps"
+        stored: Stored = "images" if protocol.tuning == "full" else "means" if model.head.averages_first else "maps"
         identity = json.loads(json.dumps(model.identity()))
-        return cls(model.name, identity, classes, image_size, prepare.normalization, prepare.channels_last, stored)
+        how = protocol.engine, protocol.precision
+        scale, last = prepare.normalization, prepare.channels_last
+        return cls(model.name, identity, classes, image_size, scale, last, stored, *how)
+
+    @property
+    def computing(self) -> Computing:
+        """What computes its backbone."""
+        return Computing(self.engine, self.precision)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Card:
@@ -95,6 +110,8 @@ class _Card(TypedDict):
     normalization: _Scale
     channels_last: bool
     stored: Stored
+    engine: NotRequired[Engine]
+    precision: NotRequired[Precision]
 
 
 class _File(TypedDict):
@@ -229,12 +246,12 @@ class NetworkPredictor(Predictor):
         """The images themselves, or the backbone's maps by the very steps that the stored ones went through."""
         if self.card.stored == "images":
             return images
-        maps = half(self._folded()(images))
+        maps = half(self._evaluator()(images))
         return torch.from_numpy(pooled(maps) if self.card.stored == "means" else maps).to(self.device)
 
     def classify(self, inputs: Tensor) -> Tensor:
         """Softmax of the logits."""
-        maps = self._folded()(inputs) if self.card.stored == "images" else inputs
+        maps = self._evaluator()(inputs) if self.card.stored == "images" else inputs
         logits: Tensor = self.network.head(maps)
         return logits.float().softmax(1)
 
@@ -247,13 +264,19 @@ class NetworkPredictor(Predictor):
         """Build the registered model and fill it. Raises UserError when it is another model by now."""
         return cls(card, filled_network(card, values["group_norms"], tensors, device), device)
 
-    def _folded(self) -> nn.Module:
+    def _evaluator(self) -> nn.Module:
         if self._backbone is None:
-            self._backbone = folded(self.network.backbone)
+            self._backbone = evaluator(self.network.backbone, self.card.computing)
         return self._backbone
 
 
-def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor], device: torch.device) -> Network:
+def filled_network(
+    card: Card,
+    group_norms: list[str],
+    tensors: dict[str, Tensor],
+    device: torch.device,
+    head: HeadSpec | None = None,
+) -> Network:
     """The card's registered model with these tensors, frozen and in evaluation mode.
 
     Args:
@@ -261,6 +284,7 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
         group_norms: names of layers that are GroupNorms in it and were registered as BatchNorms.
         tensors: all of the network's, by name.
         device: where the network is put.
+        head: stands in place of the registered one, where a search found another.
 
     Raises:
         UserError: the registered model has other parameters than the stored one.
@@ -270,7 +294,7 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
     if json.loads(json.dumps(model.identity())) != card.identity:
         raise UserError(f"{card.model} is registered with other parameters than this predictor's; run its cell again")
     with torch.random.fork_rng(devices=[]):
-        network = model.build(len(card.classes))
+        network = (replace(model, head=head) if head else model).build(len(card.classes))
     to_group_norm(network, only=group_norms)
     network.set_normalization(card.normalization)
     network.to(device)
@@ -281,4 +305,5 @@ def filled_network(card: Card, group_norms: list[str], tensors: dict[str, Tensor
 
 
 PREDICTORS.register(NetworkPredictor.kind, NetworkPredictor)
-PREDICTORS.register("features", "models.recipes.features:FeaturePredictor")
+PREDICTORS.register("features", "models.recipes.literature.features:FeaturePredictor")
+PREDICTORS.register("evolved", "models.recipes.literature.genetic:EvolvedPredictor")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.errors import UnknownName, UserError
 from bench.core.identity import derive_seed, without_defaults
@@ -45,7 +45,8 @@ class ModelSpec:
         tables: the tables of the DeepMediX paper that print it.
         activation: the name in `ACTIVATIONS` of what stands in place of the network's own activations; "" for none.
         publication: what is said of a system of the literature.
-        caution: why its figures must not be believed; such a model is no part of `all`, and its rows carry the words.
+        augmentation: of its training images where the protocol says "auto"; "" for that of the kind of image.
+        caution: why its results must not be believed; such a model is no part of `all`, and its rows carry the words.
     """
 
     name: str
@@ -61,15 +62,16 @@ class ModelSpec:
     tables: tuple[int, ...] = ()
     activation: str = ""
     publication: Publication | None = None
+    augmentation: Literal["", "thirtyfold"] = ""
 
-    def build(self, num_classes: int, trunk: Callable[[], nn.Module] | None = None) -> Network:
+    def build(self, num_classes: int, build_backbone: Callable[[], nn.Module] | None = None) -> Network:
         """Build the network with random weights, which depend on the state of torch's default generator alone.
 
         Backbone and head are initialized under seeds of their own: from one state, models that share a backbone get the
         same backbone, whatever their heads, and each call advances the generator by one draw.
 
         Args:
-            trunk: makes the backbone, in place of the registered one's own `build`.
+            build_backbone: makes the backbone, in place of the registered one's own `build`.
 
         Raises:
             UserError: for fewer than two classes, or when the backbone cannot be had.
@@ -82,7 +84,7 @@ class ModelSpec:
 
         backbone = BACKBONES.get(self.backbone)
         seed = int(torch.randint(2**31 - 1, (), device="cpu"))
-        extractor = _built_under(derive_seed("backbone", seed), trunk or backbone.build)
+        extractor = _built_under(derive_seed("backbone", seed), build_backbone or backbone.build)
         head = _built_under(derive_seed("head", seed), lambda: self.head.build(backbone.channels, num_classes))
         network = Network(extractor, head)
         if self.activation:
@@ -96,12 +98,13 @@ class ModelSpec:
         fields = without_defaults(dataclasses.asdict(self.head), self.head.added)
         head = {"type": type(self.head).__qualname__, **fields}
         # Left out at their defaults: models were stored before they could choose.
-        later = {"recipe": self.recipe, "options": dict(self.options), "activation": self.activation}
+        later = {name: getattr(self, name) for name in ("recipe", "activation", "augmentation")}
+        later["options"] = dict(self.options)
         chosen = without_defaults(later, _LATER)
         return {"name": self.name, "backbone": self.backbone, "head": head, **chosen}
 
 
-_LATER: dict[str, Any] = {"recipe": "gradient", "options": {}, "activation": ""}
+_LATER: dict[str, Any] = {"recipe": "gradient", "options": {}, "activation": "", "augmentation": ""}
 
 
 def _built_under(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
@@ -169,7 +172,7 @@ def _of_literature(system: System) -> ModelSpec:
     return ModelSpec(
         system.name,
         backbone,
-        PublishedHeadConfig(backbone) if system.head == "published" else LinearHeadConfig(),
+        _head_of(system, backbone),
         system.summary,
         "literature",
         publication.row,
@@ -177,15 +180,23 @@ def _of_literature(system: System) -> ModelSpec:
         recipe=system.recipe,
         options=dict(system.options),
         caution=system.caution,
+        augmentation=system.augmentation,
         tables=(publication.table,) if publication.table else (),
         activation=system.activation,
         publication=publication,
     )
 
 
+def _head_of(system: System, backbone: str) -> HeadSpec:
+    if isinstance(system.head, HeadSpec):
+        return system.head
+    return PublishedHeadConfig(backbone) if system.head == "published" else LinearHeadConfig()
+
+
 def _printed_in(table: str) -> list[str]:
-    """The registered models that a table of the DeepMediX paper prints, by its number."""
-    printed = [name for name in MODELS.names() if table in map(str, MODELS.get(name).tables)]
+    """The registered models that a table of the DeepMediX paper prints, by its number; none that carries a caution."""
+    specs = [MODELS.get(name) for name in MODELS.names()]
+    printed = [spec.name for spec in specs if table in map(str, spec.tables) and not spec.caution]
     if not printed:
         raise UnknownName(f"no model is printed in table {table!r} of the paper; there are table:1 to table:4")
     return printed

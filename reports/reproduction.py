@@ -1,4 +1,4 @@
-"""The paper beside a run of it: every printed figure, ours, the difference, and what leakage is worth."""
+"""The paper beside a run of it: every printed value, ours, the difference, and what leakage is worth."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def leakage(table: Sequence[Row]) -> Grid | None:
 
 
 def _leak(whole: Row, by_image: Row) -> list[Entry | str]:
-    kept, mixed = whole.figure("accuracy"), by_image.figure("accuracy")
+    kept, mixed = whole.metric("accuracy"), by_image.metric("accuracy")
     step = "–" if kept is None or mixed is None else f"{100 * (mixed.mean - kept.mean):+.1f}".replace("-", "−")
     condition = whole.condition
     return [condition.dataset, condition.split, ours(whole, "accuracy"), _BY_IMAGE, ours(by_image, "accuracy"), step]

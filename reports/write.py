@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from reports.tables.markup import Grid
 
 FORMATS = ("html", "md", "latex", "csv")
+# Each is looked at: a killed process may have written the first of them only, and `bench analyze` draws the page alone.
+WRITTEN = ("index.html", "report.md", "report.tex", "results.csv", "results.parquet", "summary.csv")
 
 
 def report(
@@ -88,12 +90,9 @@ def _write_markdown(drawn: Drawing, folder: Path) -> list[Path]:
 
 
 def _write_latex(drawn: Drawing, folder: Path) -> list[Path]:
-    from bench.core.atomic import write_text
-    from reports.tables.markup import latex
+    from reports.tables.latex import write_latex
 
-    head = "% \\usepackage{booktabs}\n\n"
-    write_text(folder / "report.tex", head + "\n".join(latex(table) for table in _tables(drawn)))
-    return [folder / "report.tex"]
+    return write_latex(_tables(drawn), folder)
 
 
 _WRITERS: dict[str, Callable[[Drawing, Path], list[Path]]] = {
@@ -130,14 +129,14 @@ def _tables(drawn: Drawing) -> list[Grid]:
 def draw(run: Path, console: Any) -> Path:
     """Write the whole report of a run, unless nothing changed since, and print its summary tables; the page's path."""
     page = run / "report" / "index.html"
-    if not is_current(page, run):
+    if not all(is_current(page.with_name(name), run) for name in WRITTEN):
         report(run)
     show_summary(run, console)
     return page
 
 
 def is_current(page: Path, run: Path) -> bool:
-    """Whether a page is younger than the run's plan, everything in its cells' folders, and the code that draws it."""
+    """Whether a file of the report is younger than the plan, all in the cells' folders, and the code that draws."""
     if not page.is_file():
         return False
     drawn = page.stat().st_mtime_ns
@@ -165,13 +164,13 @@ def show_summary(run: Path, console: Any) -> None:
             paper = row.published.get("accuracy")
             printed = "" if paper is None else f"{paper:.2f}"
             known = [with_interval(row, name) for name in ("accuracy", "roc_auc")]
-            figures = known if row.done else [row.problem, ""]
-            table.add_row(row.model, row.count, *figures, printed)
+            shown = known if row.done else [row.problem, ""]
+            table.add_row(row.model, row.count, *shown, printed)
         console.print(table)
 
 
 def _mean(row: Any, name: str) -> float:
-    found = row.figure(name)
+    found = row.metric(name)
     return found.mean if found else -1.0
 
 

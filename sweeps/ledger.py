@@ -22,6 +22,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from bench.core.errors import UserError
+
 BEAT_SECONDS, SILENT_SECONDS = 15.0, 300.0
 OWNER, TOKEN, BEAT, LOST, PROBLEM = "owner", "token", "beat", "lost", "problem"
 
@@ -106,7 +108,9 @@ class Ledger:
         )
         self.study.add_trial(entry)
         counted = self.counted()
-        rank = next(place for place, trial in enumerate(counted) if trial.user_attrs.get(TOKEN) == token)
+        rank, *twice = [place for place, trial in enumerate(counted) if trial.user_attrs.get(TOKEN) == token]
+        for place in twice:  # a database that went away after it had entered the trial was asked again
+            self._lose(Trial(self.study, counted[place]._trial_id), "withdrawn: entered twice")
         trial = Trial(self.study, counted[rank]._trial_id)
         if rank < self.wanted:
             return Claim(trial, lock, resumed=False)
@@ -173,7 +177,7 @@ def alive(trial: Trial) -> Iterator[None]:
             count += 1
             try:
                 trial.set_user_attr(BEAT, count)
-            except UpdateFinishedTrialError:
+            except (UpdateFinishedTrialError, UserError):  # the fit's own next call tells the second
                 return
 
     thread = threading.Thread(target=beat, daemon=True)

@@ -25,7 +25,7 @@ class Objective:
 
     @property
     def watched(self) -> str:
-        """The figure of an epoch or round that tells early how a trial goes."""
+        """The metric of an epoch or round that tells early how a trial goes."""
         return "val_accuracy" if self.direction == "max" else "val_loss"
 
     def __str__(self) -> str:

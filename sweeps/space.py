@@ -30,7 +30,7 @@ from bench.core.schema import read_toml
 from bench.harness.regimes import REGIMES
 
 # They make other images, or measure in another way: no two of their values can be compared.
-_MEASURING = "says how figures are measured, so it cannot be searched"
+_MEASURING = "says how metrics are measured, so it cannot be searched"
 _FIXED = {
     **dict.fromkeys(
         ("synthetic_images", "bootstrap_resamples", "timing_batches", "timing_warmup", "timing_batch_size"), _MEASURING

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import optuna
-from filelock import FileLock
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import Trial
 
@@ -21,10 +16,9 @@ from bench.core.errors import UserError
 from bench.core.identity import derive_seed
 from sweeps.objectives import Objective
 from sweeps.space import Choice, Dimension, Space
+from sweeps.storage import PATIENCE, open_storage
 
 PRUNERS = ("hyperband", "halving", "none")
-_JOURNALS = (".log", ".journal")
-_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -44,18 +38,21 @@ class Settings:
     longest: int
 
 
-def open_study(settings: Settings, storage: str) -> Study:
+def open_study(settings: Settings, storage: str, patience: float = PATIENCE) -> Study:
     """Open the study, or make it when nobody has.
 
+    Args:
+        patience: seconds for which a database server that is gone is asked again.
+
     Raises:
-        UserError: a storage that cannot be reached, or a pruner that does not go with the objectives.
+        UserError: a storage that cannot be reached or is damaged, or a pruner that does not go with the objectives.
     """
     check_pruner(settings)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     directions = ["maximize" if one.direction == "max" else "minimize" for one in settings.objectives]
     return optuna.create_study(
-        storage=open_storage(storage),
+        storage=open_storage(storage, patience),
         study_name=settings.name,
         directions=directions,  # type: ignore[arg-type]
         load_if_exists=True,
@@ -64,7 +61,7 @@ def open_study(settings: Settings, storage: str) -> Study:
 
 
 def check_pruner(settings: Settings) -> None:
-    """Refuse pruning where no single figure tells early how a trial goes."""
+    """Refuse pruning where no single metric tells early how a trial goes."""
     if settings.pruner not in PRUNERS:
         raise UserError(f"--pruner takes {', '.join(PRUNERS)}, not {settings.pruner!r}")
     if settings.pruner != "none" and len(settings.objectives) > 1:
@@ -104,59 +101,6 @@ def _suggest_one(trial: Trial, one: Dimension) -> object:
         step = int(domain.step or 1)
         return trial.suggest_int(one.name, int(domain.low), int(domain.high), step=step, log=domain.log)
     return trial.suggest_float(one.name, domain.low, domain.high, step=domain.step, log=domain.log)
-
-
-def open_storage(storage: str) -> BaseStorage:
-    """A database by URL, or a journal file by its ending (.log, .journal).
-
-    Raises:
-        UserError: the driver is not installed, or the database does not answer.
-    """
-    if "://" not in storage:
-        return _journal(Path(storage))
-    if storage.startswith("sqlite:///"):
-        path = Path(storage.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes that both find the file new would both make its tables.
-        with FileLock(path.with_name(f"{path.name}.lock")):
-            return RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 120}})
-    return _database(storage)
-
-
-def _journal(path: Path) -> JournalStorage:
-    if path.suffix not in _JOURNALS:
-        raise UserError(
-            f"--storage takes a URL (sqlite:///FILE, postgresql://..., mysql://...) or a journal file that ends in "
-            f"{' or '.join(_JOURNALS)}, not {str(path)!r}"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _database(url: str) -> RDBStorage:
-    """A server's storage; whoever loses the race for making the tables finds them made at the next try."""
-    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
-    for attempt in range(_TRIES):
-        try:
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        except ImportError as error:
-            raise UserError(
-                f"--storage {_without_password(url)}: the database's driver is missing; pip install 'psycopg[binary]' "
-                "for postgresql+psycopg://, or pymysql for mysql+pymysql://"
-            ) from error
-        except SQLAlchemyError as error:
-            if attempt == _TRIES - 1 or not isinstance(error, DBAPIError):
-                reason = str(error).splitlines()[0]
-                raise UserError(f"--storage {_without_password(url)} cannot be used: {reason}") from error
-            time.sleep(0.5 * (attempt + 1))
-    raise AssertionError("unreachable")
-
-
-def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
 
 
 def front(study: Study, objectives: Sequence[Objective]) -> list[int]:

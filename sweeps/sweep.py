@@ -31,6 +31,7 @@ from sweeps.ledger import PROBLEM, Ledger
 from sweeps.objectives import Objective, judged, parse_objectives
 from sweeps.record import record
 from sweeps.space import Choice, Space, default_space, load_space
+from sweeps.storage import PATIENCE, usable
 from sweeps.study import Settings, check_pruner, front, open_study
 from sweeps.target import Target, protocol_toml, settle
 from sweeps.worker import Sweep, work
@@ -50,6 +51,7 @@ class Asked:
     pruner: str | None = None
     best: Path | None = None
     test: bool = True
+    patience: float = PATIENCE
 
 
 def run_sweep(asked: Asked, console: Console) -> dict[str, Any]:
@@ -63,14 +65,15 @@ def run_sweep(asked: Asked, console: Console) -> dict[str, Any]:
     """
     sweep, default = prepare(asked)
     prepare_folder(Plan([], default.tables, {}), Run.create(asked.folder), _command())
-    study = open_study(sweep.settings, asked.storage or f"sqlite:///{study_storage(asked.folder)}")
-    ledger = Ledger(study, sweep.settings.wanted, study_locks(asked.folder))
-    stop = Stop()
-    display = Display(console, sweep, study, ledger)
-    display.head(asked)
-    with stop.listening():
-        work(sweep, study, ledger, display, stop)
-    return conclude(asked, sweep, study, ledger, default, console, stop.requested)
+    storage, stop = asked.storage or f"sqlite:///{study_storage(asked.folder)}", Stop()
+    with usable(storage):
+        study = open_study(sweep.settings, storage, asked.patience)
+        ledger = Ledger(study, sweep.settings.wanted, study_locks(asked.folder))
+        display = Display(console, sweep, study, ledger)
+        display.head(asked)
+        with stop.listening():
+            work(sweep, study, ledger, display, stop)
+        return conclude(asked, sweep, study, ledger, default, console, stop.requested)
 
 
 def prepare(asked: Asked) -> tuple[Sweep, Plan]:
@@ -106,7 +109,7 @@ def _settings(
     pruner = asked.pruner or ("hyperband" if promising else "none")
     spec = default.cells[0].spec
     meaning = [default.cells[0].key, space.as_dict(), [str(one) for one in objectives], pruner]
-    # Earlier versions refitted the trials of such a base: their figures must not stand in one study with these.
+    # Earlier versions refitted the trials of such a base: their metrics must not stand in one study with these.
     meaning += ["trials never refit"] if spec.protocol.refit else []
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{spec.model}-{spec.dataset}-{spec.regime}")
     return Settings(f"{readable}-{digest(meaning, 8)}", objectives, asked.trials, pruner, _longest(asked, space))
@@ -238,10 +241,10 @@ class Display:
         done = f"[{self.ledger.finished()}/{self.sweep.settings.wanted}]"
         if trial.state == TrialState.COMPLETE:
             columns = [one.column for one in self.sweep.settings.objectives]
-            figures = "  ".join(f"{name} {value:.5g}" for name, value in zip(columns, trial.values, strict=True))
+            values = "  ".join(f"{name} {value:.5g}" for name, value in zip(columns, trial.values, strict=True))
             best = front(self.study, self.sweep.settings.objectives)
             mark = "  (on the front)" if len(columns) > 1 else "  (best so far)"
-            self._line(f"    {done} {figures}{mark if trial.number in best else ''}")
+            self._line(f"    {done} {values}{mark if trial.number in best else ''}")
         else:
             reason = trial.user_attrs.get(PROBLEM, "")
             self._line(f"    {done} {trial.state.name.lower()}{f': {reason}' if reason else ''}")

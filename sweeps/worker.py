@@ -13,6 +13,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from bench.core.atomic import out_of_space
 from bench.core.cellspec import CellSpec
 from bench.core.config import Runtime
 from bench.core.errors import UserError
@@ -27,6 +28,7 @@ from models.weights.initial import resolve
 from sweeps.ledger import PROBLEM, Claim, Ledger, alive, finish
 from sweeps.objectives import TIMES, values_of
 from sweeps.space import Space
+from sweeps.storage import UNUSABLE, StorageGone
 from sweeps.study import Settings, make_sampler, suggest
 from sweeps.target import Target, settle
 
@@ -167,9 +169,11 @@ def _fit(sweep: Sweep, study: Study, claim: Claim, listener: Listener, stop: Cal
     except optuna.TrialPruned:
         trial.set_user_attr(SECONDS, time.perf_counter() - clock)
         finish(study, trial, state=TrialState.PRUNED)
-    except (Interrupted, UpdateFinishedTrialError):
+    except (Interrupted, UpdateFinishedTrialError, StorageGone):
         raise
-    except Exception as error:  # noqa: BLE001 - one trial's failure must not end the sweep; its reason is kept with it
+    except Exception as error:
+        if out_of_space(error) or isinstance(error, UNUSABLE):  # no fault of the trial's, which is taken up again
+            raise
         trial.set_user_attr(PROBLEM, f"{type(error).__name__}: {error}"[:500])
         finish(study, trial, state=TrialState.FAIL)
     else:

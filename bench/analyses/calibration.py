@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.analyses.registry import Answer, Estimate
 from bench.analyses.support.calibrators import fit_isotonic, fit_temperature, temperature_estimate
-from bench.analyses.support.intervals import Figures, ResampledSettings, Resamples, proportion, resample, unit_notes
+from bench.analyses.support.intervals import ResampledSettings, Resamples, Statistics, proportion, resample, unit_notes
 from bench.analyses.support.parts import Predicted, one_class_note, one_hot, present, tested_part, validation_part
 from bench.measure.statistics.clusters import clusters
 
@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 BINS = 15
 # The same floor as the log_loss column's: predictions are stored as float32.
 _LOG_FLOOR = float(np.finfo(np.float32).eps)
-FIGURES = ("ece", "debiased", "root_brier", "log_loss")
+METRICS = ("ece", "debiased", "root_brier", "log_loss")
 PLAIN = "none"
 
 
@@ -46,10 +46,10 @@ def calibration(cell: Any, settings: CalibrationSettings, folder: Path) -> Answe
     versions, columns, notes = _calibrated(cell, test)
     single = one_class_note(test, "test")
     if single:
-        columns |= {_column(figure, name): Estimate(None) for name in versions for figure in FIGURES}
+        columns |= {_column(metric, name): Estimate(None) for name in versions for metric in METRICS}
         return Answer(columns, notes=[*notes, f"{single[0]}: calibration is not measured"])
     found = resample(_joined(test, versions), test.groups, settings)
-    columns |= {_column(figure, name): _estimate(found, f"{name} {figure}") for name in versions for figure in FIGURES}
+    columns |= {_column(metric, name): _estimate(found, f"{name} {metric}") for name in versions for metric in METRICS}
     columns |= {
         f"{_column('log_loss', name)}_change": found.estimate(f"{name} change") for name in versions if name != PLAIN
     }
@@ -60,8 +60,8 @@ def calibration(cell: Any, settings: CalibrationSettings, folder: Path) -> Answe
     return Answer(columns, tables, notes=notes + _lost(test, versions) + unit_notes(test.groups))
 
 
-def _column(figure: str, name: str) -> str:
-    return f"calibration_{figure}" if name == PLAIN else f"calibration_{figure}_{name}"
+def _column(metric: str, name: str) -> str:
+    return f"calibration_{metric}" if name == PLAIN else f"calibration_{metric}_{name}"
 
 
 def _calibrated(cell: Any, test: Predicted) -> tuple[dict[str, Floats], dict[str, Estimate], list[str]]:
@@ -91,36 +91,36 @@ def _calibrated(cell: Any, test: Predicted) -> tuple[dict[str, Floats], dict[str
     return versions, columns, notes
 
 
-def _joined(test: Predicted, versions: dict[str, Floats]) -> Figures:
+def _joined(test: Predicted, versions: dict[str, Floats]) -> Statistics:
     measures = {name: _measures(test, shares) for name, shares in versions.items()}
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         found = {f"{name} {key}": value for name in measures for key, value in measures[name](weights).items()}
         changes = {f"{name} change": found[f"{name} log_loss"] - found[f"{PLAIN} log_loss"] for name in measures}
         return found | changes
 
-    return figures
+    return statistics
 
 
-def _measures(test: Predicted, probabilities: Floats) -> Figures:
-    """Every figure of the highest probability under image weights; squares of the debiased error and its plug-in."""
+def _measures(test: Predicted, probabilities: Floats) -> Statistics:
+    """Every metric of the highest probability under image weights; squares of the debiased error and its plug-in."""
     labels = test.labels
     gaps = binned_errors(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, test.groups)
     halved = 2 if probabilities.shape[1] == 2 else 1
     squares = ((probabilities - one_hot(labels, probabilities.shape[1])) ** 2).sum(axis=1) / halved
     losses = -np.log(np.clip(probabilities[np.arange(labels.size), labels], _LOG_FLOOR, 1 - _LOG_FLOOR))
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         totals = weights.sum(axis=1)
         return gaps(weights) | {
             "root_brier": np.sqrt(weights @ squares / totals),
             "log_loss": weights @ losses / totals,
         }
 
-    return figures
+    return statistics
 
 
-def binned_errors(confidences: Floats, hits: NDArray[np.bool_], groups: NDArray[np.str_]) -> Figures:
+def binned_errors(confidences: Floats, hits: NDArray[np.bool_], groups: NDArray[np.str_]) -> Statistics:
     """Calibration errors of confidences [N] in their hits [N].
 
     Args:
@@ -136,7 +136,7 @@ def binned_errors(confidences: Floats, hits: NDArray[np.bool_], groups: NDArray[
     wide, many = one_hot(width_bins(confidences), BINS), one_hot(mass_bins(confidences), BINS)
     surplus, noise = confidences - hits, _bin_noise(many, hits, groups)
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         totals = weights.sum(axis=1)
         counts, gaps = weights @ many, weights @ (many * surplus[:, None])
         plugin = (counts * (gaps / np.maximum(counts, 1)) ** 2).sum(axis=1) / totals
@@ -146,7 +146,7 @@ def binned_errors(confidences: Floats, hits: NDArray[np.bool_], groups: NDArray[
             "plugin": plugin,
         }
 
-    return figures
+    return statistics
 
 
 def _bin_noise(bins: Floats, hits: NDArray[np.bool_], groups: NDArray[np.str_]) -> Callable[[Floats], Floats]:

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Score = Literal["lac", "aps"]
 SCORES: tuple[Score, ...] = ("lac", "aps")
-FIGURES = ("coverage", "size", "single", "worst_class_coverage")
+METRICS = ("coverage", "size", "single", "worst_class_coverage")
 
 
 class ConformalSettings(CharacteristicsSettings):
@@ -30,7 +30,7 @@ class ConformalSettings(CharacteristicsSettings):
         miss: the share of true classes that may be missing from the sets.
         per_class: promise coverage within every class, not only over all images.
         randomized: let APS flip its coin at the edge of a set, which keeps coverage exact; without, sets are larger.
-        smallest: groups of fewer test images are listed without figures.
+        smallest: groups of fewer test images are listed without metrics.
     """
 
     miss: float = Field(0.1, gt=0, lt=1)
@@ -53,7 +53,7 @@ def conformal(cell: Any, settings: ConformalSettings, folder: Path) -> Answer:  
     """
     test = tested_part(cell)
     val, notes = validation_part(cell)
-    empty = {f"conformal_{score}_{figure}": Estimate(None) for score in SCORES for figure in FIGURES}
+    empty = {f"conformal_{score}_{metric}": Estimate(None) for score in SCORES for metric in METRICS}
     if val is None:
         return Answer(empty, notes=notes)
     if one_class_note(val, "validation"):

@@ -28,7 +28,7 @@ class DecisionsSettings(ResampledSettings):
 
     Attributes:
         classes: which to hold against the rest; all when empty.
-        costs: "TRUE>DECIDED" to a cost; a wrong decision that is not stated costs 1. "*" is any other class.
+        costs: "TRUE>PREDICTED" to a cost; a wrong decision that is not stated costs 1. "*" is any other class.
         prevalence: a class' share where the model would be used; the test set's own where it is not stated.
         specificity, sensitivity: the fixed rates for which thresholds are chosen on validation.
         threshold: where the net benefit's column is read.
@@ -87,14 +87,14 @@ def _examined(test: Predicted, settings: DecisionsSettings) -> list[int]:
 
 
 def _names(name: str) -> list[str]:
-    figures = ("average_precision", "net_benefit", "sensitivity", "ppv", "specificity", "npv")
-    return [f"decisions_{figure}_{name}" for figure in figures]
+    metrics = ("average_precision", "net_benefit", "sensitivity", "ppv", "specificity", "npv")
+    return [f"decisions_{metric}_{name}" for metric in metrics]
 
 
 def _costs(test: Predicted, settings: DecisionsSettings) -> tuple[Columns, Rows]:
     matrix = cost_matrix(settings.costs, test.classes)
-    decided = {"cost": test.probabilities.argmax(axis=1), "cost_bayes": cheapest(test.probabilities, matrix)}
-    found = estimates(expected_cost(test.labels, decided, matrix), test.groups, settings)
+    predicted = {"cost": test.probabilities.argmax(axis=1), "cost_bayes": cheapest(test.probabilities, matrix)}
+    found = estimates(expected_cost(test.labels, predicted, matrix), test.groups, settings)
     rows = [
         {"true": true, **{f"decided_{name}": float(matrix[row, column]) for column, name in enumerate(test.classes)}}
         for row, true in enumerate(test.classes)
@@ -139,8 +139,8 @@ def _points(test: Predicted, val: Predicted | None, number: int, settings: Decis
         row |= {"threshold": threshold, "validation_sensitivity": float((known[truth] >= threshold).mean()),
                 "validation_specificity": float((known[~truth] < threshold).mean())}  # fmt: skip
         rows.append(row)
-        for figure in ("sensitivity", "ppv") if fixed == "specificity" else ("specificity", "npv"):
-            columns[f"decisions_{figure}_{name}"] = _estimate(row, figure)
+        for metric in ("sensitivity", "ppv") if fixed == "specificity" else ("specificity", "npv"):
+            columns[f"decisions_{metric}_{name}"] = _estimate(row, metric)
     return columns, rows
 
 
@@ -152,13 +152,13 @@ def _point(
     found = asdict(rates(positive, called, test.groups, prevalence))
     row = {"class": name, "chosen_for": chosen, "threshold": None, "prevalence": prevalence,
            "prevalence_of": "stated" if name in settings.prevalence else "the test set"}  # fmt: skip
-    for figure, value in found.items():
-        row |= {figure: value["value"], f"{figure}_low": value["low"], f"{figure}_high": value["high"]}
+    for metric, value in found.items():
+        row |= {metric: value["value"], f"{metric}_low": value["low"], f"{metric}_high": value["high"]}
     return row
 
 
-def _estimate(row: dict[str, Any], figure: str) -> Estimate:
-    return Estimate(row[figure], row[f"{figure}_low"], row[f"{figure}_high"])
+def _estimate(row: dict[str, Any], metric: str) -> Estimate:
+    return Estimate(row[metric], row[f"{metric}_low"], row[f"{metric}_high"])
 
 
 def _notes(test: Predicted, val: Predicted | None, numbers: list[int], settings: DecisionsSettings) -> list[str]:
@@ -170,5 +170,5 @@ def _notes(test: Predicted, val: Predicted | None, numbers: list[int], settings:
         notes.append("predictive values of classes without a stated prevalence are at the test set's own")
     for part, of in ((test, "test"), (val, "validation")):
         held = {part.classes[number] for number in present(part)} if part is not None else examined
-        notes += [f"no {of} image of class {name}: it has no figures" for name in sorted(examined - held)]
+        notes += [f"no {of} image of class {name}: it has no metrics" for name in sorted(examined - held)]
     return [*notes, "intervals take the thresholds as given: the validation part's own luck is not in them"]

@@ -22,7 +22,7 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval; a bound that is not known is None."""
+    """A metric with its 95 % interval; a bound that is not known is None."""
 
     value: float | None
     low: float | None = None
@@ -34,7 +34,7 @@ class Answer:
     """What an analysis found.
 
     Attributes:
-        columns: figures that may enter tables, by column name; each name starts with the analysis' own.
+        columns: metrics that may enter tables, by column name; each name starts with the analysis' own.
         tables: larger results, each a list of rows of plain JSON values.
         files: files that the analysis wrote into its folder (pictures, arrays), by what they show.
         notes: what a reader must know, a sentence each.

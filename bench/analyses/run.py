@@ -118,7 +118,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
         raise UserError(f"--set takes NAME.field=value, not {text!r}")
     try:
         return name, field, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, field, value
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.analyses.registry import Answer, Estimate
-from bench.analyses.support.intervals import Figures, ResampledSettings, estimates, proportion, unit_notes
+from bench.analyses.support.intervals import ResampledSettings, Statistics, estimates, proportion, unit_notes
 from bench.analyses.support.parts import Predicted, one_class_note, tested_part, validation_part
 
 Floats = NDArray[np.float64]
@@ -80,7 +80,7 @@ def threshold_keeping(sure: Floats, share: float) -> float:
     return float(np.sort(sure)[sure.size - place])
 
 
-def areas(wrong: Bools, sure: Floats) -> Figures:
+def areas(wrong: Bools, sure: Floats) -> Statistics:
     """Areas under the risk-coverage curves of whole-number image weights.
 
     `aurc` (Geifman and El-Yaniv 2017): the mean over n = 1 ... N of the error rate of the n surest images. `augrc`
@@ -91,14 +91,14 @@ def areas(wrong: Bools, sure: Floats) -> Figures:
     ranked, missed = sure[order], wrong[order].astype(np.float64)
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         drawn = weights[:, order]
         counts = np.add.reduceat(drawn, starts, axis=1)
         errors = np.add.reduceat(drawn * missed, starts, axis=1)
         pairs = np.array([_areas(*rows) for rows in zip(counts, errors, strict=True)])
         return {"aurc": pairs[:, 0], "augrc": pairs[:, 1]}
 
-    return figures
+    return statistics
 
 
 def _areas(counts: Floats, errors: Floats) -> tuple[float, float]:

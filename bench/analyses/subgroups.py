@@ -12,14 +12,14 @@ from pydantic import Field
 
 from bench.analyses.registry import Answer, Estimate
 from bench.analyses.support.characteristics import UNKNOWN, CharacteristicsSettings, characteristics
-from bench.analyses.support.intervals import Figures, Resamples, proportion, resample, unit_notes
+from bench.analyses.support.intervals import Resamples, Statistics, proportion, resample, unit_notes
 from bench.analyses.support.parts import Predicted, one_class_note, one_hot, tested_part
 from bench.analyses.support.utility import ratio
 
 Floats = NDArray[np.float64]
 Texts = NDArray[np.str_]
-Figure = Literal["accuracy", "balanced_accuracy"]
-FIGURES: tuple[Figure, ...] = ("accuracy", "balanced_accuracy")
+Metric = Literal["accuracy", "balanced_accuracy"]
+METRICS: tuple[Metric, ...] = ("accuracy", "balanced_accuracy")
 
 
 class SubgroupsSettings(CharacteristicsSettings):
@@ -56,12 +56,12 @@ def subgroups(cell: Any, settings: SubgroupsSettings, folder: Path) -> Answer:  
     for by in dict.fromkeys(("site", *settings.by)):
         found, rows = _measured(test, known.get(by), by, settings)
         groups += rows
-        for figure in FIGURES:
-            gap = largest_gap(found, [row["group"] for row in rows if row[figure] is not None], figure)
-            columns[f"subgroups_{'gap' if figure == 'accuracy' else 'balanced_gap'}_{by}"] = gap.estimate
-            gaps.append({"by": by, "figure": figure, "best": gap.best, "worst": gap.worst, "gap": gap.estimate.value,
+        for metric in METRICS:
+            gap = largest_gap(found, [row["group"] for row in rows if row[metric] is not None], metric)
+            columns[f"subgroups_{'gap' if metric == 'accuracy' else 'balanced_gap'}_{by}"] = gap.estimate
+            gaps.append({"by": by, "metric": metric, "best": gap.best, "worst": gap.worst, "gap": gap.estimate.value,
                          "low": gap.estimate.low, "high": gap.estimate.high})  # fmt: skip
-        notes += _notes(by, rows, gaps[-len(FIGURES) :])
+        notes += _notes(by, rows, gaps[-len(METRICS) :])
     notes = notes + one_class_note(test, "test") + unit_notes(test.groups)
     return Answer(columns, {"groups": groups, "gaps": gaps}, notes=notes)
 
@@ -69,7 +69,7 @@ def subgroups(cell: Any, settings: SubgroupsSettings, folder: Path) -> Answer:  
 def _measured(
     test: Predicted, values: Texts | None, by: str, settings: SubgroupsSettings
 ) -> tuple[Resamples, list[dict[str, Any]]]:
-    """The resamples of every subgroup that is large enough, and a row each, small ones without figures."""
+    """The resamples of every subgroup that is large enough, and a row each, small ones without metrics."""
     nothing = Resamples({}, {}, "none")
     if values is None:
         return nothing, []
@@ -90,7 +90,7 @@ def _independent(groups: Texts) -> int:
     return len(np.unique(groups[groups != ""])) + int((groups == "").sum())
 
 
-def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]], smallest_class: int) -> Figures:
+def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]], smallest_class: int) -> Statistics:
     """ "NAME accuracy" and "NAME balanced_accuracy" of subgroups under image weights.
 
     Balanced accuracy is NaN for a subgroup with fewer than `smallest_class` images of one of the test set's classes:
@@ -106,7 +106,7 @@ def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]], small
     truth = one_hot(test.labels, len(test.classes))[:, held]
     whole = {name: bool((truth[mask].sum(axis=0) >= smallest_class).all()) for name, mask in masks.items()}
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         found = {}
         for name, mask in masks.items():
             mine = weights * mask
@@ -116,7 +116,7 @@ def subgroup_quality(test: Predicted, masks: dict[str, NDArray[np.bool_]], small
             found[f"{name} balanced_accuracy"] = recalls.mean(axis=1)
         return found
 
-    return figures
+    return statistics
 
 
 def _row(test: Predicted, by: str, name: str, mask: NDArray[np.bool_], found: Resamples) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def _row(test: Predicted, by: str, name: str, mask: NDArray[np.bool_], found: Re
     right = test.probabilities.argmax(axis=1) == test.labels
     exact = proportion(right[mask], test.groups[mask]) if found.values else Estimate(None)
     balanced = found.estimate(f"{name} balanced_accuracy") if found.values else Estimate(None)
-    for figure, value in zip(FIGURES, (exact, balanced), strict=True):
-        row |= {figure: value.value, f"{figure}_low": value.low, f"{figure}_high": value.high}
+    for metric, value in zip(METRICS, (exact, balanced), strict=True):
+        row |= {metric: value.value, f"{metric}_low": value.low, f"{metric}_high": value.high}
     return row
 
 
@@ -139,24 +139,24 @@ class Gap:
     worst: str | None = None
 
 
-def largest_gap(found: Resamples, names: list[str], figure: Figure) -> Gap:
+def largest_gap(found: Resamples, names: list[str], metric: Metric) -> Gap:
     """The best subgroup minus the worst, with an interval that counts the picking.
 
     The best and the worst of several are picked by what they show, so their difference is above zero even where all are
     equally good. The interval holds for all pairs at once: the gap plus and minus the 95th percentile of the range of
-    the subgroups' deviations over the resamples. It begins at 0 where no two of them are told apart.
+    the subgroups' deviations over the resamples. It begins at 0 where no two of them differ significantly.
 
     Args:
-        found: the subgroups' figures on each resample, "NAME FIGURE".
+        found: the subgroups' metrics on each resample, "NAME METRIC".
         names: the subgroups that are compared; fewer than two give None.
-        figure: accuracy or balanced_accuracy.
+        metric: accuracy or balanced_accuracy.
     """
     if len(names) < 2:
         return Gap(Estimate(None))
-    values = np.array([found.values[f"{name} {figure}"] for name in names])
+    values = np.array([found.values[f"{name} {metric}"] for name in names])
     best, worst = int(values.argmax()), int(values.argmin())
     gap = float(values[best] - values[worst])
-    reach = _reach(found, np.stack([found.samples[f"{name} {figure}"] for name in names])) if found.samples else None
+    reach = _reach(found, np.stack([found.samples[f"{name} {metric}"] for name in names])) if found.samples else None
     bounds = (None, None) if reach is None else (max(0.0, gap - reach), min(1.0, gap + reach))
     return Gap(Estimate(gap, *bounds), names[best], names[worst])
 
@@ -175,7 +175,7 @@ def _notes(by: str, rows: list[dict[str, Any]], gaps: list[dict[str, Any]]) -> l
         return [f"{by}: not known, or the same for all test images"]
     small = [row["group"] for row in rows if not row["shown"] and row["group"] != UNKNOWN]
     notes = [f"{by}: too few test images to say anything of {', '.join(small)}"] if small else []
-    unsure = [gap["figure"].replace("_", " ") for gap in gaps if gap["gap"] is not None and gap["low"] is None]
+    unsure = [gap["metric"].replace("_", " ") for gap in gaps if gap["gap"] is not None and gap["low"] is None]
     if unsure:
         why = "fewer than ten independent groups, or a subgroup without an error"
         notes.append(f"{by}: the gap in {' and in '.join(unsure)} has no interval ({why})")

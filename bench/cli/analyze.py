@@ -140,8 +140,7 @@ def predict_command(
 
         write_predicted(html, opened, rows, reference.notes)
         typer.echo(f"page: {html}", err=as_json)
-    shown = rows if as_json else [brief(row) for row in rows]
-    print_listing(shown, SHOWN if failed else SHOWN[:-1], as_json)
+    print_listing(rows if as_json else [brief(row) for row in rows], SHOWN if failed else SHOWN[:-1], as_json)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -152,13 +151,19 @@ def as_row(answer: FileAnswer, classes: tuple[str, ...]) -> dict[str, Any]:
         image; class, the most probable one; p_CLASS and calibrated_CLASS of each; set, the classes that cannot be ruled
         out; distance; unlike; heat_map; problem.
     """
+    from bench.core.paths import shown
+
     given, calibrated, inside = answer.probabilities, answer.calibrated, answer.inside
-    row: dict[str, Any] = {"image": str(answer.path), "class": None if given is None else classes[int(given.argmax())]}
+    row: dict[str, Any] = {
+        "image": shown(answer.path),
+        "class": None if given is None else classes[int(given.argmax())],
+    }
     for prefix, shares in (("p", given), ("calibrated", calibrated)):
         row |= {f"{prefix}_{name}": None if shares is None else float(shares[n]) for n, name in enumerate(classes)}
     row["set"] = None if inside is None else [name for name, held in zip(classes, inside, strict=True) if held]
     row |= {"distance": answer.distance, "unlike": answer.unlike}
-    return row | {"heat_map": None if answer.heat_map is None else str(answer.heat_map), "problem": answer.problem}
+    drawn = None if answer.heat_map is None else shown(answer.heat_map)
+    return row | {"heat_map": drawn, "problem": shown(answer.problem)}
 
 
 def brief(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import bench
-from bench.cli.door import guarded
+from bench.cli.door import guarded, sentence
 from bench.cli.options import Json, Plugin, print_listing
 from bench.core.errors import UserError
 from bench.core.output import print_json
@@ -34,7 +34,7 @@ def main() -> None:
     try:
         guarded(app)
     except UserError as error:
-        typer.secho(f"bench: {error}", err=True, fg=typer.colors.RED)
+        typer.secho(f"bench: {sentence(str(error))}", err=True, fg=typer.colors.RED)
         sys.exit(2)
 
 

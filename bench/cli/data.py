@@ -64,16 +64,21 @@ def fetch(
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="You have read the licence and keep to it.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Take files whose provider publishes no checksum, unasked.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Download a dataset from its provider: resumable, checked, unpacked safely, whole or not at all.
+
+    Files without a published checksum are "unverified": it asks before it takes them, and refuses without a terminal.
 
     Example: `bench data fetch medmnist:breastmnist --accept-licence`
     """
     from bench.data.download.fetch import fetch_dataset
 
     with _progress(f"fetching {name}", unit="bytes") as advance:
-        folder = fetch_dataset(name, accept_licence, advance)
+        folder = fetch_dataset(name, accept_licence, advance, yes)
     _done({"name": name, "path": str(folder)}, f"{name} lies in {folder}", as_json)
 
 

@@ -16,6 +16,7 @@ _OF_PATHS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
     errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.ENXIO, errno.EINVAL,
 }  # fmt: skip
+_LONGEST = 1200
 _FOLDERS = ("BENCH_HOME", "BENCH_CACHE")
 
 
@@ -38,6 +39,19 @@ def guarded(command: Callable[[], None]) -> None:
         if named is None:
             raise
         raise UserError(f"{named}: {error.strerror}; name another path") from error
+
+
+def sentence(text: str) -> str:
+    """A refusal as the terminal gets it: one line of at most `_LONGEST` characters, nothing that steers a terminal.
+
+    It may quote a stranger's file: control characters and those that turn the direction of writing are escaped.
+    """
+    line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in _joined(text))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 300]} [...] {line[-290:]}"
+
+
+def _joined(text: str) -> str:
+    return " ".join(part for part in text.splitlines() if part.strip())
 
 
 def check_platform(platform: str) -> None:

@@ -8,11 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli.federated.evaluate import approve, evaluate
 from bench.cli.options import Json, Overrides, ProtocolName, SplitName, asked_protocol, print_table
 from bench.core.output import print_json
 from bench.store.layout import BEST
 
 app = typer.Typer(help="Federated learning: partitions, gaps, and a real deployment.", no_args_is_help=True)
+app.command()(evaluate)
+app.command()(approve)
 
 
 @app.command()
@@ -95,7 +98,7 @@ def site(
     from federated.deployment.operate import attend
 
     here = Site.open(folder)
-    findings = check_site(here, data)
+    findings = check_site(here, data, waits=True)
     _print_findings(findings)
     refuse_failures(findings)
     attend(here, data, port)

@@ -24,6 +24,8 @@ from bench.cli.options import (
 )
 from bench.core.output import print_json
 
+Compiled = Annotated[bool, typer.Option("--compile", help="Train whole networks compiled, where that pays.")]
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -48,11 +50,14 @@ def run_command(
     device: DeviceName = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of a cell; 0: all cores, shared by --jobs.")] = 0,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
-    wandb: Annotated[str, typer.Option(help="off, offline or online.")] = "off",
+    wandb: Annotated[
+        str, typer.Option(help="off, offline or online; without a network the run is tracked offline.")
+    ] = "off",
     executor: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
     jobs: Annotated[int, typer.Option(min=1, help="local: cells side by side, a process each.")] = 1,
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="ray: cells that share a GPU.")] = 1,
+    compiled: Compiled = False,
     timing: Timing = "full",
     keep_epochs: KeepEpochs = False,
     analyses: With = None,
@@ -67,7 +72,7 @@ def run_command(
     from bench.core.config import make_runtime
 
     placement = {"executor": executor, "jobs": jobs, "address": address, "per_gpu": per_gpu}
-    kept = {"timing": timing, "keep_epochs": keep_epochs}
+    kept = {"timing": timing, "keep_epochs": keep_epochs, "compile": compiled}
     runtime = make_runtime(device=device, threads=threads, progress=progress, wandb=wandb, **kept, **placement)
     folder = out or Path("runs") / Path(protocol).stem
 
@@ -102,13 +107,14 @@ def run_plan(
     """
     from rich.console import Console
 
-    from bench.executors.show import refuse_contradictions, show_plan
+    from bench.executors.show import refuse_contradictions, settled, show_plan
     from bench.store.run import Run
 
     console = Console(stderr=as_json)
     refuse_contradictions(plan, runtime, Run(folder))
     stored = Run.open(folder) if dry_run and folder.exists() else Run(folder) if dry_run else Run.create(folder)
     pending = show_plan(console, plan, stored, runtime.timing)
+    runtime = settled(console, plan, pending, runtime)
     if dry_run:
         cells = [{"key": cell.key, **cell.spec.as_dict()} for cell in plan.cells]
         if as_json:
@@ -167,7 +173,7 @@ def reproduce_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the paper's tables 1 to 4 on every dataset that is available, best first, and set its figures beside ours.
+    """Run the paper's tables 1 to 4 on every dataset that is available, best first, and set its values beside ours.
 
     An ordinary run: stop it and start it again; what is finished by then stands in reproduction.html and .md.
 

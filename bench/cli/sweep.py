@@ -28,6 +28,9 @@ def sweep_command(
     storage: Annotated[
         str | None, typer.Option(help="Database URL or journal file (.log); an SQLite file in the run if none.")
     ] = None,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds for which a database server that is gone is asked again.")
+    ] = 600.0,
     protocol: Annotated[str, typer.Option(help="The default that is tuned: paper, demo, or a TOML file.")] = "paper",
     overrides: Overrides = None,
     split: SplitName = "grouped",
@@ -57,7 +60,7 @@ def sweep_command(
     folder = out or Path("runs") / f"sweep-{model.replace(':', '-')}-{dataset.replace(':', '-')}"
     request = Request(model, dataset, asked_protocol(protocol, overrides, weights), regime, seeds, split)
     objectives = tuple(objective or ["roc_auc:max"])
-    _search(Asked(request, trials, objectives, folder, runtime, space, storage, pruner, best, test), as_json)
+    _search(Asked(request, trials, objectives, folder, runtime, space, storage, pruner, best, test, patience), as_json)
 
 
 def _search(asked: Asked, as_json: bool) -> None:

@@ -30,6 +30,7 @@ ADDED: dict[str, Any] = {
     "protocol.mix_alpha": 0.4,
     "protocol.ema_decay": 0.0,
     "protocol.layer_decay": 1.0,
+    "protocol.engine": "torch",
 }
 
 

@@ -7,6 +7,7 @@ between two starts of one run.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ Partition = Literal["iid", "dirichlet", "shards", "quantity", "site"]
 BatchNormPolicy = Literal["average", "personal", "frozen", "group"]
 Compression = Literal["none", "float16", "int8", "topk"]
 TimingMode = Literal["off", "quick", "full"]
+Precision = Literal["32", "bf16", "fp16"]
+Engine = Literal["torch", "compile", "onnxruntime"]
 
 
 class _Frozen(BaseModel):
@@ -113,8 +116,14 @@ class Protocol(_Frozen):
     tuning: Literal["full", "head"] = Field("full", description="train the whole network, or the head alone")
     weights: str = Field("imagenet", min_length=1, description="imagenet, none, or a .safetensors/.pth file")
     normalization: Literal["weights", "unit"] = Field("weights", description="the weights' mean and std, or 0-1")
-    precision: Literal["32", "bf16", "fp16"] = Field("32", description="autocast; fp16 on GPUs, bf16 on CPUs too")
-    augmentation: Literal["auto", "none"] = Field("auto", description="flips, rotation, colour jitter by kind of image")
+    precision: Precision = Field(
+        "32", description="of training and of answers; 16 bits by autocast: fp16 on GPUs, bf16 on CPUs too"
+    )
+    engine: Engine = Field("torch", description="computes the evaluated backbone: its maps and the answers")
+    augmentation: Literal["auto", "thirtyfold", "none"] = Field(
+        "auto",
+        description="by kind of image (flips, rotation, colour jitter); or one of thirty filters and distortions",
+    )
     refit: bool = Field(False, description="centralized: fit again with the validation images once the epoch is chosen")
     feature_views: int = Field(
         1, ge=1, le=32, description="tuning = head: maps stored of a training image, as it is and augmented"
@@ -155,6 +164,7 @@ class Runtime(_Frozen):
     jobs: int = Field(1, ge=1, le=256, description="local: cells that run side by side, in a process each")
     address: str | None = Field(None, description="ray: the cluster's address; none: a cluster of this machine alone")
     per_gpu: int = Field(1, ge=1, le=64, description="ray: cells that share one GPU")
+    compile: bool = Field(False, description="train whole networks compiled, on a CPU where that pays")
     keep_epochs: bool = Field(False, description="keep every epoch's weights, for the analysis optimism")
     timing: TimingMode = Field("full", description="batch times: off, quick (at most 10 batches, no memory), or full")
 
@@ -162,7 +172,7 @@ class Runtime(_Frozen):
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # Small enough for two CPU cores without network: features of the backbone are computed once, heads are trained on
-    # them. Random weights, so its figures show that the machinery works and say little of the models.
+    # them. Random weights, so its metrics show that the machinery works and say little of the models.
     "demo": {
         "image_size": 64,
         "epochs": 20,
@@ -190,16 +200,32 @@ def load_protocol(name_or_file: str, overrides: list[str] | None = None) -> Prot
     return _validated(values, name_or_file)
 
 
+def protocol_of(given: str | Path | Mapping[str, Any] | Protocol) -> Protocol:
+    """A protocol from whatever names one in Python: a preset's name, a TOML file, fields over a "base", or itself.
+
+    Raises:
+        UserError: as `load_protocol`.
+    """
+    if isinstance(given, Protocol):
+        return given
+    if isinstance(given, Mapping):
+        return _validated(_over_base(dict(given), "the protocol"), "of these fields")
+    return load_protocol(str(given))
+
+
 def _base_values(name_or_file: str) -> dict[str, Any]:
     if name_or_file in PRESETS:
         return dict(PRESETS[name_or_file])
     path = Path(name_or_file)
     if path.suffix != ".toml":
         raise UserError(f"no protocol is called {name_or_file!r}; there are {', '.join(PRESETS)}, or name a .toml file")
-    values = read_toml(path, dict[str, Any], "name a protocol's TOML file")
+    return _over_base(read_toml(path, dict[str, Any], "name a protocol's TOML file"), str(path))
+
+
+def _over_base(values: dict[str, Any], source: str) -> dict[str, Any]:
     base = values.pop("base", "paper")
     if base not in PRESETS:
-        raise UserError(f"{path}: base = {base!r} is no preset; there are {', '.join(PRESETS)}")
+        raise UserError(f"{source}: base = {base!r} is no preset; there are {', '.join(PRESETS)}")
     return {**PRESETS[base], **values}
 
 
@@ -218,7 +244,8 @@ def _set_dotted(values: dict[str, Any], override: str) -> None:
 def _scalar(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
+        # Not TOML, a number of more digits than Python reads, or brackets without end: what it is not, the field says.
         return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -38,6 +39,26 @@ class RemoteFile:
     otherwise: str
     checksum: str = ""
     size: int = 0
+
+
+def consent(what: str, yes: bool = False) -> None:
+    """Ask whether something may be fetched that nothing can check.
+
+    Args:
+        what: a sentence without its full stop that says what is unverified.
+        yes: the answer, where it was given beforehand; `BENCH_YES=1` gives it to every question.
+
+    Raises:
+        UserError: the answer is no, or there is no terminal to ask at.
+    """
+    if yes or os.environ.get("BENCH_YES") == "1":
+        print(f"{what}; taken as it comes", file=sys.stderr)
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"{what}; --yes or BENCH_YES=1 takes it as it comes")
+    print(f"{what}. Take it as it comes? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError(f"{what}, and was not fetched: the answer was no")
 
 
 def download(file: RemoteFile, path: Path, progress: Progress | None = None) -> None:

@@ -21,6 +21,11 @@ def cache() -> Path:
     return Path(os.environ.get("BENCH_CACHE") or platformdirs.user_cache_dir(_APP))
 
 
+def shown(path: Path | str) -> str:
+    """A path as text that every file can hold: bytes of a name that are no UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def torch_hub() -> Path:
     """Where torch keeps published weights: its own folder where it is loaded, and by its own rule where it is not."""
     if "torch" in sys.modules:

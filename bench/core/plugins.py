@@ -8,6 +8,7 @@ from importlib.util import decode_source
 from pathlib import Path
 
 from bench.core.errors import UserError
+from bench.core.schema import read_bytes
 
 PLUGINS: dict[str, str] = {}
 """The source text of every plugin file that this process executed, by its path."""
@@ -19,10 +20,10 @@ def load_plugin(path: Path) -> None:
     Raises:
         UserError: the file is missing, or fails when it is executed.
     """
-    if path.suffix != ".py" or not path.is_file():
+    if path.suffix != ".py":
         raise UserError(f"--plugin {path}: there is no such Python file")
     try:
-        text = decode_source(path.read_bytes())
+        text = decode_source(read_bytes(path, "--plugin takes a Python file"))
     except (SyntaxError, UnicodeDecodeError) as error:
         raise _failed(path, error) from error
     load_source(str(path.resolve()), text)
@@ -42,7 +43,9 @@ def load_source(path: str, text: str) -> None:
     sys.modules[module.__name__] = module
     try:
         exec(compile(text, path, "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _failed(path, error) from error
     PLUGINS[path] = text
 

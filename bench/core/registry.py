@@ -68,11 +68,14 @@ class Registry(Generic[T]):
             at the first lookup, and registers what it brings.
         listing: the command that names every item, for messages.
         kind: the class of its items.
+        classes: whether the items are classes that inherit from `kind`, not objects of it.
     """
 
-    def __init__(self, noun: str, group: str | None = None, listing: str = "", kind: type = object) -> None:
+    def __init__(
+        self, noun: str, group: str | None = None, listing: str = "", kind: type = object, classes: bool = False
+    ) -> None:
         self.noun = noun
-        self._kind = kind
+        self._kind, self._classes = kind, classes
         self._listing = listing or f"bench {noun}s list"
         self._group = group
         self._items: dict[str, T] = {}
@@ -89,7 +92,10 @@ class Registry(Generic[T]):
             TypeError: the item is not of the registry's kind, or the name no text.
             ValueError: the name is taken.
         """
-        if not isinstance(name, str) or not isinstance(item, self._kind):
+        fits = (
+            isinstance(item, type) and issubclass(item, self._kind) if self._classes else isinstance(item, self._kind)
+        )
+        if not isinstance(name, str) or not fits:
             wanted, given = self._kind.__name__, type(item).__name__
             raise TypeError(f"{self.noun} {name!r}: a name and a {wanted} are registered, not a {given}")
         if name in self._items:
@@ -191,7 +197,9 @@ class Registry(Generic[T]):
         before = dict(self._items)
         try:
             entry.load()(self)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - another's code may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - another's code may raise anything
             # What it registered before it failed is half of something.
             self._items = before
             print(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tokenize
 import tomllib
 import zipfile
 import zlib
@@ -32,9 +33,9 @@ NUMBERS = "biuf"
 Place = Path | str
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 # What zipfile and NumPy raise for bytes that are no archive or no array; MemoryError for one that claims to be endless.
-_DAMAGED = (
+DAMAGED = (
     OSError, ValueError, KeyError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def read_arrays(path: Path, mend: str) -> dict[str, NDArray[Any]]:
                 _refuse(path, "holds compressed members", mend)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except _DAMAGED as error:
+    except DAMAGED as error:
         _refuse(path, f"cannot be read ({_line(error)})", mend)
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in NUMBERS:
@@ -208,7 +209,7 @@ def mapped_array(path: Path, mend: str, kinds: str = NUMBERS) -> NDArray[Any]:
     try:
         # `numpy.load` would take an archive or a pickle for what they are.
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except _DAMAGED as error:
+    except DAMAGED as error:
         _refuse(path, f"cannot be read ({_line(error)})", mend)
     if array.dtype.kind not in kinds:
         _refuse(path, f"holds {array.dtype}, not what is kept there", mend)

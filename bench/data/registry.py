@@ -21,7 +21,7 @@ class Datasets(Registry[DatasetSpec]):
     """A registry that also knows what `bench data add` remembered, read anew at every look."""
 
     def __init__(self) -> None:
-        super().__init__("dataset", "bench.datasets", listing="bench data list")
+        super().__init__("dataset", "bench.datasets", listing="bench data list", kind=DatasetSpec)
         self._added: set[str] = set()
 
     def _load_entry_points(self) -> None:

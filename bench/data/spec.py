@@ -18,7 +18,7 @@ class Download:
 
     Attributes:
         checksum: "md5:HEX" or "sha256:HEX" as the provider publishes it, "" where none is known.
-        size: bytes, 0 where unknown.
+        size: bytes, 0 where unknown or already told by the checksum.
         unpack: whether the file is an archive to be unpacked beside it.
     """
 
@@ -27,6 +27,11 @@ class Download:
     checksum: str = ""
     size: int = 0
     unpack: bool = False
+
+    @property
+    def verified(self) -> bool:
+        """Whether what comes can be told from something else; a size alone cannot."""
+        return bool(self.checksum)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class DatasetSpec:
         embedded: needs no file: always available.
         groups: what a group is here.
         same_files_as: the dataset whose files this one reads in another way.
-        caution: why its figures must not be believed; such a dataset is no part of `all`, and its rows carry the words.
+        caution: why its results must not be believed; such a dataset is no part of `all`, and its rows carry the words.
     """
 
     name: str

@@ -87,7 +87,7 @@ class Table:
         synthetic: drawn by code; said wherever its numbers stand.
         expected: how many images the complete dataset has, where that is known.
         notes: what was skipped or found odd while reading, a sentence each.
-        caution: why figures on it must not be believed, as its `DatasetSpec` says.
+        caution: why results on it must not be believed, as its `DatasetSpec` says.
         metadata: what else is known of the images, a text column [N] by name ("age", "sex", "anatomy"), "" where
             unknown; no part of the fingerprint.
         masks: the file of the lesion's outline, filled [N], "" where an image has none; no part of the fingerprint.

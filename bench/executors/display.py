@@ -80,12 +80,12 @@ class PlainDisplay:
         self._line(f"[{self._pace.done + len(self._running)}/{self._pace.total}] {cell.spec.name}")
 
     def event(self, key: str, event: dict[str, Any]) -> None:
-        """Say an epoch's figures now and then, and at once that a worker was lost."""
+        """Say an epoch's metrics now and then, and at once that a worker was lost."""
         if event["event"] == "lost":
             self._line(f"    {self._whose(key)}{_lost(event)}")
             self._running.pop(key, None)
         elif event["event"] in {"epoch", "round"} and time.monotonic() - self._said > 10:
-            self._line(f"    {self._whose(key)}{_figures(event)}")
+            self._line(f"    {self._whose(key)}{_metrics(event)}")
 
     def finished(self, stored: StoredCell) -> None:
         """Say how it ended."""
@@ -113,7 +113,7 @@ class _Shown:
 
     name: str
     bar: TaskID
-    figures: str = ""
+    metrics: str = ""
     speed: Speed = field(default_factory=lambda: Speed())
 
 
@@ -158,7 +158,7 @@ class RichDisplay:
         elif kind == "features":
             self._move(shown, "features", event["done"], event["total"], "of the frozen backbone")
         elif kind in {"epoch", "round"}:
-            shown.figures = _figures(event)
+            shown.metrics = _metrics(event)
         elif kind == "lost":
             self._recent.append((shown.name, _lost(event), False))
             self._forget(key)
@@ -189,14 +189,14 @@ class RichDisplay:
         table = Table.grid(padding=(0, 2), expand=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         table.add_column(no_wrap=True, justify="right")
-        for name, figures, good in self._recent:
-            table.add_row(Text(name, style="dim"), Text(figures, style="" if good else "red"))
+        for name, metrics, good in self._recent:
+            table.add_row(Text(name, style="dim"), Text(metrics, style="" if good else "red"))
         tasks = {task.id: task for task in self._bars.tasks}
         lines: list[RenderableType] = [table]
         running = list(self._running.values())
         for shown in running[:MOST_SHOWN]:
             # One line each: the display would jump with a line that is broken now and not then.
-            line = Text.assemble((shown.name, "bold cyan"), "  ", shown.figures, no_wrap=True, overflow="ellipsis")
+            line = Text.assemble((shown.name, "bold cyan"), "  ", shown.metrics, no_wrap=True, overflow="ellipsis")
             lines.append(line)
             if shown.bar in tasks:
                 lines.append(self._bars.make_tasks_table([tasks[shown.bar]]))
@@ -223,11 +223,11 @@ class Speed:
         return sum(images for _, images in list(self.steps)[1:]) / max(seconds, 1e-9)
 
 
-def _figures(event: dict[str, Any]) -> str:
+def _metrics(event: dict[str, Any]) -> str:
     number = event.get("round", event.get("epoch", 0))
     shown = {"train_loss": "loss", "val_loss": "val loss", "val_accuracy": "val accuracy", "learning_rate": "rate"}
-    figures = [f"{label} {event[name]:.4g}" for name, label in shown.items() if event.get(name) is not None]
-    return f"{event['event']} {number + 1}  " + "  ".join(figures)
+    metrics = [f"{label} {event[name]:.4g}" for name, label in shown.items() if event.get(name) is not None]
+    return f"{event['event']} {number + 1}  " + "  ".join(metrics)
 
 
 def _lost(event: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,37 @@ from models.registry import ModelSpec
 TRAIN_PASSES = 3.0  # a training step costs about three forward passes: forward, and two products backward
 HEAD_SECONDS_PER_IMAGE = 1 / 1500  # training a head on stored maps, measured on two CPU cores
 FIXED_SECONDS = 1.0
+_COMPILED = ("centralized", "twin")
+
+# Measured on two CPU cores at 224 pixels, batch 32 (benchmarks/README.md).
+COMPILE_SECONDS, AGAIN_SECONDS = 98.0, 10.0  # the first network of a shape; each later one, from the compiler's cache
+COMPILE_GAIN = 1.17
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """Whether compiling pays for a plan, and why."""
+
+    pays: bool
+    sentence: str
+
+
+def compiling(plan: Plan, pending: list[PlannedCell]) -> Compiling:
+    """Weigh the seconds of compiling against what it saves over every epoch of the cells that train whole networks."""
+    cells = [cell for cell in pending if cell.spec.protocol.tuning == "full" and cell.spec.regime in _COMPILED]
+    if not cells:
+        return Compiling(False, "nothing to compile: it is for whole networks that are trained in one place")
+    shapes = {(cell.spec.model, cell.image_size, cell.spec.protocol.batch_size) for cell in cells}
+    costs = COMPILE_SECONDS * len(shapes) + AGAIN_SECONDS * (len(cells) - len(shapes))
+    rate = machine_rate()
+    trained = sum(_from_operations(plan, cell, rate, set()) - FIXED_SECONDS for cell in cells)
+    saved = trained * (1 - 1 / COMPILE_GAIN)
+    epochs = cells[0].spec.protocol.epochs
+    back = math.ceil(epochs * costs / saved)
+    told = f"about {costs:.0f} s of compiling save about {saved:.0f} s over {epochs} epochs"
+    if saved > costs:
+        return Compiling(True, f"on: {told}, paid back after {back}; last bits differ from those of an ordinary fit")
+    return Compiling(False, f"off: {told}; it would pay from {back} epochs on")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from bench.harness.timing.times import FOLDER
 from bench.store.cells import is_done
 from bench.store.failures import failure_of
 from models.recipes.callbacks import Interrupted
+from models.recipes.registry import RECIPES
 
 
 def work_through(driver: Driver) -> None:
@@ -40,7 +41,8 @@ def networks_left(driver: Driver) -> tuple[tuple[PlannedCell, int], ...]:
     found: dict[tuple[object, ...], tuple[PlannedCell, int]] = {}
     for cell in driver.left:
         classes = len(driver.plan.tables[cell.spec.dataset].classes)
-        if not is_done(driver.run.folder(cell.key)):
+        # A network that a fit searches for is not known yet.
+        if not is_done(driver.run.folder(cell.key)) and not RECIPES.get(cell.model.recipe).searches:
             found.setdefault((cell.model, classes, cell.image_size, cell.protocol), (cell, classes))
     return tuple(found.values())
 

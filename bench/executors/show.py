@@ -83,8 +83,25 @@ def show_plan(console: Console, plan: Plan, stored: Run, timing: TimingMode = "f
     return pending
 
 
+def settled(console: Console, plan: Plan, pending: list[PlannedCell], runtime: Runtime) -> Runtime:
+    """The runtime with `compile` on only where it pays for the cells that are left, and the reason on the console."""
+    if not runtime.compile or not pending:
+        return runtime
+    from bench.executors.estimate import compiling
+
+    found = compiling(plan, pending)
+    console.print(f"  --compile: {found.sentence}", highlight=False)
+    return runtime.model_copy(update={"compile": found.pays})
+
+
 def execute_shown(
-    console: Console, plan: Plan, stored: Run, runtime: Runtime, pending: int, also: Sequence[Listener] = ()
+    console: Console,
+    plan: Plan,
+    stored: Run,
+    runtime: Runtime,
+    pending: int,
+    also: Sequence[Listener] = (),
+    command: str | None = None,
 ) -> Summary:
     """Execute a plan before the user's eyes.
 
@@ -95,9 +112,10 @@ def execute_shown(
         runtime: how they are run.
         pending: how many of its cells are left.
         also: others who hear of every event, beside the display.
+        command: what the plan remembers as its origin; None: this process's command line.
     """
     pace = Pace(len(plan.cells), len(plan.cells) - pending)
-    command = " ".join(["bench", *sys.argv[1:]])
+    command = " ".join(["bench", *sys.argv[1:]]) if command is None else command
     live = runtime.progress == "rich" or (runtime.progress == "auto" and console.is_terminal)
     with ExitStack() as stack:
         listeners: list[Listener] = [*also]

@@ -1,8 +1,8 @@
 """What a run is held against: another run's folder, or a small file that lives in git and shows what changed in a diff.
 
-The file keeps, a cell: its metrics, the errors of those figures, its cost, and the predicted class of each test image
+The file keeps, a cell: its metrics, the errors of those metrics, its cost, and the predicted class of each test image
 as one character, in the order of the image ids. That is enough to pair decisions (accuracy, recall, F1) image by image;
-figures that need probabilities (ROC-AUC, log loss) are then compared by their intervals.
+metrics that need probabilities (ROC-AUC, log loss) are then compared by their intervals.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _errors(intervals: Mapping[str, Sequence[float | None]]) -> dict[str, float]
 
 
 def _images(cell: StoredCell) -> Images | None:
-    """The predictions, None when their file cannot be used: the figures stay, compared by interval."""
+    """The predictions, None when their file cannot be used: the metrics stay, compared by interval."""
     try:
         found = read_predictions(cell)
     except UserError:
@@ -181,8 +181,8 @@ def _images(cell: StoredCell) -> Images | None:
 def _of_file(entry: Mapping[str, Any], protocols: Mapping[str, Any]) -> SideCell:
     if entry.get("metrics") is None:
         return SideCell(None, str(entry.get("problem", "no result")))
-    decided = "".join(entry.get("decisions") or [])
-    numbers = np.array([ALPHABET.index(letter) for letter in decided], dtype=np.int64)
+    letters = "".join(entry.get("decisions") or [])
+    numbers = np.array([ALPHABET.index(letter) for letter in letters], dtype=np.int64)
     return SideCell(
         metrics=entry["metrics"],
         classes=tuple(entry["classes"]),
@@ -190,7 +190,7 @@ def _of_file(entry: Mapping[str, Any], protocols: Mapping[str, Any]) -> SideCell
         cost=entry["cost"],
         protocol=with_todays_words({"protocol": protocols[entry["protocol"]]})["protocol"],
         data=entry["data"],
-        images=Images(entry["images"], numbers) if decided else None,
+        images=Images(entry["images"], numbers) if letters else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""How much of each figure may be lost, from a TOML file."""
+"""How much of each metric may be lost, from a TOML file."""
 
 from __future__ import annotations
 

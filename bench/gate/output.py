@@ -55,16 +55,16 @@ def markdown(check: Check) -> str:
 def _line(verdict: Verdict) -> str:
     change = "–"
     if verdict.low is not None and verdict.high is not None:
-        change = f"{_figure(verdict.metric, verdict.low, True)} … {_figure(verdict.metric, verdict.high, True)}"
+        change = f"{_shown(verdict.metric, verdict.low, True)} … {_shown(verdict.metric, verdict.high, True)}"
     p = "–" if not math.isfinite(verdict.p) else f"{verdict.p:.3f}"
     cells = [
         f"{_MARKS[verdict.outcome]} {verdict.outcome}", verdict.cell, verdict.metric,
-        _figure(verdict.metric, verdict.base), _figure(verdict.metric, verdict.now), change, p, verdict.why,
+        _shown(verdict.metric, verdict.base), _shown(verdict.metric, verdict.now), change, p, verdict.why,
     ]  # fmt: skip
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for cell in cells) + " |"
 
 
-def _figure(metric: str, value: float | None, signed: bool = False) -> str:
+def _shown(metric: str, value: float | None, signed: bool = False) -> str:
     if value is None:
         return "–"
     sign = "+" if signed else ""
@@ -76,8 +76,8 @@ def _figure(metric: str, value: float | None, signed: bool = False) -> str:
 
 def text(verdict: Verdict) -> str:
     """One line for a terminal."""
-    figures = f"{_figure(verdict.metric, verdict.base)} → {_figure(verdict.metric, verdict.now)}"
-    return f"{_MARKS[verdict.outcome]} {verdict.outcome}: {verdict.cell}: {verdict.metric} {figures} ({verdict.why})"
+    change = f"{_shown(verdict.metric, verdict.base)} → {_shown(verdict.metric, verdict.now)}"
+    return f"{_MARKS[verdict.outcome]} {verdict.outcome}: {verdict.cell}: {verdict.metric} {change} ({verdict.why})"
 
 
 def github_lines(check: Check) -> list[str]:

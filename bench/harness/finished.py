@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from bench.store.predictions import PartName, Predictions, read_history, read_pr
 from bench.store.run import Run
 from models.predictor import Predictor, load
 from models.recipes.batches import Preparation
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,16 @@ class FinishedCell:
         mine = {**self.spec.as_dict(), field: None}
         done = [each for each in Run.open(run).cells() if each.status == "done" and each.key != self.key]
         return [FinishedCell.of(each, self.device) for each in done if {**each.spec, field: None} == mine]
+
+    def frame(self, part: PartName = "test") -> pd.DataFrame:
+        """A part's predictions as a table: key, cell, image_id, group, site, label (as text), p_CLASS."""
+        import pandas as pd
+
+        found = self.predictions(part)
+        about = {"key": self.key, "cell": self.spec.name, "image_id": found.ids, "group": found.groups}
+        about |= {"site": found.sites, "label": np.asarray(found.classes)[found.labels]}
+        shares = {f"p_{name}": found.probabilities[:, index] for index, name in enumerate(found.classes)}
+        return pd.DataFrame({**about, **shares})
 
     def history(self) -> list[dict[str, Any]]:
         """A row an epoch or round. Raises UserError when it cannot be read."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench.core.cellspec import CellSpec
 from bench.core.config import Protocol, Runtime
 from bench.core.identity import derive_seed, digest
+from bench.data.images.augment import Augmentation
 from bench.data.images.cache import images as cached_images
 from bench.data.loader import Part, part
 from bench.data.splits import Split, split
@@ -21,7 +22,8 @@ from bench.data.table import Table
 from bench.harness.plan import PlannedCell, Setup
 from models.calibrate import NOTE as CALIBRATED
 from models.calibrate import calibrate
-from models.features import feature_maps, pooled
+from models.features import feature_maps
+from models.inference.engines import Computing
 from models.network import Network
 from models.recipes.batches import EVALUATION_BATCH, EvalBatches, Preparation
 from models.recipes.callbacks import OnEvent
@@ -98,7 +100,10 @@ class CellData:
 def preparation(source: Source, device: torch.device) -> Preparation:
     """How images become tensors."""
     protocol = source.protocol
-    kind = source.table.kind if protocol.augmentation == "auto" else None
+    own = source.setup.model.augmentation or source.table.kind
+    kind: Augmentation | None = own if protocol.augmentation == "auto" else None
+    if protocol.augmentation == "thirtyfold":
+        kind = "thirtyfold"
     normalize = normalization(protocol.normalization, source.setup.weights)
     return Preparation(normalize, kind, device, protocol.channels_last)
 
@@ -106,7 +111,7 @@ def preparation(source: Source, device: torch.device) -> Preparation:
 def cell_data(source: Source, network: Network, prepare: Preparation) -> CellData:
     """Split, decoded images and, for a frozen backbone, its feature maps."""
     divided = divide_inputs(source, network, prepare)
-    test = part(source.table, divided.inputs, divided.split.test)
+    test = part(source.table, divided.inputs, divided.split.test, divided.views)
     return CellData(fitting_parts(source, divided), test, divided.split, divided.notes)
 
 
@@ -212,8 +217,9 @@ def head_inputs(
         "view": view,
         "kind": prepare.kind if view else None,
     }
-    maps = feature_maps(network.backbone, images, prepare, identity, source.on_event, source.should_stop, view)
-    return pooled(maps) if setup.model.head.averages_first else maps
+    means, how = setup.model.head.averages_first, Computing.of(source.protocol)
+    told = source.on_event, source.should_stop
+    return feature_maps(network.backbone, images, prepare, identity, *told, view, how, means)
 
 
 def _backbone_identity(setup: Setup) -> str:

@@ -9,13 +9,14 @@ from bench.core.config import Protocol, Runtime
 from bench.measure.columns import names_of
 from models.backbones.registry import BACKBONES, effective_size
 from models.literature.system import Publication
-from models.registry import MODELS
+from models.registry import MODELS, ModelSpec
 
 PROFILE_COLUMNS = [
     "model", "image_size", *names_of("cost"), *names_of("time", level=1), "batch_size", "timed_precision",
     "machine_busy", "device",
 ]  # fmt: skip
 COUNT_COLUMNS = ["model", "image_size", *names_of("cost")]
+FOUND = "found by the search: each cell's row states those of its network"
 
 
 def models_table() -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def model_card(name: str, classes: int) -> dict[str, Any]:
     spec = MODELS.get(name)
     size, note = effective_size(BACKBONES.get(spec.backbone), 224)
     about = {"name": spec.name, "paper": spec.paper_name, "summary": spec.summary, "family": spec.family}
-    counted = model_cost(spec, classes, size)
+    counted = {"cost": FOUND} if _searched(spec) else model_cost(spec, classes, size)
     head = {"head": spec.head.summary, "departs from the published network": spec.departure or "no"}
     trained = {"tuning = head trains": "the whole head, on the frozen backbone's feature maps"}
     if spec.family != "baseline":
@@ -60,7 +61,7 @@ def model_card(name: str, classes: int) -> dict[str, Any]:
 
 
 def _published(publication: Publication | None) -> dict[str, Any]:
-    """What is said of a system of the literature: its figures with their protocols, what is known and what is not."""
+    """What is said of a system of the literature: its metrics with their protocols, what is known and what is not."""
     if publication is None:
         return {}
     figures = [f"{figure.accuracy:.2f} on {figure.dataset} ({figure.protocol})" for figure in publication.figures]
@@ -91,8 +92,19 @@ def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str
     for name in MODELS.match(patterns):
         spec = MODELS.get(name)
         size, note = effective_size(BACKBONES.get(spec.backbone), protocol.image_size)
-        rows.append({"model": name, "image_size": size, "note": note, **model_cost(spec, classes, size)})
+        row = {"model": name, "image_size": size, "note": note}
+        if _searched(spec):
+            rows.append({**row, "note": "; ".join(filter(None, [note, FOUND]))})
+        else:
+            rows.append(row | model_cost(spec, classes, size))
     return rows
+
+
+def _searched(spec: ModelSpec) -> bool:
+    """Whether a fit finds the network, so that it cannot be counted before."""
+    from models.recipes.registry import RECIPES
+
+    return RECIPES.get(spec.recipe).searches
 
 
 def timed_rows(
@@ -112,7 +124,12 @@ def timed_rows(
 
     check_runtime(protocol, runtime)
     device, mode = pick_device(runtime), runtime.timing
-    asked = [Asked(MODELS.get(row["model"]), classes, row["image_size"], protocol, device) for row in rows]
-    measure_all(asked, None, mode, lambda event: None)
-    for row, network in zip(rows, asked, strict=True):
-        yield row | timing_row(network, None, mode, lambda event: None)
+    asked = {
+        row["model"]: Asked(MODELS.get(row["model"]), classes, row["image_size"], protocol, device)
+        for row in rows
+        if not _searched(MODELS.get(row["model"]))
+    }
+    measure_all(list(asked.values()), None, mode, lambda event: None)
+    for row in rows:
+        network = asked.get(row["model"])
+        yield row | timing_row(network, None, mode, lambda event: None) if network else row

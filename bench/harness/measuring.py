@@ -14,7 +14,7 @@ from bench.data.audit.store import audit_verdict
 from bench.data.splits import Split
 from bench.data.table import Table
 from bench.measure import quality
-from bench.measure.clients import client_figures
+from bench.measure.clients import client_metrics
 from bench.measure.extra import extra_intervals, extra_quality
 from bench.measure.statistics.clusters import MOST_PARTS, clusters
 from bench.measure.statistics.methods import METHODS
@@ -47,7 +47,7 @@ def measured(
     if holders is not None:
         for prefix, given in (("", predicted), ("own_", own)):
             if given is not None:
-                columns, bounds_of = client_figures(labels, given, holders, groups, most_parts, seed, prefix)
+                columns, bounds_of = client_metrics(labels, given, holders, groups, most_parts, seed, prefix)
                 found, intervals = found | columns, intervals | bounds_of
     metrics = {name: json_number(value) for name, value in found.items()}
     bounds = {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()}

@@ -21,11 +21,13 @@ from bench.harness.plan import Setup
 from bench.measure.columns import names_of
 from bench.measure.cost import cost
 from bench.measure.rounds import Effort, Subject, in_rounds
+from bench.measure.seeding import seed_torch
 from bench.measure.steps import backward_step
 from models.backbones.code import code_of, versions
 from models.backbones.probe import build_without_memory
 from models.backbones.registry import BACKBONES
 from models.calibrate import put_statistics
+from models.inference.engines import Computing, compiler, engine_problem
 from models.network import Network
 from models.registry import ModelSpec
 from models.weights.initial import built
@@ -57,12 +59,16 @@ def pick_device(runtime: Runtime) -> torch.device:
 
 
 def check_runtime(protocol: Protocol, runtime: Runtime) -> None:
-    """Refuse a device that is not there, and 16-bit training where it cannot pay.
+    """Refuse a device that is not there, an engine that cannot be used, and 16 bits where they cannot pay.
 
     Raises:
         UserError: in one sentence.
     """
     device = pick_device(runtime)
+    if problem := engine_problem(Computing.of(protocol), device):
+        raise UserError(problem)
+    if runtime.compile and device.type == "cpu" and not compiler():
+        raise UserError("--compile needs a C++ compiler (g++, or what CXX names), which is not here; leave it out")
     if device.type != "cpu" or protocol.precision == "32":
         return
     if protocol.precision == "fp16":
@@ -114,7 +120,7 @@ def initial_network(setup: Setup, num_classes: int, device: torch.device) -> Net
     Raises:
         ValueError: the set-up brings statistics that do not fit the backbone.
     """
-    torch.manual_seed(derive_seed(setup.spec.fit_seed, "init"))
+    seed_torch(derive_seed(setup.spec.fit_seed, "init"))
     network = built(setup.model, num_classes, setup.weights)
     if setup.statistics:
         put_statistics(network.backbone, setup.statistics)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bench.core.cellspec import CENTRALIZED, CellSpec
-from bench.core.config import CENTRALIZED_FIELDS, Protocol
+from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.data import registry as datasets
 from bench.data.splits import expand
 from bench.data.table import Table
+from bench.harness.planning.contradictions import refuse_cell, refuse_unmeant
 from bench.harness.regimes import REGIMES
 from models.backbones.registry import BACKBONES, effective_size
-from models.recipes.registry import RECIPES
+from models.recipes.registry import OWN_PROTOCOL, RECIPES
 from models.registry import MODELS, ModelSpec
 from models.weights.initial import ResolvedWeights, resolve_all
 
@@ -99,7 +100,7 @@ def make_plan(request: Request, tables: dict[str, Table] | None = None) -> Plan:
 
     Raises:
         UserError: an unknown name, a dataset that is not available, weights that cannot be had, a bad seed list,
-            or a model and a regime named outright that do not go together.
+            a model and a regime named outright that do not go together, or settings or a dataset that contradict them.
     """
     models = MODELS.match(request.models)
     regimes = REGIMES.match(request.regimes)
@@ -111,8 +112,8 @@ def make_plan(request: Request, tables: dict[str, Table] | None = None) -> Plan:
     for name in names:
         if name not in read:
             read[name] = datasets.load(name, request.protocol)
-    cells = [
-        plan_cell(CellSpec(model, name, split, regime, request.protocol, seed), table, weights[model])
+    specs = [
+        CellSpec(model, name, split, regime, request.protocol, seed)
         for name, table in ((name, read[name]) for name in names)
         for split in expand(table, request.split)
         for seed in seeds
@@ -120,7 +121,33 @@ def make_plan(request: Request, tables: dict[str, Table] | None = None) -> Plan:
         for regime in regimes
         if (model, regime) not in apart
     ]
-    return Plan(cells, {name: read[name] for name in names}, absent, tuple(apart.values()), request)
+    possible, sentences = choose_possible(request, specs, read)
+    cells = [plan_cell(spec, read[spec.dataset], weights[spec.model]) for spec in possible]
+    return Plan(cells, {name: read[name] for name in names}, absent, (*apart.values(), *sentences), request)
+
+
+def choose_possible(
+    request: Request, specs: list[CellSpec], tables: dict[str, Table]
+) -> tuple[list[CellSpec], list[str]]:
+    """The cells that can run, and a sentence for each reason why others cannot; patterns leave those out.
+
+    Raises:
+        UserError: a dataset and a regime were named outright and do not go together, or nothing is left.
+    """
+    named = {part.strip() for part in f"{request.datasets},{request.regimes}".split(",")}
+    left: list[CellSpec] = []
+    reasons: dict[str, None] = {}
+    for spec in specs:
+        try:
+            refuse_cell(spec, tables[spec.dataset])
+            left.append(spec)
+        except UserError as error:
+            if {spec.dataset, spec.regime} <= named:
+                raise
+            reasons[f"{spec.dataset} under {spec.regime}: {error}"] = None
+    if specs and not left:
+        raise UserError(f"nothing is left to run: {next(iter(reasons))}")
+    return left, list(reasons)
 
 
 def together(*plans: Plan) -> Plan:
@@ -155,6 +182,10 @@ def choose_pairs(request: Request, models: list[str], regimes: list[str]) -> dic
 def misfit(model: ModelSpec, regime: str) -> str:
     """Why a model cannot be trained under a regime, in a sentence; "" where it can."""
     recipe = RECIPES.get(model.recipe)
+    own = model.options.get(OWN_PROTOCOL, {})
+    if regime != CENTRALIZED and own:
+        settings = ", ".join(f"{name} = {value}" for name, value in own.items())
+        return f"{model.name} is fitted with {settings}, which clients cannot follow: not under {regime}"
     if regime == CENTRALIZED or recipe.federated:
         return ""
     return f"{model.name} is fitted by the recipe {recipe.name}, which clients cannot follow: not under {regime}"
@@ -179,6 +210,8 @@ def settle(spec: CellSpec, weights: ResolvedWeights, statistics: bytes = b"") ->
     model = MODELS.get(spec.model)
     if reason := misfit(model, spec.regime):
         raise UserError(f"{reason}; use {CENTRALIZED}")
+    if RECIPES.get(model.recipe).sees_test and not model.caution:
+        raise UserError(f"{model.name} is fitted on test images ({model.recipe}), so its ModelSpec must say a caution")
     refuse_unmeant(spec)
     backbone = BACKBONES.get(model.backbone)
     size, note = effective_size(backbone, spec.protocol.image_size)
@@ -186,20 +219,6 @@ def settle(spec: CellSpec, weights: ResolvedWeights, statistics: bytes = b"") ->
     asked = spec.protocol.weights == "imagenet"
     notes = [note, f"{model.name} {scratch}" if scratch and asked else ""]
     return Setup(spec, model, weights, size, "; ".join(filter(None, notes)), statistics=statistics)
-
-
-def refuse_unmeant(spec: CellSpec) -> None:
-    """Refuse fields of the protocol that would mean nothing in a cell. Raises UserError in a sentence."""
-    protocol = spec.protocol
-    changed = [name for name in CENTRALIZED_FIELDS if getattr(protocol, name) != Protocol.model_fields[name].default]
-    if changed and spec.regime != CENTRALIZED:
-        raise UserError(
-            f"{changed[0]} = {getattr(protocol, changed[0])} means nothing under {spec.regime}, whose clients take "
-            f"plain steps; use --regimes {CENTRALIZED}, or leave it at {Protocol.model_fields[changed[0]].default}"
-        )
-    needs_images = [name for name in ("cutmix", "layer_decay") if name == protocol.mix or name in changed]
-    if needs_images and protocol.tuning == "head":
-        raise UserError(f"{needs_images[0]} means nothing where the head alone is trained; use --set tuning=full")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock
 
 from bench.core.atomic import write_json
+from bench.core.errors import UserError
 from bench.data.loader import Part
 from bench.harness.cell import context_of, fit_from_state
 from bench.harness.inputs import CellJob, fitting_data, preparation
@@ -24,6 +25,7 @@ from bench.store.files import now, read_trial, write_table
 from bench.store.layout import BEST, CELL, CELL_LOCK, HISTORY, LAST, TRIAL
 from models.recipes.callbacks import Interrupted
 from models.recipes.context import FitOutcome
+from models.recipes.registry import RECIPES
 
 
 def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
@@ -46,7 +48,10 @@ def run_trial(job: CellJob, timed: bool) -> dict[str, float | None]:
             _fit_unless_ended(job)
     columns: dict[str, float | None] = read_trial(job.folder / TRIAL)["columns"]
     planned, classes = job.planned, len(job.table.classes)
-    found = dict(model_cost(planned.model, classes, planned.image_size))
+    searches = RECIPES.get(planned.model.recipe).searches
+    if timed and searches:
+        raise UserError(f"{planned.model.name} has no batch times before its fit: its network is found by the search")
+    found = {} if searches else dict(model_cost(planned.model, classes, planned.image_size))
     if timed:
         job.on_event({"event": "timing"})
         device = pick_device(job.runtime)
@@ -79,6 +84,9 @@ def _fit_and_write(job: CellJob) -> None:
     data = fitting_data(job.source, network, preparation(job.source, device))
     outcome = fit_from_state(job, context_of(job, network, data, device))
     columns = {**_validated(job, outcome, data.val), "seconds": time.perf_counter() - clock}
+    if outcome.found:
+        counted = model_cost(outcome.found, len(job.table.classes), job.planned.image_size)
+        columns |= {name: value for name, value in counted.items() if isinstance(value, float)}
     write_table(job.folder / HISTORY, pa.Table.from_pylist(outcome.history))
     cell: dict[str, Any] = {"key": job.planned.key, "cell": job.spec.as_dict(), "started": started}
     write_json(job.folder / TRIAL, {**cell, "columns": columns, "notes": outcome.notes})

@@ -32,8 +32,8 @@ VAL_LOCAL_MODEL_COLUMNS = tuple(name.replace("client", "local_model") for name i
 def over_clients(accuracies: ArrayLike, names: Sequence[str] = CLIENT_COLUMNS) -> dict[str, float]:
     """Mean, minimum, 10th percentile and standard deviation of accuracies [clients], under these names."""
     values = np.asarray(accuracies, dtype=np.float64)
-    figures = (values.mean(), values.min(), np.quantile(values, 0.1), values.std())
-    return {name: float(value) for name, value in zip(names, figures, strict=True)}
+    summary = (values.mean(), values.min(), np.quantile(values, 0.1), values.std())
+    return {name: float(value) for name, value in zip(names, summary, strict=True)}
 
 
 def accuracy_by(names: ArrayLike, right: ArrayLike) -> dict[str, tuple[int, float]]:
@@ -61,7 +61,7 @@ def client_accuracy(labels: Ints, probabilities: ArrayLike, holders: ArrayLike) 
     return {**over_clients([accuracy for _, accuracy in found.values()]), CLIENTS_TESTED: float(len(found))}
 
 
-def client_figures(
+def client_metrics(
     labels: Ints,
     probabilities: ArrayLike,
     holders: ArrayLike,

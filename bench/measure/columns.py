@@ -40,7 +40,7 @@ class Column:
         short: the title where room is scarce.
         limits: what its stored values are bounded by.
         level: 1 among the first that a reader sees, 2 in static tables, 3 in full listings, 4 in no result table: how a
-            fit went, and what is of validation, which never stands beside test figures.
+            fit went, and what is of validation, which never stands beside test metrics.
         same_as: the column that it repeats under another name; "" when none.
         compute: of added quality columns: (labels [N], probabilities [N, k]) -> a number, NaN where not defined.
     """
@@ -76,13 +76,13 @@ class Column:
         return self.level <= 3
 
     def text(self, value: float | None) -> str:
-        """The figure as it is shown; an en dash where there is none."""
+        """The metric as it is shown; an en dash where there is none."""
         if value is None or not math.isfinite(value):
             return "–"
         return f"{value * self.scale:,.{self.digits}f}"
 
 
-COLUMNS: Registry[Column] = Registry("column", "bench.columns", listing="docs/reading-a-report.md")
+COLUMNS: Registry[Column] = Registry("column", "bench.columns", listing="docs/reading-a-report.md", kind=Column)
 
 
 def add_column(about: Column) -> Column:
@@ -97,7 +97,7 @@ def column(name: str) -> Column:
     if name.startswith("recall_"):
         label = f"Recall {name.removeprefix('recall_')}"
         return _share(name, label, "Share of this class's images that are found.")
-    return Column(name, name, "quality", "", 3, "", "test", True, "A figure that this installation adds.")
+    return Column(name, name, "quality", "", 3, "", "test", True, "A metric that this installation adds.")
 
 
 def names_of(*families: Family, part: Part | None = None, level: int = 4) -> tuple[str, ...]:

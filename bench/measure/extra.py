@@ -1,4 +1,4 @@
-"""The figures of columns that plugins add: functions of labels and probabilities, with the same clustered interval."""
+"""The metrics of columns that plugins add: functions of labels and probabilities, with the same clustered interval."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Probabilities = NDArray[np.floating[Any]]
 
 
 def extra_quality(labels: Labels, probabilities: Probabilities) -> dict[str, float]:
-    """Every added column's figure."""
+    """Every added column's value."""
     return {one.name: one.compute(labels, probabilities) for one in computed() if one.compute is not None}
 
 

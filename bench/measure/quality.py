@@ -1,4 +1,4 @@
-"""Quality of stored predictions: every figure of the result table, its interval, and why a figure is missing.
+"""Quality of stored predictions: every metric of the result table, its interval, and why a metric is missing.
 
 Fractions are 0..1. Decisions are the arg-max class; a tie goes to the first class, as numpy's `argmax` does. "Macro"
 is the plain mean over the classes that the test set holds. NaN stands for "undefined"; `undefined` says why.
@@ -28,7 +28,7 @@ _LOG_FLOOR = float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True)
 class Scores:
-    """Predictions checked once and brought into the shapes that every figure needs.
+    """Predictions checked once and brought into the shapes that every metric needs.
 
     labels [N] int64, probabilities [N, k] float64, classes k names, decisions [N] int64.
     """
@@ -239,7 +239,7 @@ def _macro(values: Floats, counted: NDArray[np.bool_]) -> Floats:
 
 
 def _decided(confusion: Floats, classes: tuple[str, ...]) -> dict[str, Floats]:
-    """Figures of the arg-max class from confusion counts [B, k true, k predicted]."""
+    """Metrics of the arg-max class from confusion counts [B, k true, k predicted]."""
     hits = np.einsum("bii->bi", confusion)
     support, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     totals = support.sum(axis=1)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.measure.seeding import seed_torch
+
 Step = Callable[[], None]
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -56,12 +58,16 @@ def optimizer_of(network: nn.Module, make: OptimizerFactory | None) -> torch.opt
 def backward_step(network: nn.Module, batch: Tensor, precision: str, make: OptimizerFactory | None) -> Step:
     """A step of a part in front of another: forward, backward from a gradient of ones, and the optimizer.
 
+    A part without anything to train is only passed through.
+
     Args:
         network: is trained in place.
         batch: on the network's device.
         precision: "32", or "bf16" or "fp16" autocast.
         make: the optimizer from the parameters that require a gradient; None: Adam at its defaults.
     """
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        return inference_step(network, batch, precision)
     network.train()
     optimizer = optimizer_of(network, make)
 
@@ -129,7 +135,7 @@ def own_random_state(device: torch.device) -> Iterator[None]:
     """A random state of its own inside the block; afterwards the caller's is as it was."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)
+        seed_torch(0)
         yield
 
 

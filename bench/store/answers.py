@@ -30,7 +30,7 @@ class StoredAnswer:
 
     Attributes:
         key: names the cell, the analysis' version and its settings.
-        columns: (value, low, high) of each figure; None where it is not known.
+        columns: (value, low, high) of each metric; None where it is not known.
         tables: rows of plain values, by name.
         files: paths below the cell's folder `analyses`, by what they show.
         notes: what a reader must know, a sentence each.
@@ -125,7 +125,7 @@ def _misshapen(given: Mapping[str, Any]) -> str:
     if odd:
         return f"has no proper {odd[0]}"
     if not all(_is_estimate(each) for each in given["columns"].values()):
-        return "has a column that is no figure with its bounds"
+        return "has a column that is no value with its bounds"
     if not all(
         isinstance(rows, list) and all(isinstance(row, dict) for row in rows) for rows in given["tables"].values()
     ):

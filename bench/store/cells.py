@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MADE_AGAIN = "delete its cell's result.json and run again"
 Status = Literal["done", "failed", "missing", "corrupt"]
-# What rounds called the figures over their clients' validation images before the names said so.
+# What rounds called the metrics over their clients' validation images before the names said so.
 _EARLIER_HISTORY = {
     "client_mean": "val_mean_client_accuracy",
     "client_worst": "val_worst_client_accuracy",
@@ -117,7 +117,7 @@ def _read_result(key: str, folder: Path, spec: dict[str, Any]) -> StoredCell:
 
 
 def _of_validation(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Before `clients_tested` was stored, figures over clients were of validation images under a test figure's name."""
+    """Before `clients_tested` was stored, metrics over clients were of validation images under a test metric's name."""
     if "clients_tested" in metrics:
         return metrics
     of = "local_model" if "median_client" in metrics else "client"

@@ -155,7 +155,7 @@ class EnvironmentFile(TypedDict):
 
 @with_config(_OPEN)
 class TrialFile(TypedDict):
-    """trial.json: the figures of a sweep's trial."""
+    """trial.json: the metrics of a sweep's trial."""
 
     key: Key
     columns: dict[str, Number]

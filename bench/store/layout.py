@@ -2,7 +2,7 @@
 
 runs/NAME/plan.json, environment.json, repeat.toml (what repeats the latest command)
           cells/KEY/cell.json, history.parquet, predictions.parquet, predictions-PART.parquet, predictions-own.parquet
-                    (of the test part, by each image's own client), predictor/,
+                    (of the test set, by each image's own client), predictor/,
                     partition.json,
                     result.json (written last: a cell is done when it is there), failure.json, wandb.json,
                     last.ckpt, best.safetensors, alone.json, alone-CLIENT.safetensors, clients/ (the fit's own state,
@@ -40,7 +40,7 @@ def cells_folder(run: Path) -> Path:
 
 
 def predictions_file(part: str) -> str:
-    """The name of the file of a part's predictions: "train", "val", "test", or "own": the test part's by own models."""
+    """The name of the file of a part's predictions: "train", "val", "test", or "own": the test set's by own models."""
     return PREDICTIONS if part == "test" else f"predictions-{part}.parquet"
 
 

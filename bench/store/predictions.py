@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,13 @@ from bench.store.cells import MADE_AGAIN, StoredCell
 from bench.store.files import write_table
 from bench.store.layout import HISTORY, PREDICTIONS, predictions_file
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# What the columns of a history begin with that curves are drawn of.
+_FIGURES = ("train_", "val_", "learning_rate", "clients_", "up_mb", "down_mb", "seconds", "update_norm", "drift")
 PartName = Literal["train", "val", "test"]
-FileName = Literal["train", "val", "test", "own"]  # "own": of the test part, by each image's own client
+FileName = Literal["train", "val", "test", "own"]  # "own": of the test set, by each image's own client
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,8 @@ def read_predictions(cell: StoredCell, part: FileName = "test") -> Predictions:
     if lacking:
         raise UserError(f"{path} lacks the columns {', '.join(lacking)}")
     place = "client" if "client" in table.column_names else "site"
+    _check_kinds(path, table, {"image_id": "text", "group": "text", place: "text", "label": "whole numbers"}
+                 | dict.fromkeys(wanted[4:], "numbers"))  # fmt: skip
     text = [np.asarray(table.column(name).to_pylist(), dtype=str) for name in ("image_id", "group", place)]
     labels = table.column("label").to_numpy()
     shares = np.stack([table.column(name).to_numpy() for name in wanted[4:]], axis=1)
@@ -114,6 +121,31 @@ def read_predictions(cell: StoredCell, part: FileName = "test") -> Predictions:
     if part == "test":
         _agree(cell, found)
     return found.taken(np.argsort(found.ids, kind="stable"))
+
+
+def _check_kinds(path: Path, table: pa.Table, kinds: Mapping[str, str]) -> None:
+    """Refuse columns that hold something else than what they are to hold, or gaps. Raises UserError."""
+    import pyarrow as pa
+
+    fits = {"text": _is_text, "whole numbers": pa.types.is_integer, "numbers": _is_number}
+    for name, kind in kinds.items():
+        column = table.column(name)
+        if not fits[kind](column.type):
+            raise UserError(f"{path} is damaged ({name} holds {column.type}, not {kind}); {MADE_AGAIN}")
+        if column.null_count and kind != "numbers":
+            raise UserError(f"{path} is damaged ({name} has gaps); {MADE_AGAIN}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind))
 
 
 def _agree(cell: StoredCell, found: Predictions) -> None:
@@ -137,5 +169,7 @@ def read_history(cell: StoredCell) -> list[dict[str, Any]]:
         return []
     if "epoch" not in table.column_names and "round" not in table.column_names:
         raise UserError(f"{path} has neither epochs nor rounds")
+    _check_kinds(path, table, {name: "whole numbers" for name in ("epoch", "round") if name in table.column_names}
+                 | {name: "numbers" for name in table.column_names if name.startswith(_FIGURES)})  # fmt: skip
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows

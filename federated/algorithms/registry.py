@@ -28,7 +28,9 @@ from federated.algorithms.robust.fedmedian import FedMedian
 from federated.algorithms.robust.fedtrimmedavg import FedTrimmedAvg
 from federated.algorithms.robust.krum import Krum
 
-ALGORITHMS: Registry[type[Algorithm]] = Registry("federated algorithm", "bench.algorithms", listing="bench regimes")
+ALGORITHMS: Registry[type[Algorithm]] = Registry(
+    "federated algorithm", "bench.algorithms", listing="bench regimes", kind=Algorithm, classes=True
+)
 for _algorithm in (
     FedAvg, FedAvgSVRG, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, Scaffold, FedNova, FedBN, FedMedian,
     FedTrimmedAvg, Krum, FedDyn, FedLC, Moon, FedAvgCosine, FedExP, FedPer, FedRep, Ditto,

@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from bench.core.errors import UserError
 from federated.client.client import Client, work_from_json
 from federated.server.losses import DRAWN, FAILED, DroppedOut
 from federated.transport import wire
@@ -55,6 +56,8 @@ def client_app(make_client: MakeClient, tell: Callable[[Exception], str] | None 
     @app.query("personal")
     def personal(message: Message, context: Context) -> Message:
         client = make_client(message, context)
+        if client.withholds:
+            raise UserError("this client's own layers stay here: under differential privacy no noise would cover them")
         vector = client.personal(_round(message.content))
         content = RecordDict({wire.ARRAYS: wire.to_record({"personal": vector})})
         content[wire.METRICS] = MetricRecord({"num-examples": client.data.n_train})

@@ -28,6 +28,7 @@ from federated.client.training import Work
 from federated.privacy import mechanism as privacy
 from federated.transport import compression
 from federated.transport.packing import Packing, Vector, pack, unpack
+from models.inference.precision import computing_in
 
 Arrays = dict[str, NDArray[Any]]
 Metrics = dict[str, int | float]
@@ -100,6 +101,8 @@ class Client:
         partition: the client's number; with the round it decides every random draw.
         system_noise: draw local privacy's noise from the operating system's entropy, as a real site must.
         micro_batches: in how many pieces a batch's gradient is computed, where memory is short.
+        withholds: tell nobody the layers that stay with the client, not even at the end.
+        precision: of its forward passes; weights, and what is sent, have 32 bits.
     """
 
     def __init__(
@@ -111,9 +114,13 @@ class Client:
         partition: int,
         system_noise: bool = False,
         micro_batches: int = 1,
+        withholds: bool = False,
+        precision: str = "32",
     ) -> None:
+        self.withholds = withholds
         self.module, self.packing, self.data, self.store = module, packing, data, store
         self.partition, self._system_noise, self._micro_batches = partition, system_noise, micro_batches
+        self._precision = precision
 
     def describe(self) -> Metrics:
         """Counts, for the server's plan; no label statistics."""
@@ -135,9 +142,10 @@ class Client:
         algorithm = ALGORITHMS.get(work.algorithm)(Federation(**work.settings))
         local = self._local(work, known, np.asarray(arrays.get("shared", EMPTY), np.float32), memory)
         gradient, correction = partial(algorithm.gradient, local), algorithm.correction(local)
-        progress = training.train(
-            self.module, self.data, work, local.steps, local.seed, gradient, correction, self._micro_batches
-        )
+        with computing_in(self.module, self._precision):
+            progress = training.train(
+                self.module, self.data, work, local.steps, local.seed, gradient, correction, self._micro_batches
+            )
         trained = pack(self.packing.trainable)
         sent, remembered = self._encode(work, trained, known, memory)
         sent["buffers"] = pack(self.packing.buffers)
@@ -156,7 +164,8 @@ class Client:
         """Quality of the round's model (with this client's own layers where it has any) on the validation images."""
         started = time.perf_counter()
         self._load(np.asarray(arrays["weights"], np.float32), arrays, self.store.load(round_number + 1))
-        loss, accuracy, count = training.evaluate(self.module, self.data.val())
+        with computing_in(self.module, self._precision):
+            loss, accuracy, count = training.evaluate(self.module, self.data.val())
         seconds = time.perf_counter() - started
         # A client without validation images has no mean; 0 images weigh it out, and Flower's records take NaN badly.
         quality = {"loss": loss, "accuracy": accuracy} if count else {"loss": 0.0, "accuracy": 0.0}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.measure.seeding import seed_torch
 from federated.transport.packing import freeze_statistics
 from models.recipes.batches import pieces_of
 
@@ -116,7 +117,7 @@ class VarianceReduced(Plain):
     ) -> None:
         super().__init__(module, parameters, micro_batches)
         self.bound = bound
-        torch.manual_seed(seed)
+        seed_torch(seed)
         self._refresh_statistics(data.train(epoch))
         freeze_statistics(module)
         self.anchor = [p.detach().clone() for p in parameters]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.core.identity import derive_seed
+from bench.measure.seeding import seed_torch
 from federated.client.gradients import Batches, ClientData, Correction, Plain
 from federated.transport.packing import freeze_statistics
 
@@ -160,7 +161,7 @@ def first_epoch(work: Work, data: ClientData) -> int:
 def _stream(data: ClientData, epoch: int, steps: int, seed: int) -> Batches:
     taken = 0
     while taken < steps:
-        torch.manual_seed(derive_seed(seed, "epoch", epoch))
+        seed_torch(derive_seed(seed, "epoch", epoch))
         for batch in data.train(epoch):
             if taken == steps:
                 return

@@ -91,12 +91,17 @@ def divide(
         seed: of the draws.
 
     Raises:
-        UserError: fewer groups than clients, too few images, or a dataset whose sites are not known.
+        UserError: fewer groups than clients or shards, too few images, or a dataset whose sites are not known.
     """
     held = Groups.of(labels, groups, sites)
     names = _site_names(held) if kind == "site" else tuple(f"client {k + 1}" for k in range(clients))
     if len(held.members) < len(names):
         raise UserError(f"{len(names)} clients need as many groups, and the training part has {len(held.members)}")
+    if kind == "shards" and shards * len(names) > len(held.members):
+        raise UserError(
+            f"{shards} shards for each of {len(names)} clients need as many groups, and the training part has "
+            f"{len(held.members)}; set fewer federated.shards or clients"
+        )
     random = np.random.default_rng(derive_seed("partition", kind, len(names), seed))
     if kind == "site":
         owner = _by_site(held, names)

@@ -15,12 +15,12 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.torch import save_file
 
 from bench.core.atomic import out_of_space, replacing, write_json
-from bench.core.config import Federation
+from bench.core.config import Federation, Protocol, Runtime
 from bench.core.errors import UserError
 from bench.data.registry import load as load_dataset
 from bench.data.table import Table
 from bench.harness.inputs import Source, fitting_data, preparation
-from bench.harness.networks import initial_network
+from bench.harness.networks import check_runtime, initial_network
 from bench.store.layout import BEST, LAST
 from federated.algorithms.registry import algorithm_of
 from federated.client.app import client_app as make_client_app
@@ -28,6 +28,10 @@ from federated.client.client import Client, FolderStore, client_seed
 from federated.data.shares import PartData, share_out
 from federated.deployment.status import read_status
 from federated.deployment.task import OtherVersion, Task
+from federated.evaluation.app import Site, answer_requests
+from federated.evaluation.approval import check
+from federated.evaluation.ask import lead_request, own_rows
+from federated.evaluation.request import Request, is_request
 from federated.server import checkpoint
 from federated.server.aggregate import Aggregator
 from federated.server.checkpoint import Progress
@@ -35,7 +39,7 @@ from federated.server.client_manager import ClientManager
 from federated.server.losses import history_notes
 from federated.server.rounds import Hooks, Rounds
 from federated.server.vectors import Model
-from federated.settings import central_privacy, privacy_record, round_settings_of, work_of
+from federated.settings import WITHHELD, central_privacy, privacy_record, round_settings_of, withholds, work_of
 from federated.transport.packing import Packing, pack, unpack
 from models.network import Network
 from models.recipes.context import FitData
@@ -48,8 +52,12 @@ server_app = ServerApp()
 
 @server_app.main()
 def _serve(grid: Grid, context: Context) -> None:
-    """Lead the rounds of the run configuration's task."""
-    task = Task.from_json(str(context.run_config["task"]))
+    """Lead the rounds of the run configuration's task, or put its request to the sites."""
+    asked = str(context.run_config["task"])
+    if is_request(asked):
+        lead_request(grid, asked, Path(str(context.run_config["out"])), context.run_config)
+        return
+    task = Task.from_json(asked)
     lead(grid, task, Path(str(context.run_config["out"])), context.run_config)
 
 
@@ -73,7 +81,10 @@ def lead(grid: Grid, task: Task, folder: Path, settings: Mapping[str, Any]) -> P
     progress = rounds.run(start, Hooks(begin=status.begin, save=save))
     notes = history_notes(progress.history)
     packing.settle(progress.best.weights, progress.best.buffers)
-    if packing.personal:
+    if packing.personal and withholds(task.protocol.federated):
+        unpack(packing.initial_personal, packing.personal)
+        notes.append(WITHHELD)
+    elif packing.personal:
         mean, missing = rounds.personal_mean(progress)
         unpack(mean, packing.personal)
         notes += [f"not in the mean of the clients' own layers: {loss}" for loss in missing]
@@ -101,7 +112,7 @@ class _Status:
         """Write the file; its `round` is the last finished one, and notes say that the run is done."""
         history = list(progress.history)
         told = {"round": progress.round, "done": notes is not None, "begun": self._begun, "history": history}
-        spent = privacy_record(self._federation, self._begun)
+        spent = privacy_record(self._federation, history, self._begun)
         privacy = {"privacy": spent} if spent else {}
         write_json(self._path, {**told, "notes": notes or [], **privacy})
 
@@ -155,10 +166,12 @@ def site_client(text: str, node: tuple[tuple[str, Any], ...]) -> Client:
         node: the site's own settings: `partition-id`, `data` (its dataset), `state` (its folder), perhaps `threads`.
 
     Raises:
-        UserError: another version, a dataset that is not there or not of the task's classes or kind.
+        UserError: another version, a precision that this machine has not, a dataset
+            that is not there or not of the task's classes or kind.
     """
     task, config = Task.from_json(text), dict(node)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_runtime(task.protocol, Runtime(device=device.type))
     torch.set_num_threads(int(config.get("threads", 0)) or torch.get_num_threads())
     source = Source(task.setup(), _site_table(task, str(config["data"])))
     network, prepare = initial_network(source.setup, len(task.classes), device), preparation(source, device)
@@ -169,7 +182,10 @@ def site_client(text: str, node: tuple[tuple[str, Any], ...]) -> Client:
     data = PartData(parts.train, parts.val, prepare, task.protocol.batch_size, seed)
     store = FolderStore(Path(str(config["state"])) / task.key())
     system_noise = task.protocol.federated.privacy == "local"
-    return Client(module, packing, data, store, partition, system_noise=system_noise)
+    keeps, precision = withholds(task.protocol.federated), task.protocol.precision
+    return Client(
+        module, packing, data, store, partition, system_noise=system_noise, withholds=keeps, precision=precision
+    )
 
 
 def _site_table(task: Task, dataset: str) -> Table:
@@ -199,4 +215,19 @@ def _site_parts(task: Task, data: FitData, partition: int) -> FitData:
     return FitData(shares.train[partition], shares.val[partition])
 
 
+def find_site(context: Context) -> Site:
+    """A site as it meets a request: consent lies in the site's folder, beside the state that training keeps."""
+    config = dict(context.node_config)
+    partition, folder = int(config["partition-id"]), Path(str(config["state"])).parent
+    torch.set_num_threads(int(config.get("threads", 0)) or torch.get_num_threads())
+
+    def images(request: Request) -> tuple[Table, Any]:
+        protocol = request.rehearsal.protocol if request.rehearsal else Protocol()
+        table = load_dataset(str(config["data"]), protocol)
+        return table, own_rows(request, table, partition)
+
+    return Site(partition, lambda request: check(request, folder), images)
+
+
 client_app = make_client_app(_find, tell=discreet)
+answer_requests(client_app, find_site)

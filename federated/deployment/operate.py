@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -13,7 +14,6 @@ from typing import Any
 
 from bench.core.atomic import write_text
 from bench.core.errors import UserError
-from bench.core.identity import derive_seed
 from federated.deployment import membership
 from federated.deployment.consortium import CELL, Consortium, Site
 from federated.deployment.members import Explained, register
@@ -23,7 +23,6 @@ from federated.deployment.status import read_status
 _READY_SECONDS, _POLL_SECONDS, _AGAIN_SECONDS = 60.0, 2.0, 10.0
 # A server that was started again registers keys within its first minute, and one that lost a site waits as long for it.
 _REFUSED_SECONDS = 150.0
-_FIRST_PORT, _PORTS = 20000, 20000
 
 
 def server_command(made: Consortium, bind: str = "127.0.0.1") -> list[str]:
@@ -49,9 +48,9 @@ def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]
     Args:
         site: the site's folder.
         dataset: its registered name on this machine.
-        port: for the children, on loopback; None: one from the names of consortium and site.
+        port: for the children, on loopback; None: one that is free.
     """
-    own = port or _FIRST_PORT + derive_seed("port", site.consortium, site.name) % _PORTS
+    own = port or _free_port()
     state = site.folder / "state"
     config = {
         "partition-id": site.partition,
@@ -67,6 +66,12 @@ def site_command(site: Site, dataset: str, port: int | None = None) -> list[str]
         *("--node-config", " ".join(f"{name}={value}" for name, value in config.items())),
         *("--port", str(own)),
     ]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def serve(made: Consortium, bind: str = "127.0.0.1") -> int:
@@ -122,7 +127,7 @@ def attend(site: Site, dataset: str, port: int | None = None) -> None:
     Args:
         site: the site's folder.
         dataset: its registered name on this machine.
-        port: for the children, on loopback; None: one from the names of consortium and site.
+        port: for the children, on loopback; None: one that is free.
 
     Raises:
         UserError: the server refuses the key for two minutes and a half.

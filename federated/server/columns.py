@@ -1,4 +1,4 @@
-"""The figures of a round's row, from what the clients told."""
+"""The metrics of a round's row, from what the clients told."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def distance(after: Vector, before: Vector) -> float:
 
 
 def training_columns(metrics: list[dict[str, float]]) -> Row:
-    """Means of the clients' training figures, weighted by their images; None where nobody answered.
+    """Means of the clients' training metrics, weighted by their images; None where nobody answered.
 
     Beside them the images that the clients' steps were taken on and the seconds of those steps, added up.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Message, MessageType
 from flwr.common.constant import ErrorCode
 
 from bench.core.errors import UserError
@@ -83,12 +83,22 @@ def losses(
     for message in messages:
         reply = answers.get(message.metadata.message_id)
         if reply is None or not reply.has_content():
-            why = _why(reply, network, timeout)
+            why = reason(reply, network, timeout)
             found.append(Loss(partition_of(message.metadata.dst_node_id), message.metadata.message_type, why))
     return found
 
 
-def _why(reply: Message | None, network: bool, timeout: float) -> str:
+def reason(reply: Message | None, network: bool, timeout: float) -> str:
+    """Why there is no answer.
+
+    Args:
+        reply: an error, or None where nothing came.
+        network: whether a real network lies between.
+        timeout: seconds that were waited.
+
+    Raises:
+        ClientFailed: what is neither a drawn loss nor the network's.
+    """
     if reply is None:
         if network:
             return f"no reply within {timeout:.0f} s"
@@ -106,6 +116,22 @@ def written(found: Iterable[Loss]) -> str:
     return "; ".join(" ".join(str(loss).replace(";", ",").split()) for loss in ordered)
 
 
+def asked_in(row: Mapping[str, Any]) -> set[int]:
+    """The partitions that a round's row says were asked to train: those that answered, and those that were lost."""
+    answered = {int(partition) for partition in str(row.get("answered") or "").split(",") if partition}
+    return answered | {partition for partition, asked, _ in _told(row) if asked == MessageType.TRAIN}
+
+
+def _told(row: Mapping[str, Any]) -> list[tuple[int, str, str]]:
+    """A row's losses: partition, what was asked, why."""
+    found = []
+    for text in filter(None, str(row.get("lost") or "").split("; ")):
+        matched = _WRITTEN.fullmatch(text)
+        assert matched is not None, text
+        found.append((int(matched[1]), matched[2], matched[3]))
+    return found
+
+
 def history_notes(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a result must say of its history: rounds without an update, and who was lost, when and why."""
     notes = []
@@ -116,11 +142,8 @@ def history_notes(history: Sequence[Mapping[str, Any]]) -> list[str]:
         notes.append(f"no update arrived in {_rounds(skipped)}: skipped, the model stayed as it was")
     reasons: dict[tuple[str, str], dict[int, list[int]]] = {}
     for row in history:
-        for text in filter(None, str(row.get("lost") or "").split("; ")):
-            matched = _WRITTEN.fullmatch(text)
-            assert matched is not None, text
-            where = reasons.setdefault((matched[2], matched[3]), {})
-            where.setdefault(int(matched[1]), []).append(row["round"])
+        for partition, asked, why in _told(row):
+            reasons.setdefault((asked, why), {}).setdefault(partition, []).append(row["round"])
     return notes + [_reason_note(*reason, where, len(history)) for reason, where in reasons.items()]
 
 

@@ -24,7 +24,7 @@ from federated.server.client_manager import ClientManager
 from federated.server.losses import DroppedOut
 from federated.server.rounds import Hooks, Rounds, Row, Stopped
 from federated.server.vectors import Model
-from federated.settings import central_privacy, round_settings_of, work_of
+from federated.settings import central_privacy, round_settings_of, withholds, work_of
 from federated.transport.packing import Packing, pack, unpack
 from models.recipes.callbacks import Interrupted
 from models.recipes.context import FitContext
@@ -72,7 +72,16 @@ class Simulation:
         parts = self.shares.train[partition], self.shares.val[partition]
         data = PartData(*parts, context.prepare, context.protocol.batch_size, seed)
         store = FolderStore(context.folder / CLIENTS / str(partition))
-        return Client(context.module, self.packing, data, store, partition, micro_batches=context.micro_batches)
+        return Client(
+            context.module,
+            self.packing,
+            data,
+            store,
+            partition,
+            micro_batches=context.micro_batches,
+            withholds=withholds(self.federation),
+            precision=context.protocol.precision,
+        )
 
     def find(self, message: Message, context: Context) -> Client:
         """The client that a message is for. Raises DroppedOut where the simulation loses it."""
@@ -126,7 +135,9 @@ def drive(simulation: Simulation, grid: Grid, parallel: bool = False) -> Progres
     packing = simulation.packing
     packing.settle(progress.best.weights, progress.best.buffers)
     if packing.personal:
-        unpack(rounds.personal_mean(progress)[0], packing.personal)  # a simulation loses none of these replies
+        withheld = withholds(simulation.federation)  # a simulation loses none of these replies
+        own = packing.initial_personal if withheld else rounds.personal_mean(progress)[0]
+        unpack(own, packing.personal)
     _save_best(simulation.context, progress)
     return progress
 

@@ -15,7 +15,7 @@ from federated.data.shares import in_pieces
 from federated.server.checkpoint import Progress
 from federated.server.losses import history_notes
 from federated.server.rounds import Row
-from federated.settings import privacy_statement, spent
+from federated.settings import WITHHELD, privacy_statement, releases_of, spent, withholds
 from federated.simulation.cell import ENGINE, Simulation, drive
 from federated.simulation.inprocess import InProcessGrid
 from federated.simulation.own import of_clients
@@ -69,7 +69,8 @@ def _outcome(simulation: Simulation, progress: Progress) -> FitOutcome:
     }
     federation = simulation.federation
     if federation.privacy != "none":
-        columns |= {"epsilon": spent(federation, progress.round), "delta": federation.delta}
+        releases = releases_of(federation, history)
+        columns |= {"epsilon": spent(federation, releases), "delta": federation.delta}
     numbers = {name: float("nan") if value is None else float(value) for name, value in columns.items()}
     notes = [*_notes(simulation), *history_notes(history), *_secure_note(history)]
     own = of_clients(simulation, progress) if simulation.packing.personal else None
@@ -85,7 +86,9 @@ def _notes(simulation: Simulation) -> list[str]:
     federation = simulation.federation
     notes = [f"{simulation.clients} simulated clients, partition {federation.partition}"]
     if simulation.packing.personal:
-        notes.append("predictions use the weighted mean of the clients' own layers")
+        notes.append(
+            WITHHELD if withholds(federation) else "predictions use the weighted mean of the clients' own layers"
+        )
     notes += in_pieces(simulation.context, simulation.shares, _takes_statistics(simulation))
     if federation.privacy != "none":
         notes.append(privacy_statement(federation, simulated=True))

@@ -23,6 +23,7 @@ from federated.client.client import client_seed
 from federated.client.training import Work
 from federated.data.shares import PartData, Shares, in_pieces, share_out, write_partition
 from federated.simulation.own import own_answers
+from models.inference.precision import computing_in
 from models.recipes.batches import has_batch_norm
 from models.recipes.callbacks import Interrupted
 from models.recipes.context import FitContext, FitOutcome
@@ -58,7 +59,8 @@ def fit(context: FitContext) -> FitOutcome:
     with torch.random.fork_rng(devices=[]):
         for partition in range(len(rows), len(shares.names)):
             context.module.load_state_dict(initial)
-            rows.append(_train_one(context, shares, partition))
+            with computing_in(context.module, context.protocol.precision):
+                rows.append(_train_one(context, shares, partition))
             _save(context, alone_file(partition))
             write_json(context.folder / ALONE, rows)
             context.on_event({"event": "epoch", "epoch": partition, **rows[-1]})

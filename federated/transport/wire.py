@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
+
+from bench.core.schema import DAMAGED, NUMBERS
 
 Arrays = dict[str, NDArray[Any]]
 ARRAYS, STATE, CONFIG, METRICS = "arrays", "state", "config", "metrics"
@@ -28,14 +31,16 @@ def from_array(array: Array) -> NDArray[Any]:
         ValueError: when the bytes are not those of a plain numeric array (pickled objects are never loaded).
     """
     stream = io.BytesIO(array.data)
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        raise ValueError(f"an array in numpy's format {version} came; only (1, 0) is expected")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype.hasobject or fortran:
-        raise ValueError(f"an array of {dtype} came; only plain numbers in C order are expected")
-    count = int(np.prod(shape, dtype=np.int64))
-    values: NDArray[Any] = np.frombuffer(array.data, dtype, count, stream.tell()).reshape(shape)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"it is in numpy's format {version}; only (1, 0) is expected")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        if dtype.kind not in NUMBERS or fortran:
+            raise ValueError(f"it holds {dtype}; only plain numbers in C order are expected")
+        values: NDArray[Any] = np.frombuffer(array.data, dtype, math.prod(shape), stream.tell()).reshape(shape)
+    except DAMAGED as error:
+        raise ValueError(f"an array came that cannot be read: {error}") from error
     return values
 
 

@@ -23,7 +23,7 @@ def torchvision_model(name: str, **options: Any) -> nn.Module:
     return model
 
 
-class Trunk(nn.Module):
+class ConvolutionalExtractor(nn.Module):
     """The children of a torchvision model, run one after another up to the classifier.
 
     What stands behind the map is `models.heads.published.PublishedHead`.
@@ -53,7 +53,7 @@ class Trunk(nn.Module):
         self.add_module("final_activation", activation)
 
 
-class TransformerTrunk(nn.Module):
+class TransformerExtractor(nn.Module):
     """A vision transformer whose class token is the map: [N, C, 1, 1].
 
     The class token is what torchvision's own classifier reads, so that with the plain linear head the baseline is the
@@ -93,7 +93,7 @@ class TransformerTrunk(nn.Module):
         return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
-class TimmTrunk(nn.Module):
+class TimmExtractor(nn.Module):
     """A timm model's `forward_features`, brought to [N, C, h, w].
 
     Maps with channels last are permuted; token sequences are pooled the way the model itself does it, to [N, C, 1, 1].

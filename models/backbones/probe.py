@@ -39,10 +39,10 @@ def probe(build: Callable[[], nn.Module], name: str) -> Probe:
     Raises:
         UserError: when it makes no [N, C, h, w] map of any of them.
     """
-    trunk = build_without_memory(build)
-    tried = {size: _channels(trunk, size) for size in (_TRIED_SIZES[0], _TRIED_SIZES[-1])}
+    extractor = build_without_memory(build)
+    tried = {size: _channels(extractor, size) for size in (_TRIED_SIZES[0], _TRIED_SIZES[-1])}
     if not all(tried.values()):
-        tried = {size: _channels(trunk, size) for size in _TRIED_SIZES}
+        tried = {size: _channels(extractor, size) for size in _TRIED_SIZES}
     sizes = [size for size, channels in tried.items() if channels]
     if not sizes:
         raise UserError(
@@ -54,10 +54,10 @@ def probe(build: Callable[[], nn.Module], name: str) -> Probe:
 
 
 @torch.no_grad()
-def _channels(trunk: nn.Module, size: int) -> int:
+def _channels(extractor: nn.Module, size: int) -> int:
     """Channels of the map that images of a size give; 0 when they are refused or give no map."""
     try:
-        features = trunk(torch.empty(2, 3, size, size, device="meta"))
+        features = extractor(torch.empty(2, 3, size, size, device="meta"))
     # Models refuse a size by whatever comes first: an assertion, a convolution's error, a shape that does not fit.
     except (RuntimeError, ValueError, AssertionError, TypeError, AttributeError, IndexError, ZeroDivisionError):
         return 0

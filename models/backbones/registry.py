@@ -96,16 +96,16 @@ def _bounds(backbone: Backbone) -> str:
     return f"it takes {', '.join(bounds)}"
 
 
-def _torchvision_trunk(name: str) -> nn.Module:
+def _torchvision_extractor(name: str) -> nn.Module:
     """Build a torchvision model with random weights and take its classifier away."""
     import torchvision
 
-    from models.backbones.extractors import TransformerTrunk, Trunk, torchvision_model
+    from models.backbones.extractors import ConvolutionalExtractor, TransformerExtractor, torchvision_model
 
     model = torchvision_model(name)
     if isinstance(model, torchvision.models.VisionTransformer):
-        return TransformerTrunk(model)
-    return Trunk(model, final_relu=isinstance(model, torchvision.models.DenseNet))
+        return TransformerExtractor(model)
+    return ConvolutionalExtractor(model, final_relu=isinstance(model, torchvision.models.DenseNet))
 
 
 def _torchvision_weights(name: str) -> str | None:
@@ -134,7 +134,7 @@ def _listed(
     normalization: Normalization = IMAGENET,
 ) -> None:
     """Register a backbone of torchvision with what is known of it; that this still holds, a test asks torchvision."""
-    build = functools.partial(_torchvision_trunk, name)
+    build = functools.partial(_torchvision_extractor, name)
     published = Published(f"https://download.pytorch.org/models/{file}.pth", normalization)
     BACKBONES.register(
         name, Backbone(name, channels, build, min_size=min_size, size_multiple=size_multiple, weights=published)
@@ -180,17 +180,19 @@ def torchvision_backbone(name: str) -> Backbone:
     """
     import torchvision
 
-    from models.backbones.extractors import TransformerTrunk
+    from models.backbones.extractors import TransformerExtractor
     from models.backbones.probe import build_without_memory, probe
 
     offered = torchvision.models.list_models(module=torchvision.models)
     if name not in offered:
         raise UnknownName(f"torchvision has no classification model called {name!r}; {near_matches(name, offered)}")
-    full_name, build = f"torchvision:{name}", functools.partial(_torchvision_trunk, name)
-    trunk = build_without_memory(build)
-    if isinstance(trunk, TransformerTrunk):
-        smallest = -(-_SMALLEST // trunk.patch_size) * trunk.patch_size
-        return Backbone(full_name, trunk.channels, build, smallest, None, trunk.patch_size, _torchvision_weights(name))
+    full_name, build = f"torchvision:{name}", functools.partial(_torchvision_extractor, name)
+    extractor = build_without_memory(build)
+    if isinstance(extractor, TransformerExtractor):
+        smallest = -(-_SMALLEST // extractor.patch_size) * extractor.patch_size
+        return Backbone(
+            full_name, extractor.channels, build, smallest, None, extractor.patch_size, _torchvision_weights(name)
+        )
     found = probe(build, full_name)
     return Backbone(full_name, found.channels, build, found.min_size, found.max_size, 1, _torchvision_weights(name))
 
@@ -209,7 +211,7 @@ def timm_backbone(name: str) -> Backbone:
     offered = [*timm.list_models(), *timm.list_pretrained()]
     if name not in offered:
         raise UnknownName(f"timm has no model called {name!r}; {near_matches(name, offered)}")
-    full_name, build = f"timm:{name}", functools.partial(_timm_trunk, name)
+    full_name, build = f"timm:{name}", functools.partial(_timm_extractor, name)
     found = probe(build, full_name)
     settings = timm.get_pretrained_cfg(name)
     parts = settings.classifier or ()
@@ -225,10 +227,10 @@ def timm_backbone(name: str) -> Backbone:
     )
 
 
-def _timm_trunk(name: str) -> nn.Module:
-    from models.backbones.extractors import TimmTrunk
+def _timm_extractor(name: str) -> nn.Module:
+    from models.backbones.extractors import TimmExtractor
 
-    return TimmTrunk(import_timm().create_model(name, pretrained=False, num_classes=0))
+    return TimmExtractor(import_timm().create_model(name, pretrained=False, num_classes=0))
 
 
 def _timm_weights(settings: Any) -> Published | None:

@@ -8,7 +8,7 @@ from models.literature.system import Own, Publication, System
 from models.normalization import HALF
 
 
-def trunk() -> Any:
+def backbone() -> Any:
     """timm's Inception-v4 whose stem's map, averaged to the last map's size, is joined to it: 384 + 1536 channels."""
     from models.backbones.long_skip import LongSkipInception
 
@@ -22,8 +22,10 @@ _PUBLICATION = Publication(
     figures=(),
     known="Inception-v4 in which a long skip connection reuses early features; classes balanced by resampling",
     chosen="which early features (the stem's, 384 channels) and how they are joined (averaged to the last map's size "
-    "and concatenated); the resampling is `class_balance = resample` of the protocol",
+    "and concatenated); the resampling draws every class equally often, with replacement",
     sureness="by its description",
+    foot=3,
+    doubts=("[41] stands in the paper's text alone: skin lesions, no figure that is compared.",),
 )
 
 SYSTEMS = (
@@ -33,12 +35,13 @@ SYSTEMS = (
         _PUBLICATION,
         Own(
             1920,
-            trunk,
+            backbone,
             75,
             "https://huggingface.co/timm/inception_v4.tf_in1k/resolve/main/model.safetensors",
             HALF,
             classifier=("last_linear",),
             key_prefix="model.",
         ),
+        options={"protocol": {"class_balance": "resample"}},
     ),
 )

@@ -33,7 +33,7 @@ def _swapped(name: str, backbone: str, head: Any, row: str, accuracy: float, *do
     return System(name, f"{backbone} with the activation PFpM", publication, backbone, head, "pfpm")
 
 
-def bmri_net_trunk() -> Any:
+def bmri_net_backbone() -> Any:
     """Four blocks of convolution, BatchNorm, activation and maximum: [N, 3, H, W] -> [N, 256, H/16, W/16]."""
     from torch import nn
 
@@ -78,7 +78,7 @@ SYSTEMS = (
     ),
     _swapped("pfpm-inception_v3", "inception_v3", "published", "Inception-V3 + PFpM", 91.44),
     _swapped("pfpm-densenet201", "densenet201", "linear", "DenseNet201 + PFpM", 92.11),
-    System("bmri-net", "a plain CNN with PFpM", _BMRI_NET, Own(256, bmri_net_trunk, 32), activation="pfpm"),
+    System("bmri-net", "a plain CNN with PFpM", _BMRI_NET, Own(256, bmri_net_backbone, 32), activation="pfpm"),
     _swapped("pfpm-resnet50", "resnet50", "linear", "ResNet50 + PFpM", 93.56),
     _swapped("pfpm-vgg19", "vgg19", "published", "VGG19 + PFpM", 92.87),
 )

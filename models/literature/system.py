@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from models.heads.config import HeadSpec
 from models.normalization import IMAGENET, Normalization
 
 Sureness = Literal["the published network", "by its description", "largely chosen here"]
@@ -39,6 +40,7 @@ class Publication:
         chosen: what had to be chosen here, or is left out.
         sureness: how much of the model is the publication's.
         doubts: sentences that stand as footnotes wherever the figures do.
+        foot: the table at whose foot its doubts stand where no row is its own.
         cost: parameters and operations that the publication prints, in its words; "" where it gives none, or where
             they are not to be had here.
     """
@@ -53,6 +55,7 @@ class Publication:
     row: str = ""
     doubts: tuple[str, ...] = ()
     cost: str = ""
+    foot: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,17 +84,19 @@ class System:
 
     Attributes:
         backbone: a registered one's name, or the system's own.
-        head: "linear", or "published" for the classifier of torchvision's model of the backbone's name.
+        head: "linear", "published" for the classifier of torchvision's model of the backbone's name, or one of its own.
         activation: takes the place of the network's own, as in `MODEL+ACTIVATION`; "" for none.
-        caution: why its figures must not be believed, if so; it is then no part of `all`.
+        caution: why its figures must not be believed, if so; it is then no part of `all` or of a table's pattern.
+        augmentation: of its training images, in place of the kind of image's own; "" for that.
     """
 
     name: str
     summary: str
     publication: Publication
     backbone: str | Own
-    head: Literal["linear", "published"] = "linear"
+    head: Literal["linear", "published"] | HeadSpec = "linear"
     activation: str = ""
     recipe: str = "gradient"
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     caution: str = ""
+    augmentation: Literal["", "thirtyfold"] = ""

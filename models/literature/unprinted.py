@@ -19,11 +19,16 @@ _ALSHAYEJI = Publication(
     citation="M. Alshayeji, J. Al-Buloushi, A. Ashkanani, S. Abed: Enhanced brain tumor classification using an "
     "optimized multi-layered convolutional neural network architecture. Multimedia Tools and Applications 80, "
     "28897-28917, 2021",
-    figures=(Figure("figshare", 97.37, "not verified; the protocol is not known here"),),
+    figures=(Figure("figshare", 97.37, "from memory, unverified; the protocol is not known here"),),
     known="two parallel convolutional paths, concatenated; hyper-parameters by Bayesian optimization",
-    chosen="the layers and all hyper-parameters: four blocks a path, kernels of 3 and of 5, 16 to 128 channels",
+    chosen="the layers and all hyper-parameters: four blocks a path, kernels of 3 and of 5, 16 to 128 channels. "
+    "`bench sweep alshayeji-cnn` is a Bayesian optimization (TPE) of its training",
     sureness="largely chosen here",
-    doubts=("The 97.37 of [37] was not checked against the publication.",),
+    foot=2,
+    doubts=(
+        "[37] has no row of its own: its number stands behind [38]'s. Its 97.37 is from memory and was not checked "
+        "against the publication.",
+    ),
 )
 _EMAM = Publication(
     reference="[39]",
@@ -32,9 +37,11 @@ _EMAM = Publication(
     "2023",
     figures=(),
     known="ResNet50, hyper-parameters by an improved Hunger Games search",
-    chosen="the hyper-parameters: what the search found is not known here, so they are the protocol's",
+    chosen="the hyper-parameters: what the search found is not known here, so they are the protocol's; `bench sweep "
+    "emam-resnet50` searches them, by another algorithm",
     sureness="by its description",
-    doubts=("[39] stands in table 3's caption alone, where [40] is meant.",),
+    foot=3,
+    doubts=("[39], a ResNet50 and no DenseNet121, stands in table 3's caption alone, where [40] is meant.",),
 )
 
 SYSTEMS = (

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core.identity import derive_seed
-from bench.data.images.augment import augment
+from bench.data.images.augment import Augmentation, augment
 from bench.data.loader import Part
-from bench.data.table import Kind
 from models.network import Normalization
 
 EVALUATION_BATCH = 64
@@ -51,11 +50,11 @@ class Preparation:
     """How stored inputs become a network's: images are scaled and normalized, feature maps pass as they are.
 
     Attributes:
-        kind: the kind of image, which chooses the augmentation; None for no augmentation.
+        kind: which augmentation, a kind of image's or one of its own name; None for none.
     """
 
     normalization: Normalization
-    kind: Kind | None
+    kind: Augmentation | None
     device: torch.device
     channels_last: bool
 

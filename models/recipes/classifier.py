@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from bench.core.config import Protocol
 from bench.core.identity import derive_seed
+from bench.measure.seeding import seed_torch
 from models.recipes.loss import Loss, averaged, mix, rated_groups
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -47,6 +48,7 @@ class Classifier(pl.LightningModule):
         mean_piece: images in a piece on average, where a batch is given out in pieces whose gradients are averaged: a
             larger piece then counts for more. None where all are alike.
         loss: of training and validation; the plain mean cross-entropy if None.
+        compiled: train through a compiled twin of the module, whose parameters are the module's own.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Classifier(pl.LightningModule):
         seed: int,
         mean_piece: float | None = None,
         loss: Loss | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.module = module
@@ -71,6 +74,8 @@ class Classifier(pl.LightningModule):
         self._averaged_steps = 0
         self.train_tally = Tally()
         self.val_tally = Tally()
+        # A callable and no layer of its own: the checkpoint would hold every weight twice.
+        self._step: Callable[[Tensor], Tensor] = _compiled(module) if compiled else self.forward
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [B, k] of images [B, 3, H, W] or of feature maps [B, C, h, w]."""
@@ -88,17 +93,17 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's own random stream."""
         self.train_tally = Tally()
-        torch.manual_seed(derive_seed(self._seed, "epoch", self.current_epoch))
+        seed_torch(derive_seed(self._seed, "epoch", self.current_epoch))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The mean cross-entropy of a batch, or of a piece of one in proportion to its images."""
         inputs, labels = batch
         if self._protocol.mix == "none":
-            logits = self(inputs)
+            logits = self._step(inputs)
             loss = self._loss(logits, labels)
         else:
             mixed = mix(inputs, labels, self._protocol)
-            logits = self(mixed.inputs)
+            logits = self._step(mixed.inputs)
             loss = self._loss.of_mixture(logits, mixed)
         self.train_tally.add(loss, logits, labels)
         return loss if self._mean_piece in (None, len(batch[1])) else loss * (len(batch[1]) / self._mean_piece)
@@ -145,6 +150,11 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The protocol's optimizer over what is trained."""
         return make_optimizer(self.module.parameters(), self._protocol, self.module)
+
+
+def _compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    run: Any = torch.compile(module, dynamic=False)
+    return lambda inputs: run(inputs)  # type: ignore[no-any-return]
 
 
 def make_optimizer(

@@ -43,6 +43,8 @@ class FitContext:
         folder: where the state to resume from and the best weights are written.
         keep_epochs: keep every epoch's weights in the folder.
         micro_batches: in how many pieces a batch is to be computed (more than 1 after running out of memory).
+        test: the test images, for a recipe that says that it leaks (`RecipeSpec.sees_test`); None for every other.
+        compile: train a whole network through torch.compile.
     """
 
     model: ModelSpec
@@ -60,7 +62,14 @@ class FitContext:
     on_event: OnEvent = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     micro_batches: int = 1
+    test: Part | None = None
+    compile: bool = False
     keep_epochs: bool = False
+
+    @property
+    def compiled(self) -> bool:
+        """Whether training is compiled: of a head on stored maps nothing is."""
+        return self.compile and self.protocol.tuning == "full"
 
     @property
     def num_classes(self) -> int:
@@ -70,7 +79,7 @@ class FitContext:
     @property
     def card(self) -> Card:
         """What a predictor of this fit says of itself."""
-        return Card.of(self.model, self.classes, self.image_size, self.prepare, self.protocol.tuning)
+        return Card.of(self.model, self.classes, self.image_size, self.prepare, self.protocol)
 
     def stage(self, name: str) -> FitContext:
         """The same fit with a folder of its own for its state: a recipe of several fits has one for each."""
@@ -119,11 +128,12 @@ class FitOutcome:
     Attributes:
         history: a row an epoch or round.
         predictor: what was fitted, and all that is kept of it.
-        columns: figures for the result's row.
+        columns: metrics for the result's row.
         notes: what a reader of the row must know.
         holders: which client each image of a part belongs to; None where there are no clients.
         own: what each image's own client would answer with a model of its own, probabilities [N, k] of a part; None
             where clients have none.
+        found: the model whose network was fitted, where the fit searched for it: its cost is what the row states.
     """
 
     history: list[dict[str, Any]]
@@ -132,3 +142,4 @@ class FitOutcome:
     notes: list[str] = field(default_factory=list)
     holders: Callable[[Part], NDArray[np.str_]] | None = None
     own: Callable[[Part], NDArray[np.float32]] | None = None
+    found: ModelSpec | None = None

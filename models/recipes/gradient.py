@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,13 +18,17 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from bench.core.config import Protocol
 from bench.store.layout import BEST, LAST
 from models.recipes.batches import has_batch_norm, pieces_notes
-from models.recipes.callbacks import BestCheckpoint, History, Interrupted, KeptEpochs, Schedule
+from models.recipes.callbacks import BestCheckpoint, History, Interrupted, KeptEpochs, Schedule, is_large
 from models.recipes.classifier import Classifier
 from models.recipes.context import FitContext, FitOutcome
 from models.recipes.head_loop import HeadLoop
 from models.recipes.loss import loss_of
 from models.recipes.refit import refit
+from models.recipes.registry import OWN_PROTOCOL
 from models.recipes.state import Started, going_on, load_weights
+
+COMPILED = "trained compiled (torch.compile), whose last bits are others than those of an ordinary fit"
+_ASK_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
 def fit(context: FitContext) -> FitOutcome:
@@ -34,6 +40,7 @@ def fit(context: FitContext) -> FitOutcome:
         Interrupted: when asked to stop; the last finished epoch is saved.
     """
     quiet()
+    context = with_own_protocol(context)
     start = {name: tensor.clone() for name, tensor in context.module.state_dict().items()}
     best = BestCheckpoint(context.folder)
     chosen = [Schedule(context.protocol), _early_stopping(context.protocol), best]
@@ -41,8 +48,15 @@ def fit(context: FitContext) -> FitOutcome:
     history = _train(context, [*chosen, *kept])
     columns = {"best_epoch": float(best.best_epoch), "epochs_run": float(len(history.rows))}
     in_pieces = pieces_notes(context.batch_size, context.pieces, has_batch_norm(context.module))
-    outcome = FitOutcome(history.rows, context.predictor(), columns, in_pieces)
+    notes = [*in_pieces, *([COMPILED] if context.compiled else [])]
+    outcome = FitOutcome(history.rows, context.predictor(), columns, notes)
     return refit(context, outcome, start, _train) if context.protocol.refit else outcome
+
+
+def with_own_protocol(context: FitContext) -> FitContext:
+    """The fit under what its model was published with: the protocol's fields that its option `protocol` names."""
+    own = context.model.options.get(OWN_PROTOCOL, {})
+    return replace(context, protocol=context.protocol.model_copy(update=dict(own))) if own else context
 
 
 def _train(context: FitContext, callbacks: list[Callback]) -> History:
@@ -56,6 +70,7 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
         context.fit_seed,
         context.batch_size / context.pieces,
         loss_of(context.protocol, context.data.train.labels, context.num_classes),
+        context.compiled,
     )
     _run_epochs(context, classifier, [history, *callbacks])
     load_weights(context.module, context.folder / BEST)
@@ -65,7 +80,7 @@ def _train(context: FitContext, callbacks: list[Callback]) -> History:
 def _run_epochs(context: FitContext, classifier: Classifier, callbacks: list[Callback]) -> None:
     """Have Lightning run the epochs that are left, from `last.ckpt` where the folder holds one."""
     last = context.folder / LAST
-    with cpu_threads(context):
+    with cpu_threads(context), _no_search_for_gpus(context):
         started = Started()
         trainer = _trainer(context, [*callbacks, started])
         if _steps_are_plain(context):
@@ -88,14 +103,29 @@ def _steps_are_plain(context: FitContext) -> bool:
 
 @contextmanager
 def cpu_threads(context: FitContext) -> Iterator[None]:
-    """One thread for a head on stored maps: its tensors are too small for two, which lose most on a busy machine."""
+    """One thread for a small head on stored maps: its tensors are too small for two, which lose on a busy machine."""
     before = torch.get_num_threads()
-    if context.protocol.tuning == "head" and context.device.type == "cpu":
+    if context.protocol.tuning == "head" and context.device.type == "cpu" and not is_large(context.network.head):
         torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _no_search_for_gpus(context: FitContext) -> Iterator[None]:
+    """Each of torch's optimizer steps asks whether there are GPUs, and Lightning has it ask the driver's library.
+
+    On a CPU that library is looked for on the disk again and again, twice a step, which takes longer than the update.
+    """
+    before = os.environ.get(_ASK_NVML)
+    if context.device.type == "cpu":
+        os.environ[_ASK_NVML] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(_ASK_NVML, None) if before is None else os.environ.update({_ASK_NVML: before})
 
 
 class _Patience(EarlyStopping):

@@ -48,7 +48,7 @@ def refit(
 ) -> FitOutcome:
     """Train again from the same start, for as many epochs as the chosen one took, at the same learning rates.
 
-    No figure of this fit chooses anything, so that the validation images may be learned from. Its state to resume from
+    No metric of this fit chooses anything, so that the validation images may be learned from. Its state to resume from
     is in a sub-folder.
 
     Args:

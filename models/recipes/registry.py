@@ -21,12 +21,16 @@ class RecipeSpec:
         fit: a function of a `FitContext` that returns a `FitOutcome`, or its name as "module:function". It goes on from
             what an earlier, stopped call left in the context's folder, or starts anew.
         federated: whether clients can train such a model too, by gradients: every regime but `centralized` asks for it.
+        searches: whether the network that is fitted is found by the fit, so that nothing is known of its cost before.
+        sees_test: whether it is handed the test images too. Only a model that carries a `caution` may have such a one.
     """
 
     name: str
     summary: str
     fit: Callable[[FitContext], FitOutcome] | str
     federated: bool = False
+    searches: bool = False
+    sees_test: bool = False
 
     def load(self) -> Callable[[FitContext], FitOutcome]:
         """The function itself."""
@@ -35,13 +39,18 @@ class RecipeSpec:
 
 RECIPES: Registry[RecipeSpec] = Registry("recipe", "bench.recipes", listing="bench models list", kind=RecipeSpec)
 GRADIENT = "gradient"
+OWN_PROTOCOL = "protocol"
+"""The option of a model that names fields of the protocol which its fit by gradients sets."""
 _SUMMARY = "all trained weights at once, by gradients (Lightning)"
 RECIPES.register(GRADIENT, RecipeSpec(GRADIENT, _SUMMARY, "models.recipes.gradient:fit", federated=True))
-for _name, _about in {
-    "blockwise": "block by block, from the last backwards",
-    "features": "the network's pooled features under an SVM or k-NN",
-}.items():
-    RECIPES.register(_name, RecipeSpec(_name, _about, f"models.recipes.{_name}:fit"))
+_FOLDER = "models.recipes.literature"
+for _spec in (
+    RecipeSpec("blockwise", "block by block, from the last backwards", f"{_FOLDER}.blockwise:fit"),
+    RecipeSpec("features", "the network's pooled features under an SVM or k-NN", f"{_FOLDER}.features:fit"),
+    RecipeSpec("genetic", "a genetic search, then bagging of what it found", f"{_FOLDER}.genetic:fit", searches=True),
+    RecipeSpec("folded", "fold after fold, the test images too", f"{_FOLDER}.folded:fit", sees_test=True),
+):
+    RECIPES.register(_spec.name, _spec)
 
 
 def fit(context: FitContext) -> FitOutcome:

@@ -106,7 +106,7 @@ def _describe(path: Path, stamp: tuple[int, int]) -> WeightFile:
 
     tensors, metadata = read(path)
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
             raise UserError(f"{path}: {name} holds numbers that are not finite; the file is damaged, use another")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     return WeightFile(path, shapes, _normalization(metadata, path), _checksum(path, stamp))
@@ -126,9 +126,27 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"cannot read the weights {path}: {reason[:200]}; expected a whole .safetensors file, "
             "or a .pth file that holds tensors alone"
         ) from error
+    for name, tensor in tensors.items():
+        if odd := _oddity(tensor):
+            raise UserError(f"{path}: {name} {odd}; expected plain tensors of numbers, each with its own")
     if not tensors:
         raise UserError(f"the weights {path} hold no tensors; expected a backbone's parameters by name")
     return {_current_name(name): tensor for name, tensor in tensors.items()}, metadata
+
+
+def _oddity(tensor: Tensor) -> str:
+    """What keeps a tensor from being a parameter, "" where nothing does."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return f"is {'quantized' if tensor.is_quantized else str(tensor.layout).removeprefix('torch.')}"
+    if tensor.device.type != "cpu":
+        return f"lies on {tensor.device.type} and has no numbers"
+    if tensor.is_complex():
+        return "holds complex numbers"
+    # An expanded tensor repeats its numbers without holding them, up to any shape.
+    claimed = tensor.numel() * tensor.element_size()
+    return "" if claimed <= tensor.untyped_storage().nbytes() else "claims more numbers than it holds"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.core.download import RemoteFile, download
+from bench.core.download import RemoteFile, consent, download
 from bench.core.errors import UserError
 from bench.core.paths import torch_hub
 from models.backbones.registry import BACKBONES, Backbone, Published
@@ -339,6 +339,8 @@ def _download(url: str, path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     digits = _expected_checksum(path)
+    if not digits:
+        consent(f"unverified: the name of {url} holds no checksum, so that what comes could be anything")
     download(RemoteFile(url, _WAYS_OUT, f"sha256:{digits}" if digits else ""), path)
     try:
         describe(path)

@@ -14,7 +14,7 @@ from reports.compare.ranking import probability
 from reports.load.source import Source
 from reports.tables.grid import Condition, Row, conditions
 from reports.tables.markup import Entry, Grid, grid
-from reports.tables.published import CHANGES, PAPER_MODELS, figures
+from reports.tables.published import CHANGES, PAPER_MODELS, published_values
 
 FULL = "deepmedix"
 METRICS = names_of("quality", level=1)
@@ -23,11 +23,11 @@ POOLED = "all datasets"
 
 @dataclass(frozen=True)
 class Effect:
-    """A variant minus the full model in one figure.
+    """A variant minus the full model in one metric.
 
     Attributes:
         dataset: where, or `POOLED`.
-        adjusted: p value, Holm-adjusted over the family: every variant and dataset of this figure.
+        adjusted: p value, Holm-adjusted over the family: every variant and dataset of this metric.
         smallest: the smallest true difference in accuracy that these test images would show four times out of five.
         images: test images over all parts.
         published: the paper's difference in percentage points, where it prints both.
@@ -63,7 +63,7 @@ class Ablation:
     problems: tuple[str, ...]
 
     def of(self, metric: str) -> list[Effect]:
-        """The effects on one figure."""
+        """The effects on one metric."""
         return [effect for effect in self.effects if effect.metric == metric]
 
 
@@ -127,7 +127,7 @@ def _effects(source: Source, condition: Condition, full: Row, variant: Row, prob
 
 
 def _printed(metric: str, variant: str, full: str, dataset: str) -> float | None:
-    one, two = figures(variant, dataset).get(metric), figures(full, dataset).get(metric)
+    one, two = published_values(variant, dataset).get(metric), published_values(full, dataset).get(metric)
     return None if one is None or two is None else one - two
 
 
@@ -166,7 +166,7 @@ NOTES = (
 
 
 def tables(found: Ablation) -> list[Grid]:
-    """A table a figure: a row a dataset and variant."""
+    """A table a metric: a row a dataset and variant."""
     return [_table(found, metric) for metric in METRICS if found.of(metric)]
 
 

@@ -155,7 +155,7 @@ def _plain(gain: Gain) -> dict[str, Any]:
     condition, step = gain.row.condition, gain.difference
     place = {"dataset": condition.dataset, "split": condition.split, "model": gain.row.model}
     place |= {"regime": condition.regime, "variant": condition.variant, "against": gain.other.condition.regime}
-    figures = {"gain": step.value, "low": step.low, "high": step.high, "p": step.p, "p_holm": gain.adjusted}
+    values = {"gain": step.value, "low": step.low, "high": step.high, "p": step.p, "p_holm": gain.adjusted}
     return {
         **place,
         "client": gain.client,
@@ -163,5 +163,5 @@ def _plain(gain: Gain) -> dict[str, Any]:
         "images": gain.images,
         "accuracy": gain.accuracies[0],
         "other_accuracy": gain.accuracies[1],
-        **{name: float(value) if np.isfinite(value) else None for name, value in figures.items()},
+        **{name: float(value) if np.isfinite(value) else None for name, value in values.items()},
     }

@@ -16,10 +16,10 @@ def rankings_across(table: Sequence[Row], metric: str = "accuracy") -> list[tupl
     """Friedman's test for every split, regime and protocol with three models on three datasets or more, no gaps."""
     kinds: dict[tuple[str, str, str], dict[str, dict[str, float]]] = {}
     for row in table:
-        figure, condition = row.figure(metric), row.condition
-        if figure is not None:
+        measured, condition = row.metric(metric), row.condition
+        if measured is not None:
             kind = (condition.split, condition.regime, condition.variant)
-            kinds.setdefault(kind, {}).setdefault(row.model, {})[condition.dataset] = figure.mean
+            kinds.setdefault(kind, {}).setdefault(row.model, {})[condition.dataset] = measured.mean
     found = [(" · ".join(part for part in kind if part), _tested(scores)) for kind, scores in kinds.items()]
     return [(name, result) for name, result in found if result is not None]
 

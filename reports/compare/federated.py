@@ -125,8 +125,8 @@ def _line(gap: Gap) -> list[Entry | str]:
     row, step = gap.row, gap.difference
     condition = row.condition
     regime = " ".join(part for part in (condition.regime, condition.variant) if part)
-    figures = [row.figure(name) for name in COSTS]
-    costs = [column(name).text(found.mean if found else None) for name, found in zip(COSTS, figures, strict=True)]
+    measured = [row.metric(name) for name in COSTS]
+    costs = [column(name).text(found.mean if found else None) for name, found in zip(COSTS, measured, strict=True)]
     if step is None or gap.twin is None or gap.ours is None or gap.theirs is None:
         ours = with_interval(row, "accuracy") if row.done else row.problem
         return [row.model, condition.dataset, regime, ours, "none", "–", "–", "–", *costs]
@@ -200,7 +200,7 @@ def to_reach(history: Sequence[dict[str, Any]], target: float) -> tuple[int, flo
 
 
 def _mean(row: Row | None, metric: str) -> float | None:
-    found = row.figure(metric) if row else None
+    found = row.metric(metric) if row else None
     return found.mean if found else None
 
 

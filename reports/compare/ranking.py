@@ -18,7 +18,7 @@ class Ranking:
     """One condition's models by mean test accuracy.
 
     Attributes:
-        rows: with figures, best first.
+        rows: with metrics, best first.
         contrasts: the best minus each other one that could be paired.
         chosen: the model that the validation accuracy alone would have picked; "" when histories are lost.
     """
@@ -93,7 +93,7 @@ def rank(source: Source, table: Sequence[Row]) -> list[Ranking]:
 
 
 def _ranking(source: Source, condition: Condition, rows: Sequence[Row]) -> Ranking:
-    known = [(row, row.figure("accuracy")) for row in rows]
+    known = [(row, row.metric("accuracy")) for row in rows]
     order = sorted(((row, found.mean) for row, found in known if found is not None), key=lambda pair: -pair[1])
     ranked = tuple(row for row, _ in order)
     contrasts = tuple(against(source, ranked[0], ranked[1:])) if ranked else ()
@@ -119,8 +119,8 @@ def _validation(source: Source, row: Row) -> float | None:
 
 
 def with_interval(row: Row, name: str) -> str:
-    """A row's figure as it is printed: "93.1 [91.0, 95.0]"."""
-    found, about = row.figure(name), column(name)
+    """A row's metric as it is printed: "93.1 [91.0, 95.0]"."""
+    found, about = row.metric(name), column(name)
     if found is None:
         return "–"
     if not math.isfinite(found.low):

@@ -39,7 +39,7 @@ class Versus:
     """A against B under one condition.
 
     Attributes:
-        figures: both figures of every tested column, in stored units.
+        values: both values of every tested column, in stored units.
         differences: A minus B, and the p value Holm-adjusted over the columns.
         mcnemar: a test a seed and fold (seeds share images, so they are not added up); by seed.
         problem: why nothing could be compared; "" when it could.
@@ -51,7 +51,7 @@ class Versus:
     problem: str
     images: int = 0
     units: str = ""
-    figures: dict[str, tuple[float, float]] | None = None
+    values: dict[str, tuple[float, float]] | None = None
     differences: dict[str, tuple[Difference, float]] | None = None
     mcnemar: dict[str, Mcnemar] | None = None
     smallest: float = 0.0
@@ -94,29 +94,37 @@ def compare(run: Path, first: str, second: str) -> Comparison:
             pairs.append((condition, by_model[first], by_model[second]))
     if not pairs:
         raise UserError(f"{first} and {second} were never run under the same condition in {run}")
-    entries = tuple(_versus(source, *pair) for pair in pairs)
+    entries = tuple(versus(source, *pair) for pair in pairs)
     return Comparison(first, second, entries, _over_datasets(entries), source)
 
 
-def _versus(source: Source, condition: Condition, first: Row, second: Row) -> Versus:
+def versus(source: Source, condition: Condition, first: Row, second: Row) -> Versus:
+    """A row against another on the images that both were tested on.
+
+    Args:
+        source: the run.
+        condition: what the comparison is called by; the rows may have been fitted under two.
+        first: A.
+        second: B.
+    """
     found = match(source, first, second)
     if not found.parts:
         return Versus(condition, first, second, first.problem or second.problem or found.problem)
     differences = _differences(found)
     count, unit = clusters_of(found.parts)
     images = sum(part.labels.size for part in found.parts)
-    figures = {name: (_mean(first, name), _mean(second, name)) for name in differences}
+    values = {name: (_mean(first, name), _mean(second, name)) for name in differences}
     accuracy = differences["accuracy"][0]
     smallest = smallest_difference(accuracy.error, images, accuracy.freedom)
     return Versus(
-        condition, first, second, "", images, f"{count:,} {unit}s", figures, differences,
+        condition, first, second, "", images, f"{count:,} {unit}s", values, differences,
         _mcnemar(found), smallest, tuple(_discordant(found)),
     )  # fmt: skip
 
 
 def _mean(row: Row, name: str) -> float:
-    figure = row.figure(name)
-    return figure.mean if figure else float("nan")
+    measured = row.metric(name)
+    return measured.mean if measured else float("nan")
 
 
 def _differences(found: Match) -> dict[str, tuple[Difference, float]]:
@@ -156,7 +164,7 @@ def _parting(part: Paired, classes: Sequence[str]) -> list[Discordant]:
 
 
 def _over_datasets(entries: Sequence[Versus]) -> float:
-    known = [entry.figures["accuracy"] for entry in entries if entry.figures is not None]
+    known = [entry.values["accuracy"] for entry in entries if entry.values is not None]
     return wilcoxon([first for first, _ in known], [second for _, second in known]) if known else float("nan")
 
 
@@ -169,10 +177,10 @@ def table(entry: Versus, first: str, second: str) -> Grid:
     """
     body: list[list[Entry | str]] = []
     for name, (step, p) in (entry.differences or {}).items():
-        about, figures = column(name), (entry.figures or {})[name]
+        about, values = column(name), (entry.values or {})[name]
         signed = [_signed(about.scale * value, about.digits) for value in (step.value, step.low, step.high)]
         body.append([
-            about.title, about.text(figures[0]), about.text(figures[1]), Entry(signed[0], bold=p < 0.05),
+            about.title, about.text(values[0]), about.text(values[1]), Entry(signed[0], bold=p < 0.05),
             f"[{signed[1]}, {signed[2]}]", probability(step.p), probability(p), step.method,
         ])  # fmt: skip
     notes = [
@@ -180,7 +188,7 @@ def table(entry: Versus, first: str, second: str) -> Grid:
         f"that these images would show four times out of five: {100 * entry.smallest:.1f} points.",
         *(_mcnemar_note(number, test, entry) for number, test in (entry.mcnemar or {}).items()),
     ]
-    head = ["Figure", f"A: {first}", f"B: {second}", "A − B", "95 %", "p", "p (Holm)", "by"]
+    head = ["Metric", f"A: {first}", f"B: {second}", "A − B", "95 %", "p", "p (Holm)", "by"]
     return grid("compare", entry.condition.name, head, body, "lrrrrrrl", notes)
 
 
@@ -202,12 +210,13 @@ def as_json(found: Comparison) -> dict[str, Any]:
     """Everything, with None for what is not a number."""
     return {
         "run": str(found.source.path), "first": found.first, "second": found.second,
-        "wilcoxon_p": _finite(found.wilcoxon), "conditions": [_entry(entry) for entry in found.entries],
+        "wilcoxon_p": _finite(found.wilcoxon), "conditions": [entry_as_json(entry) for entry in found.entries],
         "problems": found.source.problems,
     }  # fmt: skip
 
 
-def _entry(entry: Versus) -> dict[str, Any]:
+def entry_as_json(entry: Versus) -> dict[str, Any]:
+    """One comparison, with None for what is not a number."""
     plain: dict[str, Any] = {"condition": entry.condition.name, "problem": entry.problem, "images": entry.images}
     if entry.differences is None:
         return plain
@@ -215,7 +224,7 @@ def _entry(entry: Versus) -> dict[str, Any]:
         name: {
             **{part: _finite(getattr(step, part)) for part in ("value", "low", "high", "error", "p")},
             "p_holm": _finite(p), "method": step.method, "better": column(name).better,
-            "first": _finite((entry.figures or {})[name][0]), "second": _finite((entry.figures or {})[name][1]),
+            "first": _finite((entry.values or {})[name][0]), "second": _finite((entry.values or {})[name][1]),
         }
         for name, (step, p) in entry.differences.items()
     }  # fmt: skip

@@ -102,7 +102,7 @@ def pareto(axes: Axes, ranking: Ranking, metric: str = "accuracy", cost: str = "
     """
     about, price = column(metric), column(cost)
     for place, row in enumerate(ranking.rows):
-        found, paid = row.figure(metric), row.figure(cost)
+        found, paid = row.metric(metric), row.metric(cost)
         if found is None or paid is None or paid.mean <= 0:
             continue
         reach = [[max(0.0, found.mean - found.low)], [max(0.0, found.high - found.mean)]]
@@ -196,7 +196,7 @@ def _curves(axes: Axes, source: Source, row: Row, which: int) -> None:
 
 
 def reliability_plot(axes: Axes, source: Source, row: Row) -> None:
-    """Share right against confidence, marks as large as their bins.
+    """Accuracy against confidence, marks as large as their bins.
 
     Args:
         axes: what is drawn on.
@@ -210,7 +210,7 @@ def reliability_plot(axes: Axes, source: Source, row: Row) -> None:
     sizes = [8 + 120 * entry.images / found.labels.size for entry in bins]
     axes.scatter([b.confidence for b in bins], [b.accuracy for b in bins], s=sizes, color=COLOURS[0])
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
-    axes.set(xlabel="Confidence", ylabel="Share right")
+    axes.set(xlabel="Confidence", ylabel="Accuracy")
 
 
 def forest(axes: Axes, study: Ablation, metric: str) -> None:

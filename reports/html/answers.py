@@ -1,4 +1,4 @@
-"""A section of the page for each analysis that was asked: its figures by model, its tables, its pictures and notes."""
+"""A section of the page for each analysis that was asked: its metrics by model, its tables, its pictures and notes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _run_section(answer: StoredAnswer, run: Path, budget: _Budget) -> dict[str, 
         "title": answer.title,
         "settings": _written(answer.settings),
         "notes": answer.notes,
-        "figures": [grid(f"analysis-{answer.name}", "Of the whole run, 95 % interval", ["figure", "value"], body)],
+        "metrics": [grid(f"analysis-{answer.name}", "Of the whole run, 95 % interval", ["metric", "value"], body)],
         "rows": [
             {
                 "title": "tables",
@@ -95,7 +95,7 @@ def _section(name: str, title: str, source: Source, rows: Sequence[Row], budget:
         "title": title,
         "settings": _settings(found for _, found in asked),
         "notes": shared,
-        "figures": _figures(name, asked),
+        "metrics": _metrics(name, asked),
         "rows": [_details(name, source, row, found, shared, budget) for row, found in asked],
     }
 
@@ -120,23 +120,23 @@ def _written(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {_text(value)}" for name, value in settings.items() if value not in ("", {}, []))
 
 
-def _figures(name: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> list[Grid]:
+def _metrics(name: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> list[Grid]:
     """A table a condition: a row a column of the analysis, a column a model, with mean and interval."""
     under: dict[str, list[tuple[Row, list[StoredAnswer]]]] = {}
     for row, found in asked:
         under.setdefault(row.condition.name, []).append((row, found))
-    return [_figures_under(name, condition, mine) for condition, mine in under.items()]
+    return [_metrics_under(name, condition, mine) for condition, mine in under.items()]
 
 
-def _figures_under(name: str, condition: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> Grid:
+def _metrics_under(name: str, condition: str, asked: Sequence[tuple[Row, list[StoredAnswer]]]) -> Grid:
     columns = dict.fromkeys(column for _, found in asked for answer in found for column in answer.columns)
     body = [[_plain(column, name), *(_with_interval(row, column) for row, _ in asked)] for column in columns]
     caption = f"{condition}: mean over cells, 95 % interval"
-    return grid(f"analysis-{name}-{condition}", caption, ["figure", *(row.model for row, _ in asked)], body)
+    return grid(f"analysis-{name}-{condition}", caption, ["metric", *(row.model for row, _ in asked)], body)
 
 
 def _with_interval(row: Row, column: str) -> Entry | str:
-    found = row.figure(column)
+    found = row.metric(column)
     if found is None:
         return "–"
     low, high = (found.low, found.high) if found.low == found.low else (None, None)

@@ -218,7 +218,7 @@ def best_entry(source: Source, ranking: Ranking) -> dict[str, Any]:
 def rarest_text(source: Source, row: Row) -> str:
     """The class with the fewest test images, and the share of it that is found."""
     known = class_recalls(source, row)
-    found = row.figure(f"recall_{known['rarest']}")
+    found = row.metric(f"recall_{known['rarest']}")
     return f"{known['rarest']}: {column('recall').text(found.mean)}" if found else "–"
 
 

@@ -64,7 +64,7 @@ def column_entry(about: Column) -> dict[str, Any]:
 
 
 def row_entry(source: Source, row: Row, cells: list[int], marked: bool) -> dict[str, Any]:
-    """A leaderboard row; figures as [mean, low, high, over] in stored units.
+    """A leaderboard row; values as [mean, low, high, over] in stored units.
 
     Args:
         source: the run.
@@ -72,15 +72,15 @@ def row_entry(source: Source, row: Row, cells: list[int], marked: bool) -> dict[
         cells: the numbers of its cells in the page's list.
         marked: whether the paired test does not set it apart from the best.
     """
-    figures = {}
+    values = {}
     for name in shown([row]):
-        found = row.figure(name)
+        found = row.metric(name)
         if found is not None:
-            figures[name] = [rounded(found.mean), rounded(found.low), rounded(found.high), found.over]
+            values[name] = [rounded(found.mean), rounded(found.low), rounded(found.high), found.over]
     condition = row.condition
     return {
         "model": row.model, "dataset": condition.dataset, "split": condition.split, "regime": condition.regime,
-        "variant": condition.variant, "count": row.count, "cells": cells, "figures": figures, "problem": row.problem,
+        "variant": condition.variant, "count": row.count, "cells": cells, "values": values, "problem": row.problem,
         "badges": list(row.badges), "paper": row.published, "marked": marked, **class_recalls(source, row),
     }  # fmt: skip
 
@@ -92,7 +92,7 @@ def class_recalls(source: Source, row: Row) -> dict[str, Any]:
     classes = (row.done[0].result or {})["data"]["classes"]
     recalls = []
     for name in classes:
-        found = row.figure(f"recall_{name}")
+        found = row.metric(f"recall_{name}")
         values = (found.mean, found.low, found.high) if found else (math.nan,) * 3
         recalls.append([name, *(rounded(value) for value in values)])
     known = [source.predictions(cell) for cell in row.done]

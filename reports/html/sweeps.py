@@ -165,7 +165,7 @@ def brought(source: Source, record: dict[str, Any]) -> Grid | None:
         return None
     own = {side: _of_seed(row, record["seed"]) for side, row in sides.items()}
     lines = [_line(source, "all seeds", sides, record), _line(source, f"seed {record['seed']}", own, record)]
-    extra = [name for name in _figures(record) if name != "accuracy"]
+    extra = [name for name in _searched(record) if name != "accuracy"]
     head = ["Over", "Default accuracy", "Tuned accuracy", "Tuned − default", "95 %", "p"]
     head += [f"{side} {column(name).title}" for name in extra for side in ("Default", "Tuned")]
     notes = (
@@ -176,7 +176,7 @@ def brought(source: Source, record: dict[str, Any]) -> Grid | None:
     return grid("sweep", "What tuning brought on the test set", head, lines, notes=notes)
 
 
-def _figures(record: dict[str, Any]) -> list[str]:
+def _searched(record: dict[str, Any]) -> list[str]:
     return [one["column"] for one in record["objectives"]]
 
 
@@ -196,7 +196,7 @@ def _line(source: Source, over: str, sides: dict[str, Row], record: dict[str, An
     step = accuracy_contrast(match(source, tuned, default))
     shown = [with_interval(row, "accuracy") for row in (default, tuned)]
     extra = [
-        with_interval(row, name) for name in _figures(record) if name != "accuracy" for row in (default, tuned)
+        with_interval(row, name) for name in _searched(record) if name != "accuracy" for row in (default, tuned)
     ]  # fmt: skip
     if step is None:
         return [over, *shown, "–", "–", "–", *extra]

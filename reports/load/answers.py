@@ -36,13 +36,13 @@ def _failures(folder: Path) -> list[str]:
 
 
 def with_columns(cell: StoredCell, answers: list[StoredAnswer]) -> StoredCell:
-    """The cell with the answers' figures among its own, under their own names and with their own intervals."""
+    """The cell with the answers' metrics among its own, under their own names and with their own intervals."""
     if cell.result is None or not answers:
         return cell
-    figures = {name: each for answer in answers for name, each in answer.columns.items() if each[0] is not None}
-    taken = cell.result["metrics"].keys() & figures.keys()
-    metrics = cell.result["metrics"] | {name: each[0] for name, each in figures.items() if name not in taken}
+    brought = {name: each for answer in answers for name, each in answer.columns.items() if each[0] is not None}
+    taken = cell.result["metrics"].keys() & brought.keys()
+    metrics = cell.result["metrics"] | {name: each[0] for name, each in brought.items() if name not in taken}
     bounds = cell.result["intervals"] | {
-        name: [each[1], each[2]] for name, each in figures.items() if name not in taken
+        name: [each[1], each[2]] for name, each in brought.items() if name not in taken
     }
     return replace(cell, result={**cell.result, "metrics": metrics, "intervals": bounds})

@@ -41,7 +41,7 @@ class Source:
     Attributes:
         cells: in the plan's order; a cell whose result makes no sense has status "corrupt".
         problems: one sentence a file that could not be read, naming it.
-        answers: of analyses, by the cell's key; their figures are among the cells' own too.
+        answers: of analyses, by the cell's key; their metrics are among the cells' own too.
         run_answers: of analyses of the whole run.
     """
 
@@ -189,7 +189,7 @@ def _weights_problems(cell: StoredCell) -> list[str]:
         return []
     path = weights_file(cell.folder)
     if not path.is_file():
-        return [f"{path} is missing: the cell's figures stand, its weights are lost"]
+        return [f"{path} is missing: the cell's metrics stand, its weights are lost"]
     size = path.stat().st_size
     try:
         check_regular(path, AGAIN, size)

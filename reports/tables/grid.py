@@ -16,7 +16,7 @@ from bench.measure.statistics.methods import TOO_NARROW, interval_method
 from bench.measure.statistics.student import student_quantile
 from bench.store.cells import StoredCell
 from bench.store.conditions import variants
-from reports.tables.published import figures
+from reports.tables.published import published_values
 
 MIN_SEEDS = 3
 
@@ -61,7 +61,7 @@ class Row:
 
     Attributes:
         cells: its cells, one a seed and fold, in whatever status.
-        badges: what a reader must know wherever the row's figures stand.
+        badges: what a reader must know wherever the row's metrics stand.
     """
 
     model: str
@@ -77,36 +77,36 @@ class Row:
     @property
     def published(self) -> dict[str, float]:
         """What the paper prints for it, percent by column."""
-        return figures(self.model, self.condition.dataset)
+        return published_values(self.model, self.condition.dataset)
 
     @property
     def problem(self) -> str:
-        """Why cells have no figures, one reason a status; "" when all have."""
+        """Why cells have no result, one reason a status; "" when all have."""
         lost = [cell for cell in self.cells if cell.result is None]
         reasons = dict.fromkeys(f"{cell.status}: {_first_line(cell.problem)}" for cell in lost)
         return "; ".join(reasons)
 
     @property
     def count(self) -> str:
-        """How many cells have figures: "3", or "2 of 3"."""
+        """How many cells have a result: "3", or "2 of 3"."""
         done, every = len(self.done), len(self.cells)
         return str(done) if done == every else f"{done} of {every}"
 
     @cached_property
     def names(self) -> list[str]:
-        """Every figure that at least one cell has."""
-        found = {name for _, values in self._figures for name in values}
+        """Every metric that at least one cell has."""
+        found = {name for _, values in self._metrics for name in values}
         known = [name for name in names_of() if name in found]
         return known + sorted(found.difference(known))
 
     @cached_property
-    def _figures(self) -> list[tuple[StoredCell, dict[str, float]]]:
-        """Each finished cell with its figures."""
+    def _metrics(self) -> list[tuple[StoredCell, dict[str, float]]]:
+        """Each finished cell with its metrics."""
         return [(cell, _values(cell)) for cell in self.done]
 
-    def figure(self, name: str) -> Interval | None:
-        """Mean and interval of a figure over the cells that have it, None when none has."""
-        values = [(cell, values.get(name)) for cell, values in self._figures]
+    def metric(self, name: str) -> Interval | None:
+        """Mean and interval of a metric over the cells that have it, None when none has."""
+        values = [(cell, values.get(name)) for cell, values in self._metrics]
         known = [(cell, value) for cell, value in values if value is not None]
         return _interval(name, known) if known else None
 
@@ -125,10 +125,10 @@ def _values(cell: StoredCell) -> dict[str, float]:
     result = cell.result or {}
     found: dict[str, Any] = {**result["metrics"], **result["cost"], **result["timing"], "seconds": result["seconds"]}
     added = set(result["intervals"])
-    return {name: float(value) for name, value in found.items() if _is_figure(name, value, added)}
+    return {name: float(value) for name, value in found.items() if _is_metric(name, value, added)}
 
 
-def _is_figure(name: str, value: object, added: set[str]) -> bool:
+def _is_metric(name: str, value: object, added: set[str]) -> bool:
     """Known columns, and those that others add, which come with an interval."""
     known = column(name).listed if name in COLUMNS else name in added
     return known and isinstance(value, (int, float)) and math.isfinite(value)
@@ -198,7 +198,7 @@ def audit_of(cell: StoredCell) -> CellAudit:
 
 
 def badges(cells: Sequence[StoredCell]) -> tuple[str, ...]:
-    """What stands beside figures of a dataset that is synthetic, incomplete or leaks."""
+    """What stands beside metrics of a dataset that is synthetic, incomplete or leaks."""
     found: dict[str, None] = {}
     for cell in cells:
         if cell.result is not None:

@@ -1,16 +1,10 @@
-"""One small table model, written as Markdown, LaTeX or HTML cells by whoever draws it."""
+"""One small table model, written as Markdown here, as LaTeX and HTML by others."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$", "·": r"$\cdot$", "×": r"$\times$",
-    "<": r"\textless{}", ">": r"\textgreater{}", "†": r"\dag{}", "≥": r"$\geq$", "“": "``", "”": "''",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,24 +87,3 @@ def _md_entry(cell: Entry) -> str:
 
 def _md_row(cells: Sequence[str], escaped: bool = False) -> str:
     return f"| {' | '.join(cells if escaped else [_md(cell) for cell in cells])} |"
-
-
-def latex(table: Grid) -> str:
-    """The table for `booktabs`."""
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{tex(table.caption)}}}", rf"\label{{tab:{table.label}}}"]
-    lines += [rf"\begin{{tabular}}{{{table.alignment}}}", r"\toprule"]
-    lines += [" & ".join(tex(name) for name in table.head) + r" \\", r"\midrule"]
-    lines += [" & ".join(_tex_entry(cell) for cell in row) + r" \\" for row in table.body]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {tex(note)}" for note in table.notes]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def tex(text: str) -> str:
-    """Text in which nothing is a LaTeX command."""
-    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
-
-
-def _tex_entry(cell: Entry) -> str:
-    text = tex(cell.text)
-    return rf"\textbf{{{text}}}" if cell.bold and cell.text else text

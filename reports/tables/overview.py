@@ -1,4 +1,4 @@
-"""Models by datasets: mean, interval over seeds, and the paper's figure beside ours."""
+"""Models by datasets: mean, interval over seeds, and the paper's value beside ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reports.compare.ranking import Ranking, with_interval
 from reports.load.source import Source
 from reports.tables.grid import Row
 from reports.tables.markup import Entry, Grid, grid
-from reports.tables.published import figures
+from reports.tables.published import published_values
 
 METRICS = names_of("quality", level=1)
 BOLD = (
@@ -57,13 +57,13 @@ def _cells(metric: str, model: str, members: Sequence[Ranking], rows: Sequence[R
     found: list[Entry] = []
     for ranking in members:
         row = by_condition.get(ranking.condition)
-        paper = figures(model, ranking.condition.dataset).get(metric)
-        found.append(Entry("not run") if row is None else _figure(metric, row, ranking))
+        paper = published_values(model, ranking.condition.dataset).get(metric)
+        found.append(Entry("not run") if row is None else _entry(metric, row, ranking))
         found.append(Entry("–" if paper is None else f"{paper:.2f}"))
     return found
 
 
-def _figure(metric: str, row: Row, ranking: Ranking) -> Entry:
+def _entry(metric: str, row: Row, ranking: Ranking) -> Entry:
     if not row.done:
         return Entry(row.problem)
     count = f" ({row.count} cells)" if len(row.done) < len(row.cells) else ""
@@ -82,10 +82,8 @@ def cost_table(rows: Sequence[Row]) -> Grid:
         measured = _measured(row)
         if row.done and (row.model, *measured) not in seen:
             seen.add((row.model, *measured))
-            figures = [row.figure(name) for name in COSTS]
-            texts = [
-                column(name).text(found.mean if found else None) for name, found in zip(COSTS, figures, strict=True)
-            ]
+            costs = [row.metric(name) for name in COSTS]
+            texts = [column(name).text(found.mean if found else None) for name, found in zip(COSTS, costs, strict=True)]
             body.append([row.model, *measured, *texts])
     head = [
         "Model",

@@ -1,4 +1,4 @@
-"""The paper's tables 1 to 4 in its own layout, with published, ours and difference for every figure."""
+"""The paper's tables 1 to 4 in its own layout, with published, ours and difference for every metric."""
 
 from __future__ import annotations
 
@@ -88,16 +88,18 @@ def _line(printed: Published, metrics: Sequence[str], row: Row | None, number: i
     if number in (2, 3):
         cells.append(_own(printed, row.model if row else ""))
     for name in metrics:
-        cells += _triple(printed.figures.get(name), row, name)
+        cells += _triple(printed.values.get(name), row, name)
     if number in (1, 4):
         cells.append(ours(row, "roc_auc"))
     return cells
 
 
 def _own(printed: Published, model: str) -> Entry | str:
-    """The publication's own figure with its protocol: of one of our models, or of the first of a system's."""
+    """The publication's own value with its protocol: of one of our models, or of all of a system's."""
     found = [one for one in compared() if one.system == printed.system and model in ("", one.model)]
-    return Entry(found[0].own, under=found[0].protocol) if found else "–"
+    if not found:
+        return "–"
+    return Entry("; ".join(one.own for one in found), under="; ".join(one.protocol for one in found))
 
 
 def _absent(printed: Published) -> str:
@@ -109,25 +111,26 @@ def _badges(row: Row) -> str:
 
 
 def _triple(printed: float | None, row: Row | None, name: str) -> list[Entry | str]:
-    figure = row.figure(name) if row else None
+    measured = row.metric(name) if row else None
     paper = "–" if printed is None else f"{printed:g}" if printed == 66 else f"{printed:.2f}"
-    if figure is None or printed is None:
+    if measured is None or printed is None:
         return [paper, ours(row, name), "–"]
-    return [paper, ours(row, name), f"{100 * figure.mean - printed:+.1f}".replace("-", "−")]
+    return [paper, ours(row, name), f"{100 * measured.mean - printed:+.1f}".replace("-", "−")]
 
 
 def ours(row: Row | None, name: str) -> Entry:
-    """A row's figure with its interval under it; why there is none otherwise. No row: it was not run."""
-    figure = row.figure(name) if row else None
-    if figure is None:
+    """A row's metric with its interval under it; why there is none otherwise. No row: it was not run."""
+    measured = row.metric(name) if row else None
+    if measured is None:
         return Entry("not run" if row is None else row.problem or "–")
     about = column(name)
-    interval = "" if math.isnan(figure.low) else f"[{about.text(figure.low)}, {about.text(figure.high)}]{figure.mark}"
-    return Entry(about.text(figure.mean), under=interval)
+    low, high = about.text(measured.low), about.text(measured.high)
+    interval = "" if math.isnan(measured.low) else f"[{low}, {high}]{measured.mark}"
+    return Entry(about.text(measured.mean), under=interval)
 
 
 def reading(row: Row) -> str:
-    """The reading that a row's figures were made under: split, regime, tuning, weights, normalization, size, cells."""
+    """The reading that a row's metrics were made under: split, regime, tuning, weights, normalization, size, cells."""
     protocol: dict[str, Any] = row.cells[0].spec["protocol"]
     weights = str(protocol.get("weights", "?")).rsplit("/", 1)[-1]
     parts = [
@@ -149,8 +152,7 @@ def _notes(number: int) -> list[str]:
     if number == 2:
         notes.append(FOOTNOTES["brain"])
     if number in (2, 3):
-        systems = [row.system for row in published_rows() if row.table == number]
-        notes += dict.fromkeys(doubt for one in compared() if one.system in systems for doubt in one.doubts)
+        notes += dict.fromkeys(doubt for one in compared() if one.foot == number for doubt in one.doubts)
     if number == 4:
         notes.append(FOOTNOTES["model1"])
     return notes

@@ -1,4 +1,4 @@
-"""The paper's printed figures (tables 1 to 4 and section 4.4), which stand beside ours and never in our column."""
+"""The paper's printed values (tables 1 to 4 and section 4.4), which stand beside ours and never in our column."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHANGES = {
 }
 # What the paper most likely means by each name, first; sets that it cites or that come near, after.
 PAPER_DATASETS = {
-    "Brain": ("brain-kaggle", "figshare-brain"),
+    "Brain": ("brain-kaggle", "figshare-brain", "figshare-brain-regions"),
     "Br35H": ("br35h",),
     "HAM-10000": ("ham10000-mel-balanced", "ham10000-mel-oversampled", "ham10000-mel"),
     "ISIC-2019": ("isic2019",),
@@ -58,12 +58,12 @@ FOOTNOTES = {
 
 @dataclass(frozen=True)
 class Published:
-    """A printed row; figures as percent, by our column name (the paper's ROC-AUC is `roc_auc_hard`)."""
+    """A printed row; values as percent, by our column name (the paper's ROC-AUC is `roc_auc_hard`)."""
 
     table: int
     system: str
     dataset: str
-    figures: dict[str, float]
+    values: dict[str, float]
 
 
 @cache
@@ -74,22 +74,24 @@ def rows() -> tuple[Published, ...]:
 
 
 def _row(record: dict[str, str]) -> Published:
-    figures = {ours: float(record[theirs]) for theirs, ours in COLUMNS.items() if record[theirs]}
-    return Published(int(record["table"]), record["system"], record["dataset"], figures)
+    values = {ours: float(record[theirs]) for theirs, ours in COLUMNS.items() if record[theirs]}
+    return Published(int(record["table"]), record["system"], record["dataset"], values)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A model of a system that tables 2 and 3 print, and what its own publication says.
+    """A model of a system that tables 2 and 3 print or their text names, and what its own publication says.
 
     Attributes:
-        system: as `published.csv` spells it.
-        own: the publication's figure in percent, with the data set; protocol: what was tested on what.
+        system: as `published.csv` spells it; "" where no row is its own.
+        foot: the number of the table at whose foot its doubts stand.
+        own: the publication's value in percent, with the data set; protocol: what was tested on what.
         doubts: sentences for the table's foot.
     """
 
     model: str
     system: str
+    foot: int
     own: str
     protocol: str
     doubts: tuple[str, ...]
@@ -105,7 +107,7 @@ def compared() -> tuple[Compared, ...]:
 
 def _compared(record: dict[str, str]) -> Compared:
     doubts = tuple(filter(None, record["doubts"].split("|")))
-    return Compared(record["model"], record["system"], record["own"], record["protocol"], doubts)
+    return Compared(record["model"], record["system"], int(record["foot"]), record["own"], record["protocol"], doubts)
 
 
 @cache
@@ -115,8 +117,8 @@ def paper_dataset(dataset: str) -> str:
 
 
 @cache
-def figures(model: str, dataset: str) -> dict[str, float]:
+def published_values(model: str, dataset: str) -> dict[str, float]:
     """What the paper prints for a model on a dataset, as percent by our column name; empty when it prints nothing."""
     system, paper = PAPER_MODELS.get(model), paper_dataset(dataset)
-    found = [row.figures for row in rows() if row.table in (1, 4) and row.system == system and row.dataset == paper]
+    found = [row.values for row in rows() if row.table in (1, 4) and row.system == system and row.dataset == paper]
     return found[0] if found else {}

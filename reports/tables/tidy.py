@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def results_frame(source: Source) -> pd.DataFrame:
-    """One row a planned cell, in whatever status: what it is, its figures, intervals, cost and timing.
+    """One row a planned cell, in whatever status: what it is, its metrics, intervals, cost and timing.
 
     Tables inside a cell (uncounted operators, federated settings) are JSON text.
     """
@@ -40,7 +40,7 @@ def _plain(value: Any) -> Any:
 
 
 def summary_rows(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row a model and condition: mean, interval and spread of every figure, the paper's beside, as plain values."""
+    """One row a model and condition: mean, interval and spread of every metric, the paper's beside, as plain values."""
     return [_summary(row) for row in table]
 
 
@@ -52,10 +52,10 @@ def _summary(row: Row) -> dict[str, Any]:
         "interval_method": row.interval_method,
     }  # fmt: skip
     for name in row.names:
-        figure = row.figure(name)
-        if figure is not None:
-            found |= {name: figure.mean, f"{name}_low": _known(figure.low), f"{name}_high": _known(figure.high)}
-            found |= {f"{name}_sd": _known(figure.deviation), f"{name}_over": figure.over}
+        measured = row.metric(name)
+        if measured is not None:
+            found |= {name: measured.mean, f"{name}_low": _known(measured.low), f"{name}_high": _known(measured.high)}
+            found |= {f"{name}_sd": _known(measured.deviation), f"{name}_over": measured.over}
     return found | {f"published_{name}": value / 100 for name, value in row.published.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a cell's W&B run shows: figures, the model card, the predictions table, confusion and curves."""
+"""What a cell's W&B run shows: metrics, the model card, the predictions table, confusion and curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLE_ROWS = 10_000
 
 
 def send_result(run: Any, source: Source, cell: StoredCell) -> None:
-    """Summary figures, intervals, cost, timing, data, the model card, and what is drawn from the predictions.
+    """Summary metrics, intervals, cost, timing, data, the model card, and what is drawn from the predictions.
 
     Args:
         run: W&B's own run.
@@ -26,9 +26,9 @@ def send_result(run: Any, source: Source, cell: StoredCell) -> None:
 
     result = cell.result or {}
     bounds = {f"{name}_{side}": value for name, pair in result["intervals"].items() for side, value in _sides(pair)}
-    figures = {**result["metrics"], **bounds, **result["cost"], **result["timing"], "seconds": result["seconds"]}
-    figures["interval_method"] = interval_method(result)
-    for name, value in figures.items():
+    summary = {**result["metrics"], **bounds, **result["cost"], **result["timing"], "seconds": result["seconds"]}
+    summary["interval_method"] = interval_method(result)
+    for name, value in summary.items():
         if isinstance(value, (int, float, str)):
             run.summary[name] = value
     run.config.update({"data": result["data"], "notes": result["notes"]}, allow_val_change=True)
@@ -56,7 +56,7 @@ def _drawn(source: Source, cell: StoredCell) -> dict[str, Any]:
             found.probabilities[take].tolist(), strict=True,
         )
     ]  # fmt: skip
-    head = ["image_id", "group", "label", "decided", *(f"p_{name}" for name in names)]
+    head = ["image_id", "group", "label", "predicted", *(f"p_{name}" for name in names)]
     labels, shares = found.labels.tolist(), found.probabilities
     return {
         "predictions": table(columns=head, data=rows),
@@ -78,7 +78,7 @@ def card_html(cell: StoredCell) -> str:
         f"<h2>{escape(spec['model'])} on {escape(spec['dataset'])}</h2>",
         f"<p>{escape(spec['regime'])}, split {escape(spec['split'])}, seed {spec['seed']}; "
         f"{data.get('n_train')} training, {data.get('n_val')} validation, {data.get('n_test')} test images.</p>",
-        f"<p>{', '.join(_figure(name, metrics.get(name)) for name in names_of('quality', level=1))}.</p>",
+        f"<p>{', '.join(_shown(name, metrics.get(name)) for name in names_of('quality', level=1))}.</p>",
         f"<p>{'Synthetic images: says nothing of patients. ' if data.get('synthetic') else ''}"
         f"Audit: {escape(audit_of(cell).text)}. For research; no medical device.</p>",
         f"<pre>{escape(json.dumps(spec['protocol'], indent=1))}</pre>",
@@ -86,6 +86,6 @@ def card_html(cell: StoredCell) -> str:
     return "\n".join(lines)
 
 
-def _figure(name: str, value: float | None) -> str:
+def _shown(name: str, value: float | None) -> str:
     about = column(name)
     return f"{about.title} {about.text(value)} {about.unit}".strip()

@@ -31,7 +31,7 @@ def dashboard(source: Source, mode: str, project: str) -> str:
 
 
 def build(source: Source, project: str, **where: str) -> Any:
-    """The report: curves, quality against cost, and what the figures mean.
+    """The report: curves, quality against cost, and what the metrics mean.
 
     Args:
         project: W&B's project that the cells were sent to.
@@ -50,6 +50,6 @@ def build(source: Source, project: str, **where: str) -> Any:
             for x in names_of("cost", level=1)
         ),
     ]
-    about = "Figures are fractions; COLUMN_low and COLUMN_high are 95 % bounds, found as interval_method says."
+    about = "Metrics are fractions; COLUMN_low and COLUMN_high are 95 % bounds, found as interval_method says."
     blocks = [wr.H1(text=source.name), wr.P(text=about), wr.PanelGrid(runsets=[runs], panels=panels)]
     return wr.Report(project=project, title=f"{source.name}: benchmark", blocks=blocks, **where)

@@ -24,6 +24,7 @@ from bench.store.run import Run
 from reports.load.source import Source, load
 from reports.wandb.content import send_result
 from reports.wandb.dashboard import dashboard
+from reports.wandb.network import settled_mode
 
 PROJECT = "deepmedix-bench"
 MODES = ("offline", "online")
@@ -69,7 +70,7 @@ class CellTracker:
         self._run = _begin(*about)
 
     def _log(self, row: dict[str, Any], step: int) -> None:
-        self._run.log({name: value for name, value in row.items() if _is_figure(value)}, step=step)
+        self._run.log({name: value for name, value in row.items() if _is_number(value)}, step=step)
         self._remember(sent=step)
 
     def _conclude(self, source: Source, cell: StoredCell) -> None:
@@ -95,7 +96,7 @@ class Tracker:
 
     def __init__(self, run: Run, mode: str) -> None:
         check_mode(mode)
-        self._run, self._mode = run, mode
+        self._run, self._mode = run, settled_mode(mode, run.path)
         self._cells: dict[str, CellTracker] = {}
 
     def __enter__(self) -> Tracker:
@@ -139,6 +140,7 @@ def send(path: Path, mode: str) -> dict[str, Any]:
     """
     check_mode(mode)
     source, run = load(path), Run(path)
+    mode = settled_mode(mode, run.path)
     sent: list[str] = []
     lost: list[str] = []
     already = 0
@@ -205,7 +207,7 @@ def _begin(run: Run, key: str, spec: dict[str, Any], mode: str, environment: dic
     )
 
 
-def _is_figure(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -170,9 +170,9 @@ def test_calibrators_mend_a_model_that_is_too_sure(made):
     columns = answer.columns
     assert columns["calibration_temperature"].low < 3 < columns["calibration_temperature"].high
     assert columns["calibration_log_loss_temperature_change"].high < 0
-    for figure in ("ece", "debiased", "root_brier", "log_loss"):
+    for metric in ("ece", "debiased", "root_brier", "log_loss"):
         for name in ("temperature", "isotonic"):
-            assert columns[f"calibration_{figure}_{name}"].value < columns[f"calibration_{figure}"].value
+            assert columns[f"calibration_{metric}_{name}"].value < columns[f"calibration_{metric}"].value
     assert {row["calibrator"] for row in answer.tables["by_class"]} == {"none", "temperature", "isotonic"}
     top = [row for row in answer.tables["reliability"] if row["of"] == "decision" and row["calibrator"] == "none"]
     assert sum(row["images"] for row in top) == 500
@@ -196,7 +196,7 @@ def test_a_temperature_says_nothing_where_validation_cannot(made):
         assert answer.columns["calibration_ece"].value is not None
 
 
-def test_a_test_set_of_one_class_or_one_patient_gives_no_false_figure(made):
+def test_a_test_set_of_one_class_or_one_patient_gives_no_false_value(made):
     val = made.drawn(2, 60)
     one = made.part([1] * 20, made.drawn(3, 20).probabilities)
     answer = subject.calibration(made.cell(one, val), SETTINGS, None)

@@ -34,8 +34,8 @@ def test_net_benefit_on_ten_rows():
 def test_expected_cost_on_ten_rows():
     costs = cost_matrix({"case>well": 5, "well>case": 2}, ("well", "case"))
     assert costs.tolist() == [[0, 2], [5, 0]]
-    decided = (SCORES > 0.65).astype(np.int64)
-    found = expected_cost(CASES.astype(np.int64), {"cost": decided}, costs)(ONCE)
+    predicted = (SCORES > 0.65).astype(np.int64)
+    found = expected_cost(CASES.astype(np.int64), {"cost": predicted}, costs)(ONCE)
     # One case of four is missed (5), one of six well is called (2); calling everybody costs 12, nobody 20.
     assert found["cost"][0] == pytest.approx(0.7)
     assert found["cost normalized"][0] == pytest.approx(7 / 12)
@@ -47,8 +47,8 @@ def test_a_star_is_any_other_class_and_a_name_wins_over_it():
 
 
 @pytest.mark.parametrize(
-    ("costs", "reason"), [({"x>n": 1}, "expected TRUE>DECIDED"), ({"n>n": 1}, "a right decision costs nothing"),
-                          ({"n": 1}, "expected TRUE>DECIDED")]
+    ("costs", "reason"), [({"x>n": 1}, "expected TRUE>PREDICTED"), ({"n>n": 1}, "a right decision costs nothing"),
+                          ({"n": 1}, "expected TRUE>PREDICTED")]
 )  # fmt: skip
 def test_a_cost_of_no_pair_is_refused(costs, reason):
     with pytest.raises(UserError, match=reason):

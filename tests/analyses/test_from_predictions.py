@@ -1,4 +1,4 @@
-"""Every analysis of stored predictions: whatever the parts hold, it answers in plain values and makes no figure up."""
+"""Every analysis of stored predictions: whatever the parts hold, it answers in plain values and makes no value up."""
 
 import json
 import subprocess

@@ -59,7 +59,7 @@ def test_few_images_get_a_jackknife_whose_error_of_a_mean_is_students():
     assert (found.estimate("mean").low, found.estimate("mean").high) == pytest.approx((3.5 - reach, 3.5 + reach))
 
 
-def test_one_group_and_a_figure_that_does_not_vary_have_no_bounds():
+def test_one_group_and_a_metric_that_does_not_vary_have_no_bounds():
     one = np.full(40, "patient 1")
     values = np.arange(40) % 2
     assert subject.estimates(mean(values), one, SETTINGS)["mean"] == subject.Estimate(0.5)
@@ -69,13 +69,13 @@ def test_one_group_and_a_figure_that_does_not_vary_have_no_bounds():
     assert subject.proportion([], []) == subject.Estimate(None)
 
 
-def test_a_figure_that_is_mostly_undefined_has_no_bounds_and_an_undefined_one_no_value():
-    def figures(weights):
+def test_a_metric_that_is_mostly_undefined_has_no_bounds_and_an_undefined_one_no_value():
+    def statistics(weights):
         rare = np.where(weights[:, 0] > 2, weights[:, 0], np.nan)
         rare[: len(weights) == 1] = 1.0
         return {"rare": rare, "never": np.full(len(weights), np.nan)}
 
-    found = subject.estimates(figures, np.full(50, ""), SETTINGS)
+    found = subject.estimates(statistics, np.full(50, ""), SETTINGS)
     assert found["rare"].low is None
     assert found["never"] == subject.Estimate(None)
 

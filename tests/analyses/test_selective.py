@@ -83,7 +83,7 @@ def test_accuracy_at_coverage_on_ten_rows(made):
     assert [row["generalized_risk"] for row in curve] == pytest.approx(np.cumsum(WRONG) / 10)
 
 
-def test_a_figure_without_errors_validation_or_a_second_class_says_so(made):
+def test_a_metric_without_errors_validation_or_a_second_class_says_so(made):
     test = made.part([0] * 20, np.tile([0.9, 0.1], (20, 1)))
     answer = subject.selective(made.cell(test), SETTINGS, None)
     assert answer.columns["selective_aurc"].value == 0
@@ -94,7 +94,7 @@ def test_a_figure_without_errors_validation_or_a_second_class_says_so(made):
     assert {row["chosen_on"] for row in answer.tables["kept"]} == {"test"}
 
 
-def test_intervals_hold_the_figures(made):
+def test_intervals_hold_the_metrics(made):
     answer = subject.selective(made.cell(made.drawn(1, 300), made.drawn(2, 100)), SETTINGS, None)
     for estimate in answer.columns.values():
         assert estimate.low < estimate.value < estimate.high

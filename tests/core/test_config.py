@@ -16,9 +16,12 @@ IDENTITY = {
     "schedule_factor", "schedule_patience", "early_stopping_patience", "tuning", "weights", "normalization",
     "precision", "augmentation", "feature_views", "refit", "channels_last", "synthetic_images",
     "bootstrap_resamples", "timing_batches", "timing_warmup", "timing_batch_size", "federated",
-    "label_smoothing", "class_balance", "mix", "mix_alpha", "ema_decay", "layer_decay",
+    "label_smoothing", "class_balance", "mix", "mix_alpha", "ema_decay", "layer_decay", "engine",
 }  # fmt: skip
-RUNTIME = {"device", "threads", "progress", "wandb", "executor", "jobs", "address", "per_gpu", "timing", "keep_epochs"}
+RUNTIME = {
+    "device", "threads", "progress", "wandb", "executor", "jobs", "address", "per_gpu", "timing", "keep_epochs",
+    "compile",
+}  # fmt: skip
 
 
 def cell(protocol: Protocol, regime: str = "centralized") -> CellSpec:
@@ -41,7 +44,7 @@ def test_an_identity_field_changes_the_key(field: str) -> None:
              "augmentation": "none", "channels_last": False, "learning_rate": 0.5, "schedule_factor": 0.5,
              "refit": True, "weight_decay": 0.5, "momentum": 0.5,
              "label_smoothing": 0.1, "class_balance": "loss", "mix": "mixup", "ema_decay": 0.9,
-             "layer_decay": 0.5, "synthetic_images": 500}.get(field)  # fmt: skip
+             "layer_decay": 0.5, "synthetic_images": 500, "engine": "compile"}.get(field)  # fmt: skip
     changed = plain.model_copy(update={field: getattr(plain, field) + 1 if other is None else other})
     assert key(cell(changed)) != key(cell(plain))
 

@@ -86,7 +86,7 @@ def add_dataset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_images_are_found_on_the_worker_or_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_dataset(tmp_path, monkeypatch)
-    protocol = load_protocol("demo", ["image_size=32"])
+    protocol = load_protocol("demo", ["image_size=32", "batch_size=4"])
     plan = make_plan(Request("linear@tiny", "here-alone", protocol, "centralized", "1"))
     (cell,) = plan.cells
     _, metadata = ship(plan)
@@ -121,7 +121,7 @@ def test_another_dataset_of_the_same_name_is_not_taken_for_it(grid: Any, tmp_pat
 
 def test_an_audit_travels_along(grid: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_dataset(tmp_path, monkeypatch)
-    protocol = load_protocol("demo", ["image_size=32"])
+    protocol = load_protocol("demo", ["image_size=32", "batch_size=4"])
     plan = make_plan(Request("linear@tiny", "here-alone", protocol, "centralized", "1"))
     table = plan.tables["here-alone"]
     artifacts.store_audit(table, {"pairs": []})

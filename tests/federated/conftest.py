@@ -120,7 +120,7 @@ class Simulated:
 
 @pytest.fixture
 def simulate(tmp_path: Path) -> Callable[..., Simulated]:
-    """Runs a rehearsal's cell as `bench run` does, without its test figures; `answered` loses clients by round."""
+    """Runs a rehearsal's cell as `bench run` does, without its test metrics; `answered` loses clients by round."""
 
     def run(task: Task, answered: list[set[int]] | None = None) -> Simulated:
         folder = tmp_path / "simulated"

@@ -35,12 +35,12 @@ Make = Callable[..., Path]
 
 
 def predictions(wrong: int, size: int = 600, lucky: int = 0) -> dict[str, Any]:
-    """`wrong` of the images decided wrongly, `lucky` of them others than the usual ones."""
+    """`wrong` of the images predicted wrongly, `lucky` of them others than the usual ones."""
     labels = np.arange(size) % 2
-    decided = labels.copy()
+    predicted = labels.copy()
     at = np.r_[np.arange(wrong - lucky), size - 1 - np.arange(lucky)]
-    decided[at] = 1 - decided[at]
-    shares = np.where(decided[:, None] == np.arange(2), 0.9, 0.1).astype(np.float32)
+    predicted[at] = 1 - predicted[at]
+    shares = np.where(predicted[:, None] == np.arange(2), 0.9, 0.1).astype(np.float32)
     ids = [f"i{index:05d}" for index in range(size)]
     return {
         "image_id": ids, "group": [f"p{i}" for i in range(size)], "site": [""] * size, "label": labels,
@@ -294,10 +294,10 @@ def grid(wrong: list[int], size: int, groups: int) -> Side:
     ids = np.array([f"i{index:05d}" for index in range(size)])
     cells = {}
     for place, (name, count) in enumerate(zip(NAMES, wrong, strict=False)):
-        decided = labels.copy()
+        predicted = labels.copy()
         at = (np.arange(count) * 7 + 3 * place) % size
-        decided[at] = 1 - decided[at]
-        shares = np.where(decided[:, None] == np.arange(2), 0.9, 0.1)
+        predicted[at] = 1 - predicted[at]
+        shares = np.where(predicted[:, None] == np.arange(2), 0.9, 0.1)
         patients = np.array([f"p{index % groups}" for index in range(size)])
         kept = Predictions(ids, patients, np.full(size, ""), labels, shares, CLASSES)
         metrics = quality(labels, shares, CLASSES)

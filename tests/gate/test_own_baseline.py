@@ -1,6 +1,6 @@
 """The project's own check: a small grid on the phantoms against the baseline in git.
 
-After a change that is meant to change figures, write it anew:
+After a change that is meant to change metrics, write it anew:
 
     bench run --models deepmedix,mobilenet_v2 --datasets phantom-brain,phantom-skin --regimes centralized \
         --protocol demo --seeds 1 --out runs/check

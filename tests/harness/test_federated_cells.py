@@ -1,4 +1,4 @@
-"""Federated and local-only cells: failures of clients, and figures over clients from the test predictions."""
+"""Federated and local-only cells: failures of clients, and metrics over clients from the test predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.store.run import Run
 from federated.client.client import Client
 from reports.compare.clients import gain_rows
 
-FIGURES = ("mean_client_accuracy", "worst_client_accuracy", "p10_client_accuracy", "client_accuracy_spread")
+METRICS = ("mean_client_accuracy", "worst_client_accuracy", "p10_client_accuracy", "client_accuracy_spread")
 
 
 def by_client(cell: StoredCell) -> Any:
@@ -44,7 +44,7 @@ def test_a_client_s_failure_is_the_cell_s_with_its_traceback(
     assert not (cell.folder / "result.json").exists()
 
 
-def test_figures_over_clients_are_of_the_test_images(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+def test_metrics_over_clients_are_of_the_test_images(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
     plan = small_plan(
         regimes="fedavg,local-only,centralized", overrides=("federated.clients=3", "synthetic_images=150")
     )
@@ -53,23 +53,23 @@ def test_figures_over_clients_are_of_the_test_images(small_plan: Any, run_plan: 
     for regime in ("fedavg", "local-only"):
         result, found = cells[regime].result or {}, by_client(cells[regime])
         expected = (found.mean(), found.min(), np.quantile(found, 0.1), found.std(ddof=0))
-        assert [result["metrics"][name] for name in FIGURES] == pytest.approx(expected), regime
+        assert [result["metrics"][name] for name in METRICS] == pytest.approx(expected), regime
         low, high = result["intervals"]["mean_client_accuracy"]
         assert low <= result["metrics"]["mean_client_accuracy"] <= high
     of_local = (cells["local-only"].result or {})["metrics"]
     rows = cells["local-only"].history().to_pylist()
     assert of_local["val_worst_local_model_accuracy"] == min(row["val_accuracy"] for row in rows)
-    assert not set(FIGURES) & (cells["centralized"].result or {})["metrics"].keys()
+    assert not set(METRICS) & (cells["centralized"].result or {})["metrics"].keys()
 
 
-def test_the_validation_figure_of_a_round_says_so(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
+def test_the_validation_metric_of_a_round_says_so(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
     run_plan(small_plan(regimes="fedavg", overrides=("federated.clients=3", "synthetic_images=150")))
     (cell,) = Run.open(tmp_path / "run").cells()
     metrics = (cell.result or {})["metrics"]
     best = cell.history().to_pylist()[int(metrics["best_round"]) - 1]
-    for name in FIGURES:
+    for name in METRICS:
         assert metrics[f"val_{name}"] == best[f"val_{name}"]
-    assert not set(FIGURES) & best.keys()
+    assert not set(METRICS) & best.keys()
 
 
 def test_clients_without_test_images_are_told(small_plan: Any, run_plan: Any, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_clients_without_test_images_are_told(small_plan: Any, run_plan: Any, tm
     tested = len(by_client(cell))
     assert tested < 10
     assert (
-        f"figures over clients are of {tested} of 10 clients: the others hold no test images"
+        f"metrics over clients are of {tested} of 10 clients: the others hold no test images"
         in (cell.result or {})["notes"]
     )
 

@@ -48,14 +48,14 @@ def test_without_any_dataset_of_the_paper_it_says_what_brings_one() -> None:
 
 def test_absent_datasets_are_named_and_the_others_planned(tmp_path: Path) -> None:
     add("br35h", br35h(tmp_path / "br35h"))
-    plan = reproduction_plan("laptop", "none")
+    plan = reproduction_plan("laptop", "none", ["batch_size=8"])
     assert {cell.spec.dataset for cell in plan.cells} == {"br35h"}
     assert [cell.spec.split for cell in plan.cells[:2]] == ["image", "grouped"]
     assert [cell.spec.seed for cell in plan.cells] == [0, 0, 1, 2, 1, 2]
     assert "figshare-brain" in plan.absent
 
 
-def test_it_runs_and_sets_figures_beside_the_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_and_sets_metrics_beside_the_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add("br35h", br35h(tmp_path / "br35h"))
     small = ["image_size=32", "epochs=1", "tuning=head", "batch_size=8", "timing_batch_size=2"]
     out = tmp_path / "run"

@@ -31,7 +31,7 @@ from models.recipes.context import FitContext, FitOutcome
 from models.recipes.gradient import fit
 
 
-def test_a_cell_leaves_everything_that_its_figures_can_be_checked_with(
+def test_a_cell_leaves_everything_that_its_metrics_can_be_checked_with(
     small_plan: Any, run_plan: Any, tmp_path: Path
 ) -> None:
     plan = small_plan()

@@ -140,7 +140,8 @@ def test_the_walk_finds_what_is_there(small_plan: MakePlan) -> None:
 def test_a_fit_cannot_walk_to_the_test_part(
     small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path, tuning: str
 ) -> None:
-    overrides = (f"tuning={tuning}", "federated.clients=3", "feature_views=2")
+    views = ["feature_views=2"] if tuning == "head" else []
+    overrides = (f"tuning={tuning}", "federated.clients=3", *views)
     plan = small_plan("deepmedix@tiny", overrides, regimes="fedavg")
     table, test = parts_of(plan)
     assert run_plan(plan).failed == 1

@@ -1,4 +1,4 @@
-"""Figures over clients, by hand and against a plain loop."""
+"""Metrics over clients, by hand and against a plain loop."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1])
 HOLDERS = np.array(["a", "a", "a", "a", "b", "b", "c", "c"])
 
 
-def decided(*classes: int) -> np.ndarray:
+def classified(*classes: int) -> np.ndarray:
     return np.eye(2)[list(classes)] * 0.8 + 0.1
 
 
-def test_figures_over_clients_by_hand() -> None:
+def test_metrics_over_clients_by_hand() -> None:
     # a: 3 of 4 right, b: 1 of 2, c: 2 of 2.
-    found = client_accuracy(LABELS, decided(0, 1, 0, 0, 0, 0, 0, 1), HOLDERS)
+    found = client_accuracy(LABELS, classified(0, 1, 0, 0, 0, 0, 0, 1), HOLDERS)
     assert found == {
         "mean_client_accuracy": pytest.approx(0.75),
         "worst_client_accuracy": 0.5,
@@ -47,7 +47,7 @@ def test_the_mean_s_interval_is_that_of_a_plain_loop_that_leaves_groups_out() ->
     random = np.random.default_rng(3)
     labels, groups = random.integers(0, 2, 120), np.array([f"g{number // 4:02}" for number in range(120)])
     holders = np.where(np.arange(120) < 60, "a", np.where(np.arange(120) < 116, "b", "c"))
-    predicted = decided(*np.where(random.random(120) < 0.7, labels, 1 - labels))
+    predicted = classified(*np.where(random.random(120) < 0.7, labels, 1 - labels))
 
     def mean(rows: np.ndarray) -> float:
         right = predicted[rows].argmax(1) == labels[rows]
@@ -63,6 +63,6 @@ def test_the_mean_s_interval_is_that_of_a_plain_loop_that_leaves_groups_out() ->
 
 
 def test_one_group_tells_no_interval() -> None:
-    predicted = decided(0, 1)
+    predicted = classified(0, 1)
     (found,) = mean_client_interval(np.array([0]), predicted[:1], ["a"], ["g"], 200, 5).values()
     assert np.isnan(found).all()

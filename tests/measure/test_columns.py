@@ -33,7 +33,7 @@ def added() -> Iterator[Column]:
     del COLUMNS._items["above"]
 
 
-def test_every_quality_figure_is_declared_and_nothing_else() -> None:
+def test_every_quality_metric_is_declared_and_nothing_else() -> None:
     found = quality(np.arange(3), np.eye(3), CLASSES)
     plain = {name for name in found if not name.startswith("recall_")}
     declared = {name for name in names_of(*QUALITY) if column(name).compute is None}
@@ -84,7 +84,7 @@ def test_an_added_column_is_measured_gated_searched_and_compared(added: Column, 
 
 def test_no_second_list_of_columns() -> None:
     """Three column names in a row, outside of what computes them, are a second list."""
-    # What computes figures names them; the jackknife says which count images alike.
+    # What computes metrics names them; the jackknife says which count images alike.
     computing = {"bench/measure/quality.py", "bench/measure/clients.py", "bench/measure/statistics/jackknife.py"}
     names = "|".join(sorted(COLUMNS.names(), key=len, reverse=True))
     several = re.compile(rf'[(\[{{]\s*(?:"(?:{names})",\s*){{2,}}"(?:{names})"')
@@ -94,5 +94,5 @@ def test_no_second_list_of_columns() -> None:
         for path in sorted((ROOT / folder).rglob("*.py"))
         if several.search(path.read_text(encoding="utf-8"))
     ]
-    # An analysis says which figures its own answer resamples.
+    # An analysis says which metrics its own answer resamples.
     assert [name for name in found if name not in computing and not name.startswith("bench/analyses/")] == []

@@ -21,7 +21,7 @@ def peak(width: int) -> float:
     return float(found["peak_memory_mb"])
 
 
-def test_the_order_of_two_networks_does_not_change_their_figures() -> None:
+def test_the_order_of_two_networks_does_not_change_their_metrics() -> None:
     """The larger holds tens of MB, which the smaller one would be charged with, or find free, after it."""
     small_first = peak(64), peak(16384)
     large_first = peak(16384), peak(64)
@@ -55,6 +55,6 @@ def test_it_is_the_highest_level_and_not_the_sum() -> None:
     assert len(held) == 2**20
 
 
-def test_beside_a_profiler_there_is_no_figure() -> None:
+def test_beside_a_profiler_there_is_no_metric() -> None:
     with torch.autograd.profiler.profile():
         assert peak_memory_mb(CPU, lambda: None) is None

@@ -30,18 +30,18 @@ def test_columns_equal_scikit_learn(seed: int, size: int, classes: int) -> None:
     labels, probabilities = draw(seed, size, classes, skew=0.7)
     names = tuple(f"k{index}" for index in range(classes))
     ours = subject.quality(labels, probabilities, names)
-    decided = probabilities.argmax(1)
+    predicted = probabilities.argmax(1)
     macro = {"average": "macro", "zero_division": 0}
     onehot = np.eye(classes)[labels]
     reference = {
-        "accuracy": metrics.accuracy_score(labels, decided),
-        "balanced_accuracy": metrics.balanced_accuracy_score(labels, decided),
-        "precision": metrics.precision_score(labels, decided, **macro),
-        "recall": metrics.recall_score(labels, decided, **macro),
-        "sensitivity": metrics.recall_score(labels, decided, **macro),
-        "f1": metrics.f1_score(labels, decided, **macro),
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, predicted),
+        "precision": metrics.precision_score(labels, predicted, **macro),
+        "recall": metrics.recall_score(labels, predicted, **macro),
+        "sensitivity": metrics.recall_score(labels, predicted, **macro),
+        "f1": metrics.f1_score(labels, predicted, **macro),
         "specificity": np.mean(
-            [metrics.recall_score(labels != k, decided != k, zero_division=0) for k in range(classes)]
+            [metrics.recall_score(labels != k, predicted != k, zero_division=0) for k in range(classes)]
         ),
         "roc_auc": metrics.roc_auc_score(onehot, probabilities, average="macro"),
         "pr_auc": metrics.average_precision_score(onehot, probabilities, average="macro"),
@@ -49,11 +49,11 @@ def test_columns_equal_scikit_learn(seed: int, size: int, classes: int) -> None:
         "brier": metrics.brier_score_loss(
             labels, probabilities[:, 1] if classes == 2 else probabilities, labels=range(classes)
         ),
-        "mcc": metrics.matthews_corrcoef(labels, decided),
+        "mcc": metrics.matthews_corrcoef(labels, predicted),
     }
     for name, value in reference.items():
         assert ours[name] == pytest.approx(value, abs=1e-9), name
-    per_class = metrics.recall_score(labels, decided, average=None)
+    per_class = metrics.recall_score(labels, predicted, average=None)
     assert [ours[f"recall_{name}"] for name in names] == pytest.approx(list(per_class))
     assert ours["roc_auc_hard"] == pytest.approx((reference["recall"] + reference["specificity"]) / 2)
 
@@ -79,12 +79,12 @@ def test_the_papers_roc_auc_equals_macro_recall_on_two_classes() -> None:
 
 def test_ece_equals_a_plain_loop() -> None:
     labels, probabilities = draw(4, 500, 4)
-    top, decided = probabilities.max(1), probabilities.argmax(1)
+    top, predicted = probabilities.max(1), probabilities.argmax(1)
     expected = 0.0
     for low in np.arange(15) / 15:
         inside = (top > low + 1e-12) & (top <= low + 1 / 15 + 1e-12)
         if inside.any():
-            gap = abs(top[inside].mean() - (decided[inside] == labels[inside]).mean())
+            gap = abs(top[inside].mean() - (predicted[inside] == labels[inside]).mean())
             expected += inside.mean() * gap
     assert subject.quality(labels, probabilities, CLASSES)["ece"] == pytest.approx(expected, abs=1e-9)
 

@@ -19,5 +19,5 @@ def test_it_is_the_median_of_the_rows_that_tell() -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [{"seconds": 2.0}], [{"images_trained": 0, "seconds_training": 0.0}]])
-def test_without_figures_there_is_no_column(rows: list[dict[str, float]]) -> None:
+def test_without_metrics_there_is_no_column(rows: list[dict[str, float]]) -> None:
     assert train_images_per_s(rows) == {}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.measure import seeding
 from bench.measure.timing import timings
 
 
@@ -95,3 +96,14 @@ def test_a_gpu_is_timed_by_its_own_events() -> None:
     assert found["device_kind"] == "cuda"
     assert 0 < found["peak_memory_mb"] < 100
     assert 0 < found["train_batch_ms"] < 1000
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_seeding_gives_the_draws_of_manual_seed(accelerator: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeding, "_has_accelerator", lambda: accelerator)
+    torch.manual_seed(7)
+    expected = torch.rand(5), torch.randn(3)
+    torch.manual_seed(8)
+    seeding.seed_torch(7)
+    assert torch.equal(torch.rand(5), expected[0])
+    assert torch.equal(torch.randn(3), expected[1])

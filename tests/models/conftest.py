@@ -18,7 +18,7 @@ from models.registry import ModelSpec
 from models.weights import initial as weights
 
 
-def tiny_trunk() -> nn.Module:
+def tiny_backbone() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU())
 
 
@@ -37,7 +37,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelSpec]:
     """Register the tiny backbone under a name, with published weights or without, for one test."""
 
     def add(name: str, published: Published | None = None) -> ModelSpec:
-        monkeypatch.setitem(BACKBONES._items, name, Backbone(name, 4, tiny_trunk, weights=published))
+        monkeypatch.setitem(BACKBONES._items, name, Backbone(name, 4, tiny_backbone, weights=published))
         return ModelSpec(f"{name}-model", name, LinearHeadConfig())
 
     return add
@@ -51,7 +51,7 @@ def tiny(register: Callable[..., ModelSpec]) -> ModelSpec:
 @pytest.fixture
 def state() -> dict[str, Tensor]:
     torch.manual_seed(3)
-    return tiny_trunk().state_dict()
+    return tiny_backbone().state_dict()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from models.calibrate import calibrate
 from models.evaluate import BATCH, evaluated, positions
-from models.features import folded
+from models.inference.engines import folded
 from models.registry import MODELS
 
 

@@ -18,6 +18,7 @@ from models.backbones import code
 from models.backbones.code import code_of
 from models.backbones.registry import BACKBONES
 from models.features import feature_maps
+from models.features import pooled as features_pooled
 from models.network import UNIT
 from models.recipes.batches import Preparation
 
@@ -111,6 +112,23 @@ def test_unchanged_code_finds_its_maps(tmp_path: Path, monkeypatch: pytest.Monke
     first = stored(loaded(tmp_path / "plugin.py", LAYER.replace("FACTOR", "3")))
     monkeypatch.setattr(features, "_compute", None)
     assert np.array_equal(stored(BACKBONES.get("edited").build()), first)
+
+
+def test_means_are_made_once_and_kept_without_the_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = loaded(tmp_path / "plugin.py", LAYER.replace("FACTOR", "3"))
+    given = (backbone, IMAGES, PREPARE, {"backbone": "edited"}, lambda event: None, lambda: False)
+    maps = feature_maps(*given)
+    expected = np.asarray(maps, np.float32).mean((2, 3), keepdims=True)
+    made = []
+    monkeypatch.setattr(features, "pooled", lambda maps: made.append(1) or features_pooled(maps))
+    for _ in range(3):
+        means = feature_maps(*given, means=True)
+        assert means.dtype == np.float32
+        assert np.array_equal(means, expected)
+        for path in (tmp_path / "cache" / "features").glob("*.npy"):
+            if not path.name.endswith(".means.npy"):
+                path.unlink()
+    assert made == [1]
 
 
 def test_the_key_knows_the_device_and_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

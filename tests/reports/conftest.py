@@ -1,4 +1,4 @@
-"""Runs made by hand: the run folder's layout with invented figures, quick enough to make a thousand cells."""
+"""Runs made by hand: the run folder's layout with invented metrics, quick enough to make a thousand cells."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class FakeRun:
         return self.path / "cells" / key
 
     def like(self, key: str, spec: dict[str, Any]) -> str:
-        """A finished cell with another one's figures: quick, for large runs. The plan is not written."""
+        """A finished cell with another one's metrics: quick, for large runs. The plan is not written."""
         source, new = self.path / "cells" / key, digest(spec, 20)
         folder = self.path / "cells" / new
         folder.mkdir()

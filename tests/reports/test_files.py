@@ -28,7 +28,7 @@ def app() -> Typer:
 def test_report_writes_every_format(full_run: Path, tmp_path: Path) -> None:
     outcome = report(full_run, out=tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["index.html", "report.md", "report.tex", "results.csv", "results.parquet", "summary.csv"]
+    assert names == ["index.html", "report.md", "report.tex", "results.csv", "results.parquet", "summary.csv", "tables"]
     assert (outcome["cells"], outcome["done"]) == (62, 60)
 
 

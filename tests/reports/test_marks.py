@@ -32,7 +32,7 @@ def one_group(
 def test_every_format_marks_an_interval_over_the_images_of_one_group(one_group: Any) -> None:
     outcome = report(one_group.path)
     for name in ("html", "md", "latex"):
-        written = Path(outcome["files"][name][0]).read_text(encoding="utf-8")
+        written = "".join(Path(file).read_text(encoding="utf-8") for file in outcome["files"][name])
         assert f"] ({TOO_NARROW})" in written, name
     results, summary = (pd.read_csv(path) for path in outcome["files"]["csv"] if path.endswith(".csv"))
     assert set(results["interval_method"]) == {METHODS["image"]}

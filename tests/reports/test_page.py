@@ -63,7 +63,7 @@ def test_a_column_that_a_plugin_adds_is_shown(new_run: Callable[[], Any], spec: 
     path.write_text(json.dumps(result))
     data = payload_of(Path(report(run.path, ("html",))["files"]["html"][0]).read_text())
     assert data["columns"][-1]["name"] == "kappa"
-    assert data["rows"][0]["figures"]["kappa"] == [0.81, 0.7, 0.9, "images"]
+    assert data["rows"][0]["values"]["kappa"] == [0.81, 0.7, 0.9, "images"]
 
 
 def test_confusion_counts_add_up_to_the_test_part(full_run: Path) -> None:

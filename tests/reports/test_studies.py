@@ -89,13 +89,13 @@ def test_paper_tables_have_three_columns_a_metric_a_reading_and_what_was_not_run
     assert len(three.body) == 7
     assert [line[0].text for line in four.body].count("Model-1") == 4
     assert efficiency.body[0][1].text == "0.613"
-    figure = next(r for r in table if r.condition.dataset == "br35h" and r.model == "deepmedix").figure("recall")
-    assert figure is not None
+    measured = next(r for r in table if r.condition.dataset == "br35h" and r.model == "deepmedix").metric("recall")
+    assert measured is not None
     line = next(line for line in one.body if line[1].under.startswith("br35h"))
-    assert line[7].text == f"{100 * figure.mean - 99.34:+.1f}".replace("-", "−")
+    assert line[7].text == f"{100 * measured.mean - 99.34:+.1f}".replace("-", "−")
 
 
-def test_tables_2_and_3_give_each_publications_own_figure_its_protocol_and_the_doubts(
+def test_tables_2_and_3_give_each_publications_own_value_its_protocol_and_the_doubts(
     new_run: Callable[[], Any], spec: Callable[..., dict[str, Any]]
 ) -> None:
     run = new_run()
@@ -121,7 +121,7 @@ def test_hard_auc_stands_beside_the_published_one_and_the_real_one_at_the_end(ta
     place = one.head.index("ROC-AUC (hard), paper")
     row = next(r for r in table if r.condition.dataset == "br35h" and r.model == "deepmedix")
     line = next(line for line in one.body if line[1].under.startswith("br35h"))
-    hard, real = row.figure("roc_auc_hard"), row.figure("roc_auc")
+    hard, real = row.metric("roc_auc_hard"), row.metric("roc_auc")
     assert hard is not None
     assert real is not None
     assert line[place].text == "99.34"
@@ -219,7 +219,7 @@ def test_federated_rows_find_their_centralized_twin(source: Source, table: list[
     assert {gap.row.condition.regime for gap in found} == {"fedavg"}
     assert all(gap.twin is not None and gap.twin.model == gap.row.model for gap in found)
     gap = found[0]
-    ours, theirs = gap.row.figure("accuracy"), gap.twin.figure("accuracy") if gap.twin else None
+    ours, theirs = gap.row.metric("accuracy"), gap.twin.metric("accuracy") if gap.twin else None
     assert gap.difference is not None
     assert ours is not None
     assert theirs is not None

@@ -17,7 +17,8 @@ from reports.compare import ranking
 from reports.load.source import load
 from reports.tables import grid, markup, overview
 from reports.tables import tidy as tables
-from reports.tables.published import figures, paper_dataset, rows
+from reports.tables.latex import latex
+from reports.tables.published import paper_dataset, published_values, rows
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_every_planned_cell_is_one_row_with_its_status(full_run: Path, tmp_path:
 
 def test_a_failed_cell_is_counted_and_not_in_the_mean(drawn: Any) -> None:
     row = next(row for row in drawn[1] if row.model == "densenet121")
-    assert (row.count, row.figure("accuracy")) == ("0 of 2", None)
+    assert (row.count, row.metric("accuracy")) == ("0 of 2", None)
     assert row.problem == "failed: RuntimeError: out of paper; missing: not run yet"
 
 
@@ -50,7 +51,7 @@ def test_interval_over_three_seeds_is_students(drawn: Any) -> None:
     row = next(row for row in drawn[1] if row.condition.dataset == "brain-kaggle")
     values = np.array([cell.result["metrics"]["accuracy"] for cell in row.done])
     low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
-    found = row.figure("accuracy")
+    found = row.metric("accuracy")
     assert found is not None
     assert found.mean == pytest.approx(values.mean())
     if found.over == "seeds":
@@ -62,14 +63,14 @@ def test_interval_over_three_seeds_is_students(drawn: Any) -> None:
 def test_interval_over_two_seeds_is_the_mean_of_their_own(drawn: Any) -> None:
     row = next(row for row in drawn[1] if row.condition.dataset == "br35h" and row.model == "deepmedix")
     pairs = [cell.result["intervals"]["accuracy"] for cell in row.done]
-    found = row.figure("accuracy")
+    found = row.metric("accuracy")
     assert found is not None
     assert (found.low, found.high) == pytest.approx(tuple(np.mean(pairs, axis=0)))
     assert found.over == "images"
 
 
 def test_costs_have_no_interval(drawn: Any) -> None:
-    found = drawn[1][0].figure("macs_m")
+    found = drawn[1][0].metric("macs_m")
     assert found is not None
     assert np.isnan(found.low)
 
@@ -113,36 +114,36 @@ def test_bold_is_only_what_the_test_cannot_tell_from_the_best(drawn: Any) -> Non
     assert lonely.verdict == "nothing to compare it with"
 
 
-def test_markdown_and_latex_have_every_model_the_papers_figure_and_failures(drawn: Any) -> None:
+def test_markdown_and_latex_have_every_model_the_papers_value_and_failures(drawn: Any) -> None:
     found = overview.tables(drawn[0], drawn[2], drawn[1])
     text = "\n".join(markup.markdown(table) for table in found)
     assert "99.04" in text
     assert "densenet121" in text
     assert "RuntimeError: out of paper" in text
     assert "phantom-skin (synthetic)" in text
-    code = "\n".join(markup.latex(table) for table in found)
+    code = "\n".join(latex(table) for table in found)
     assert r"squeezenet1\_1" in code
     assert code.count(r"\begin{tabular}") == code.count(r"\end{tabular}") == len(found)
 
 
 def test_markup_of_hostile_names() -> None:
     table = markup.grid("x", "a|b <i>", ["h"], [[r"50% & $x_1$ {y} \cmd #2 ~^"], ["<b>[l](http://e)|*s*"]])
-    code, text = markup.latex(table), markup.markdown(table)
+    code, text = latex(table), markup.markdown(table)
     assert r"50\% \& \$x\_1\$ \{y\} \textbackslash{}cmd \#2 \textasciitilde{}\textasciicircum{}" in code
     assert r"\<b\>" in text
     assert "](http" not in text
     assert text.count("\n| ") == 4
 
 
-def test_published_figures() -> None:
+def test_published_values() -> None:
     assert len(rows()) == 28
-    assert figures("deepmedix", "brain-kaggle")["roc_auc_hard"] == 99.36
-    assert figures("deepmedix-gmp", "br35h")["accuracy"] == 99.17
-    assert figures("resnet50", "br35h") == {}
+    assert published_values("deepmedix", "brain-kaggle")["roc_auc_hard"] == 99.36
+    assert published_values("deepmedix-gmp", "br35h")["accuracy"] == 99.17
+    assert published_values("resnet50", "br35h") == {}
     assert paper_dataset("ham10000-mel-balanced") == "HAM-10000"
 
 
-def test_summary_holds_the_papers_figure_beside_ours_never_in_it(drawn: Any, tmp_path: Path) -> None:
+def test_summary_holds_the_papers_value_beside_ours_never_in_it(drawn: Any, tmp_path: Path) -> None:
     paths = tables.write_tidy(drawn[0], drawn[1], tmp_path)
     frame = pd.read_csv(io.StringIO(paths[2].read_text()))
     one = frame[(frame["model"] == "deepmedix") & (frame["dataset"] == "figshare-brain")].iloc[0]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.store.run import Run
+from reports.wandb import network
 from reports.wandb import tracking as subject
 
 wandb = pytest.importorskip("wandb")
@@ -209,3 +213,44 @@ def test_dashboard_says_why_there_is_none(sent: Path) -> None:
     from reports.wandb.dashboard import dashboard
 
     assert "needs --wandb online" in dashboard(load(sent), "offline", "a-project")
+
+
+def test_without_a_network_a_run_is_tracked_offline_and_it_is_said_once(
+    new_run: Callable[[], Any],
+    spec: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Every cell used to wait for a minute and a half, and was lost."""
+    asked: list[str] = []
+    opened = urllib.request.urlopen
+
+    def counted(address: str, timeout: float) -> Any:
+        asked.append(address)
+        return opened(address, timeout=timeout)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(network, "_address", lambda: address)
+    monkeypatch.setattr(urllib.request, "urlopen", counted)
+    run = new_run()
+    run.done(spec("deepmedix", "br35h", 0))
+    run.done(spec("deepmedix", "phantom-skin", 0, "fedavg"))
+    outcome = subject.send(run.path, "online")
+    assert (len(outcome["sent"]), outcome["lost"]) == (2, [])
+    assert asked == [address]
+    (said,) = [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()]
+    folder = said.split("`wandb sync ")[1].split("`")[0]
+    await_written(run.path)
+    assert len(list(Path(folder).parent.glob(Path(folder).name))) == 2
+    assert len(read_back(run.path)) == 2
+
+
+def test_a_server_that_refuses_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(address: str, timeout: float) -> Any:
+        raise urllib.error.HTTPError(address, 403, "no", {}, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    assert network.settled_mode("online", Path("run")) == "online"
+    assert network.settled_mode("offline", Path("run")) == "offline"

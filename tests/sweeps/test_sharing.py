@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -20,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from sweeps.ledger import LOST, OWNER, TOKEN, Ledger, finish
 from sweeps.study import open_storage
+from tools.postgres import Postgres
 
 TRIALS = 40
 PLUGIN = """
@@ -34,15 +32,17 @@ FIELDS = ["image_size=32", "epochs=12", "synthetic_images=60"]
 SPACE = "[protocol]\nlearning_rate = { low = 1e-4, high = 1e-1, log = true }\n"
 
 
-def start(tmp_path: Path, storage: str, name: str, folder: str = "run") -> tuple[subprocess.Popen[bytes], Path]:
+def start(
+    tmp_path: Path, storage: str, name: str, folder: str = "run", trials: int = TRIALS, more: tuple[str, ...] = ()
+) -> tuple[subprocess.Popen[bytes], Path]:
     """One process of the sweep, and the file that it writes to."""
     (tmp_path / "plugin.py").write_text(PLUGIN)
     (tmp_path / "space.toml").write_text(SPACE)
     said = tmp_path / f"{name}.txt"
     command = ["sweep", "linear@tiny", "--dataset", "phantom-brain", "--protocol", "demo", "--pruner", "none"]
     command += [word for field in FIELDS for word in ("--set", field)]
-    command += ["--trials", str(TRIALS), "--no-test", "--space", str(tmp_path / "space.toml"), "--progress", "plain"]
-    command += ["--storage", storage, "--out", str(tmp_path / folder), "--plugin", str(tmp_path / "plugin.py")]
+    command += ["--trials", str(trials), "--no-test", "--space", str(tmp_path / "space.toml"), "--progress", "plain"]
+    command += ["--storage", storage, "--out", str(tmp_path / folder), "--plugin", str(tmp_path / "plugin.py"), *more]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     with said.open("wb") as out:
         process = subprocess.Popen(
@@ -83,34 +83,20 @@ def share(tmp_path: Path, storage: str, folders: tuple[str, str] = ("run", "run"
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
-    """A PostgreSQL server of the test's own on loopback, as URL; a skip where there is none."""
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL server of the test's own on loopback; a skip where there is none."""
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs or not (programs[-1] / "initdb").is_file():
-        pytest.skip("Debian's postgresql is not installed")
-    # The server refuses to run as root, so root hands it to the account that the package made.
-    account = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if account and shutil.which("runuser") is None:
-        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
-    home = Path("/tmp") / f"bench-postgres-{os.getpid()}"  # pytest's folders are closed to other accounts
-    home.mkdir()
-    if account:
-        shutil.chown(home, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home}
-    control = [*account, str(programs[-1] / "pg_ctl"), "-D", str(home / "data"), "-w"]
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {home}"
     try:
-        initdb = [*account, str(programs[-1] / "initdb"), "-D", str(home / "data"), "-A", "trust", "-U", "bench"]
-        subprocess.run(initdb, **quiet)
-        subprocess.run([*control, "-o", options, "-l", str(home / "log"), "start"], **quiet)
-        yield f"postgresql+psycopg://bench@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **(quiet | {"check": False}))
-        shutil.rmtree(home, ignore_errors=True)
+        made = Postgres()
+    except RuntimeError as missing:
+        pytest.skip(str(missing))
+    with made:
+        yield made
+
+
+@pytest.fixture
+def postgres(server: Postgres) -> str:
+    return server.url
 
 
 @pytest.mark.slow
@@ -142,6 +128,57 @@ def test_a_kill_loses_at_most_the_running_trial(tmp_path: Path, kind: str, reque
     # A process may die between entering its trial and saying so.
     resumed = re.findall(r"^trial \d+ goes on", said.read_text(), re.MULTILINE)
     assert len(twice) <= len(resumed) <= 1
+
+
+@pytest.mark.long
+def test_a_database_that_is_gone_for_twenty_seconds_costs_nothing(tmp_path: Path, server: Postgres) -> None:
+    workers = [start(tmp_path, server.url, name, trials=24) for name in ("one", "two")]
+    for process, said in workers:
+        await_trials(said, 2, process)
+    server.stop()
+    time.sleep(20)
+    assert [process.poll() for process, _ in workers] == [None, None]
+    server.start()
+    texts = []
+    for process, said in workers:
+        assert process.wait(timeout=500) == 0, said.read_text()
+        texts.append(said.read_text())
+    for text in texts:
+        assert text.count("does not answer") == 1, text
+        assert text.count("answers again after") == 1, text
+        assert "asked again for 600 s, nothing is lost" in text
+        assert "Traceback" not in text
+    states = [trial.state for trial in trials_of(server.url) if LOST not in trial.user_attrs]
+    assert states == [TrialState.COMPLETE] * 24
+    begun_by = [begun(said) for _, said in workers]
+    assert sorted(begun_by[0] + begun_by[1]) == sorted(set(begun_by[0] + begun_by[1]))
+
+
+@pytest.mark.slow
+def test_a_database_that_stays_away_ends_the_sweep_in_a_sentence(tmp_path: Path, server: Postgres) -> None:
+    process, said = start(tmp_path, server.url, "one", trials=24, more=("--patience", "3"))
+    await_trials(said, 2, process)
+    server.stop()
+    assert process.wait(timeout=200) == 2, said.read_text()
+    assert "has not answered for 3 s" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    server.start()
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in trials_of(server.url))
+
+
+def test_a_trial_that_was_entered_twice_is_withdrawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    add = study.add_trial
+
+    def twice(trial: optuna.trial.FrozenTrial) -> None:
+        add(trial)  # the answer to this one was lost with the server
+        add(trial)
+
+    monkeypatch.setattr(study, "add_trial", twice)
+    claim = Ledger(study, 2, tmp_path).claim()
+    assert claim is not None
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.FAIL]
+    assert "entered twice" in study.trials[1].user_attrs[LOST]
 
 
 def running(owner: str, token: str) -> optuna.trial.FrozenTrial:

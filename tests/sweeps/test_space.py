@@ -67,7 +67,7 @@ def test_a_space_covers_protocol_federated_model_and_regime(tmp_path: Path) -> N
         ("[protocol]\nepochs = { low = 1, hi = 3 }", 2, "takes low, high and"),
         ("[protocol]\nepochs = { low = 1, high = 3, step = 0 }", 2, "takes a step above 0"),
         ("[protocol]\nepochs = [3, 3]", 2, "offers a choice twice"),
-        ("[protocol]\nsynthetic_images = [60, 90]", 2, "says how figures are measured"),
+        ("[protocol]\nsynthetic_images = [60, 90]", 2, "says how metrics are measured"),
         ("[protocol]\nrefit = [true, false]", 2, "trains on the validation images that a trial is judged by"),
         ("protocol.epochs = [2]\nprotocol.epoch = [1]", 2, "no field 'epoch'"),
         ("[model]\nhead = [\"deepmedics\"]", 2, "no head is called 'deepmedics'"),

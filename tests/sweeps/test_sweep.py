@@ -166,7 +166,7 @@ def test_a_federated_trial_is_judged_on_validation_clients_by_their_name(make_as
 
 
 @pytest.mark.parametrize("regime", ["fedavg", "local-only"])
-def test_a_test_figure_is_no_objective(make_asked: Any, silent: Any, regime: str) -> None:
+def test_a_test_metric_is_no_objective(make_asked: Any, silent: Any, regime: str) -> None:
     with pytest.raises(UserError, match=r"a trial has no column 'worst_client_accuracy'; .*val_worst_"):
         run_sweep(make_asked(1, regime=regime, objectives=("worst_client_accuracy:max",)), silent)
 

@@ -49,13 +49,13 @@ class Errors:
     def columns(self, baseline: Mapping[str, float]) -> dict[str, Estimate]:
         """The columns of the whole set; a ratio to an error of 0 is None."""
 
-        def figures(weights: Floats) -> dict[str, Floats]:
+        def statistics(weights: Floats) -> dict[str, Floats]:
             return {f"robustness_{name}": values for name, values in self._under(weights, baseline).items()}
 
-        return estimates(figures, self.groups, self.settings)
+        return estimates(statistics, self.groups, self.settings)
 
     def _under(self, weights: Floats, baseline: Mapping[str, float]) -> dict[str, Floats]:
-        """Every figure of the whole set under image weights [B, N]."""
+        """Every metric of the whole set under image weights [B, N]."""
         totals = weights.sum(1, keepdims=True)
         errors, clean = weights @ self.corrupted.T / totals, weights @ self.clean / totals[:, 0]
         accuracy = 1 - errors.mean(1)

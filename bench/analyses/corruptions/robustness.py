@@ -89,8 +89,8 @@ class Subject:
             for image, seed in zip(self.images, seeds, strict=True)
         ])  # fmt: skip
 
-    def figures(self, probabilities: Floats) -> Row:
-        """The shown figures with their bounds, by the same jackknife as a cell's own."""
+    def metrics(self, probabilities: Floats) -> Row:
+        """The shown metrics with their bounds, by the same jackknife as a cell's own."""
         classes = self.cell.classes
         values = quality(self.labels, probabilities, classes)
         bounds = intervals(self.labels, probabilities, self.groups, classes)
@@ -168,7 +168,7 @@ def measured(
         Rows by corruption and severity; errors; the baseline's by corruption and `clean`, empty without one.
     """
     clean = subject.probabilities(subject.images)
-    rows: list[Row] = [{"corruption": "clean", "severity": 0, **subject.figures(clean)}]
+    rows: list[Row] = [{"corruption": "clean", "severity": 0, **subject.metrics(clean)}]
     wrong = np.zeros((len(functions), len(SEVERITIES), len(subject.labels)))
     theirs: dict[str, list[float]] = {"clean": [subject.error_of(baseline, subject.images)]} if baseline else {}
     for number, (name, function) in enumerate(functions.items()):
@@ -176,7 +176,7 @@ def measured(
             images = subject.corrupted(name, function, severity)
             found = subject.probabilities(images)
             wrong[number, severity - 1] = found.argmax(1) != subject.labels
-            rows.append({"corruption": name, "severity": severity, **subject.figures(found)})
+            rows.append({"corruption": name, "severity": severity, **subject.metrics(found)})
             if baseline:
                 theirs.setdefault(name, []).append(subject.error_of(baseline, images))
     missed = (clean.argmax(1) != subject.labels).astype(float)

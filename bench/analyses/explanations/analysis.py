@@ -1,4 +1,4 @@
-"""The analysis `explanations`: where a finished cell looks, in pictures and in figures."""
+"""The analysis `explanations`: where a finished cell looks, in pictures and in numbers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OF_MASKS = ("mass", "mass_over_chance", "pointing")
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images that are explained, each for the class that the model decided on.
+    """The images that are explained, each for the class that the model predicted.
 
     Attributes:
         images: uint8 [N, H, W, 3]; ids, groups [N]; labels, decisions int64 [N]; masks: N, None where none is known.
@@ -152,7 +152,7 @@ def _row(
     forgotten: Floats,
     settings: ExplanationsSettings,
 ) -> Row:
-    """The figures of one image's explanation."""
+    """The metrics of one image's explanation."""
     attribution, inside = found[number], chosen.masks[number]
     decision, label = int(chosen.decisions[number]), int(chosen.labels[number])
     row: Row = {"id": str(chosen.ids[number]), "method": method, "label": cell.classes[label]}
@@ -211,7 +211,7 @@ def _pictures(
 ) -> dict[str, Path]:
     rows = spread(len(chosen.ids), settings.shown)
     labels = [
-        f"{name}: {cell.classes[label]}, decided {cell.classes[decision]}"
+        f"{name}: {cell.classes[label]}, predicted {cell.classes[decision]}"
         for name, label, decision in zip(chosen.ids[rows], chosen.labels[rows], chosen.decisions[rows], strict=True)
     ]
     shown = {method: found[rows] for method, found in drawn.items()}
@@ -229,7 +229,7 @@ def _arrays(chosen: Chosen, drawn: dict[str, Floats], folder: Path) -> dict[str,
 
 def _notes(chosen: Chosen, others: int) -> list[str]:
     known = sum(each is not None for each in chosen.masks)
-    notes = [f"{len(chosen.ids)} test images, each explained for the class that the model decided on"]
+    notes = [f"{len(chosen.ids)} test images, each explained for the class that the model predicted"]
     seeds = f"stability is against {others} other seeds" if others else "no cell of another seed: stability is unknown"
     notes.append(seeds)
     if not known:

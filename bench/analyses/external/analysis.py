@@ -1,4 +1,4 @@
-"""The analysis `external`: a model answered on another site's images, beside its own test part."""
+"""The analysis `external`: a model answered on another site's images, beside its own test set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bench.measure.quality import intervals, quality
 from bench.measure.statistics.clusters import clusters
 
 Floats = NDArray[np.float64]
-FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "pr_auc", "log_loss", "brier", "ece")
+METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "pr_auc", "log_loss", "brier", "ece")
 DROPS = ("accuracy", "balanced_accuracy", "roc_auc")
 
 
@@ -43,14 +43,14 @@ class Answers:
         return Answers(self.labels[rows], self.probabilities[rows], self.groups[rows])
 
     def measured(self, classes: tuple[str, ...]) -> dict[str, Estimate]:
-        """The figures with the intervals that a cell's own have."""
+        """The metrics with the intervals that a cell's own have."""
         values = quality(self.labels, self.probabilities, classes)
         bounds = intervals(self.labels, self.probabilities, self.groups, classes)
-        return {name: Estimate(plain(values[name]), *map(plain, bounds[name])) for name in FIGURES}
+        return {name: Estimate(plain(values[name]), *map(plain, bounds[name])) for name in METRICS}
 
 
 def external(cell: Any, settings: ExternalSettings, folder: Path) -> Answer:  # noqa: ARG001
-    """Quality and calibration on another dataset's images, and how much is lost against the own test part.
+    """Quality and calibration on another dataset's images, and how much is lost against the own test set.
 
     Both sides are measured on the classes that the other dataset has too.
 
@@ -65,7 +65,7 @@ def external(cell: Any, settings: ExternalSettings, folder: Path) -> Answer:  # 
         `classes`.
 
     Raises:
-        UserError: no dataset named, one not at hand, the cell's own, or classes that cannot be told.
+        UserError: no dataset named, one that is not available, the cell's own, or classes that cannot be told.
     """
     foreign = _dataset(cell, settings)
     meant = class_table(foreign, cell.classes, cell.table.kind, settings.classes)
@@ -78,11 +78,11 @@ def external(cell: Any, settings: ExternalSettings, folder: Path) -> Answer:  # 
     shared = np.isin(test.labels, np.unique(there.labels))
     here = Answers(test.labels, test.probabilities, test.groups).taken(shared)
     versions, more = _versions(cell, there, settings)
-    found = {"own test part": here.measured(cell.classes)}
+    found = {"own test set": here.measured(cell.classes)}
     found |= {name: each.measured(cell.classes) for name, each in versions.items()}
     columns = _columns(found)
     rows = [
-        _row(name, each, len(here.labels if name == "own test part" else there.labels)) for name, each in found.items()
+        _row(name, each, len(here.labels if name == "own test set" else there.labels)) for name, each in found.items()
     ]
     return Answer(
         columns,
@@ -164,8 +164,8 @@ def cross_fitted(given: Answers, seed: int) -> Floats | None:
 
 
 def _columns(found: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Estimate]:
-    here, there = found["own test part"], found["external"]
-    columns = {f"external_{name}": there[name] for name in FIGURES}
+    here, there = found["own test set"], found["external"]
+    columns = {f"external_{name}": there[name] for name in METRICS}
     columns |= {f"external_drop_{name}": difference(here[name], there[name]) for name in DROPS}
     for version in ("calibrated", "updated"):
         measured = found.get(f"external, {version}")
@@ -196,8 +196,8 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
 
 def _row(name: str, measured: Mapping[str, Estimate], images: int) -> dict[str, Any]:
     row: dict[str, Any] = {"images_of": name, "images": images}
-    for figure, found in measured.items():
-        row |= columns_of(figure, found)
+    for metric, found in measured.items():
+        row |= columns_of(metric, found)
     return row
 
 

@@ -36,11 +36,11 @@ def first_order_margin(logits: Tensor, rows: Tensor) -> Margin:
         logits: [k].
         rows: the logits' Jacobian [k, *shape].
     """
-    decided = int(logits.argmax())
-    slopes = (rows - rows[decided]).double()
+    predicted = int(logits.argmax())
+    slopes = (rows - rows[predicted]).double()
     lengths = slopes.flatten(1).norm(dim=1)
-    distances = torch.where(lengths > 0, (logits[decided] - logits).double() / lengths, torch.inf)
-    distances[decided] = torch.inf
+    distances = torch.where(lengths > 0, (logits[predicted] - logits).double() / lengths, torch.inf)
+    distances[predicted] = torch.inf
     rival = int(distances.argmin())
     length = lengths[rival]
     return Margin(float(distances[rival]), rival, slopes[rival] / length if length > 0 else slopes[rival])
@@ -94,10 +94,10 @@ def attack_norms(
 def _success(logits: Function, pixels: Tensor, radii: Tensor, rivals: Tensor, steps: int, seed: int) -> Tensor:
     """The norm of each image's change, infinite where the decision stays or the radius is not finite."""
     with torch.no_grad():
-        decided = logits(pixels).argmax(1)
+        predicted = logits(pixels).argmax(1)
     finite = torch.where(torch.isfinite(radii), radii, 0)
-    attacked = pgd(logits, pixels, decided, finite, "l2", steps, seed, rivals)
+    attacked = pgd(logits, pixels, predicted, finite, "l2", steps, seed, rivals)
     with torch.no_grad():
-        changed = logits(attacked).argmax(1) != decided
+        changed = logits(attacked).argmax(1) != predicted
     norms = (attacked - pixels).flatten(1).norm(dim=1)
     return torch.where(changed, norms, torch.inf)

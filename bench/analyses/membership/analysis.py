@@ -110,14 +110,14 @@ def _row(scores: Floats, members: Bools, groups: NDArray[np.str_], settings: Mem
 def _gap(right: Bools, members: Bools, groups: NDArray[np.str_], settings: MembershipSettings) -> Estimate:
     hits, inside = right.astype(np.float64), members.astype(np.float64)
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         found = []
         for chosen in (inside, 1 - inside):
             total = weights @ chosen
             found.append(np.divide(weights @ (hits * chosen), total, out=np.full(len(total), np.nan), where=total > 0))
         return {"gap": found[0] - found[1]}
 
-    return estimates(figures, groups, settings)["gap"]
+    return estimates(statistics, groups, settings)["gap"]
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, Estimate]:

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """One figure of one cell: which model, which seed, how good."""
+    """One metric of one cell: which model, which seed, how good."""
 
     model: str
     seed: int
@@ -40,13 +40,13 @@ class Spread:
     p: float
 
 
-def discrimination(dataset: str, measured: Sequence[Measured], figure: str = "accuracy") -> Answer:
+def discrimination(dataset: str, measured: Sequence[Measured], metric: str = "accuracy") -> Answer:
     """The discriminating power of a data set for the models that were run on it.
 
     Args:
         dataset: its name, for the sentence.
-        measured: one figure of several models, two seeds or more each; models with one seed are left out.
-        figure: its name, for the sentence.
+        measured: one metric of several models, two seeds or more each; models with one seed are left out.
+        metric: its name, for the sentence.
 
     Returns:
         Column `discrimination_power` (between models over between seeds) and, where all models have the same seeds,
@@ -66,7 +66,7 @@ def discrimination(dataset: str, measured: Sequence[Measured], figure: str = "ac
         "discrimination_power": one_way.ratio if one_way else Estimate(None),
         "discrimination_power_paired": paired.ratio if paired else Estimate(None),
     }
-    notes += [_sentence(dataset, figure, rows, one_way, paired)]
+    notes += [_sentence(dataset, metric, rows, one_way, paired)]
     return Answer(columns, {"models": rows}, notes=notes)
 
 
@@ -92,11 +92,11 @@ def _by_model(measured: Sequence[Measured]) -> tuple[dict[str, dict[int, float]]
 def spread(values: Sequence[Floats]) -> Spread | None:
     """Spread between and within models, one-way, by analysis of variance.
 
-    The interval of the ratio is exact for normal figures and equally many seeds (Searle, Casella and McCulloch 1992,
-    section 3.6); with unequal numbers the mean of Searle's n0 stands for them.
+    The interval of the ratio is exact for normally distributed values and equally many seeds (Searle, Casella and
+    McCulloch 1992, section 3.6); with unequal numbers the mean of Searle's n0 stands for them.
 
     Args:
-        values: each model's figures, two seeds or more.
+        values: each model's values, two seeds or more.
 
     Returns:
         None below two models, or where seeds do not differ at all.
@@ -143,14 +143,14 @@ def _spread(between: float, within: float, upper: int, lower: int, seeds: float)
 
 
 def _sentence(
-    dataset: str, figure: str, rows: Sequence[dict[str, object]], one_way: Spread | None, paired: Spread | None
+    dataset: str, metric: str, rows: Sequence[dict[str, object]], one_way: Spread | None, paired: Spread | None
 ) -> str:
     if len(rows) < 2:
         return f"{dataset}: two models with two seeds each are needed to say whether it tells models apart"
     found = paired or one_way
     if found is None:
-        return f"{dataset}: seeds do not differ in {figure}, so there is nothing to hold the models against"
+        return f"{dataset}: seeds do not differ in {metric}, so there is nothing to hold the models against"
     told = found.ratio.low is not None and found.ratio.low > 0
-    figures = f"{figure} spreads by {found.models:.4f} between models and by {found.seeds:.4f} between seeds"
+    spreads = f"{metric} spreads by {found.models:.4f} between models and by {found.seeds:.4f} between seeds"
     verdict = "tells these models apart" if told else "cannot tell these models apart"
-    return f"{dataset} {verdict}: {figures} (F test, p = {found.p:.2g})"
+    return f"{dataset} {verdict}: {spreads} (F test, p = {found.p:.2g})"

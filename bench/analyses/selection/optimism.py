@@ -19,7 +19,7 @@ class Candidate:
     Attributes:
         name: what it is.
         validation: its quality on validation, higher is better.
-        test: the same figure on the test set.
+        test: the same metric on the test set.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Choice:
 def selection_optimism(candidates: Sequence[Candidate]) -> float | None:
     """Test quality of the candidate that the test set would have chosen, minus that of validation's choice.
 
-    Never below 0. Candidates without both figures are left out; fewer than two give None.
+    Never below 0. Candidates without both values are left out; fewer than two give None.
     """
     known = _known(candidates)
     if len(known) < 2:
@@ -52,7 +52,7 @@ def selection_optimism(candidates: Sequence[Candidate]) -> float | None:
 
 
 def chosen(candidates: Sequence[Candidate]) -> Candidate:
-    """The first candidate with the highest validation figure. Raises ValueError for none at all."""
+    """The first candidate with the highest validation metric. Raises ValueError for none at all."""
     return max(candidates, key=lambda one: one.validation)
 
 
@@ -69,7 +69,7 @@ def mean_optimism(choices: Sequence[Choice], kind: str) -> Answer:
     rows = [_row(choice) for choice in choices]
     found = [row["optimism"] for row in rows if row["optimism"] is not None]
     lacking = [row["choice"] for row in rows if row["optimism"] is None]
-    notes = [f"no {kind} chosen among two that have both figures: {', '.join(lacking)}"] if lacking else []
+    notes = [f"no {kind} chosen among two that have both values: {', '.join(lacking)}"] if lacking else []
     column = f"optimism_of_{kind}"
     if not found:
         return Answer({column: Estimate(None)}, {"choices": rows}, notes=notes or [f"no {kind} was chosen"])

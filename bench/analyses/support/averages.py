@@ -20,11 +20,11 @@ def mean(values: ArrayLike, groups: ArrayLike, settings: ResampledSettings) -> E
     if not kept.any():
         return Estimate(None)
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         totals = weights.sum(axis=1)
         return {"mean": np.divide(weights @ given[kept], totals, out=np.full(len(totals), np.nan), where=totals > 0)}
 
-    return estimates(figures, np.asarray(groups)[kept], settings)["mean"]
+    return estimates(statistics, np.asarray(groups)[kept], settings)["mean"]
 
 
 def auroc(scores: ArrayLike, positives: ArrayLike, groups: ArrayLike, settings: ResampledSettings) -> Estimate:
@@ -38,7 +38,7 @@ def auroc(scores: ArrayLike, positives: ArrayLike, groups: ArrayLike, settings: 
     inside = np.asarray(positives)[order].astype(np.float64)
     starts = np.flatnonzero(np.r_[True, np.diff(given[order]) != 0])
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         drawn = weights[:, order]
         positive = np.add.reduceat(drawn * inside, starts, axis=1)
         negative = np.add.reduceat(drawn * (1 - inside), starts, axis=1)
@@ -47,16 +47,16 @@ def auroc(scores: ArrayLike, positives: ArrayLike, groups: ArrayLike, settings: 
         found = np.full(len(pairs), np.nan)
         return {"auc": np.divide((positive * below).sum(axis=1), pairs, out=found, where=pairs > 0)}
 
-    return estimates(figures, np.asarray(groups), settings)["auc"]
+    return estimates(statistics, np.asarray(groups), settings)["auc"]
 
 
 def plain(value: float) -> float | None:
-    """A figure as JSON can hold it: None for what is not finite."""
+    """A value as JSON can hold it: None for what is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
 def columns_of(prefix: str, found: Estimate) -> dict[str, float | None]:
-    """A figure and its bounds as three fields of a row."""
+    """A value and its bounds as three fields of a row."""
     return {prefix: found.value, f"{prefix}_low": found.low, f"{prefix}_high": found.high}
 
 

@@ -17,8 +17,8 @@ from bench.measure.statistics.clusters import clusters
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Figures = Callable[[Floats], dict[str, Floats]]
-"""Image weights [B, N] -> every figure under them [B], by name; NaN where one is not defined."""
+Statistics = Callable[[Floats], dict[str, Floats]]
+"""Image weights [B, N] -> every metric under them [B], by name; NaN where one is not defined."""
 
 # With fewer clusters a percentile bootstrap is far too narrow; a jackknife with Student's t is not.
 FEWEST_FOR_BOOTSTRAP = 10
@@ -39,11 +39,11 @@ class ResampledSettings(Settings):
 
 @dataclass(frozen=True)
 class Resamples:
-    """Figures of a part and how they vary over it.
+    """Metrics of a part and how they vary over it.
 
     Attributes:
-        values: every figure on the part itself.
-        samples: every figure on each resample.
+        values: every metric on the part itself.
+        samples: every metric on each resample.
         method: "bootstrap", "jackknife" (each resample leaves one cluster out), or "none": nothing to resample.
     """
 
@@ -52,11 +52,11 @@ class Resamples:
     method: Literal["bootstrap", "jackknife", "none"]
 
     def estimate(self, name: str) -> Estimate:
-        """A figure with its percentile interval; without bounds where it does not vary or is rarely defined."""
+        """A metric with its percentile interval; without bounds where it does not vary or is rarely defined."""
         return self._estimate(name, lambda kept: tuple(np.percentile(kept, [2.5, 97.5])))
 
     def debiased(self, name: str, plugin: str) -> Estimate:
-        """A figure whose resamples scatter around its plug-in twin: plug-in + value - percentiles, as Kumar does."""
+        """A metric whose resamples scatter around its plug-in twin: plug-in + value - percentiles, as Kumar does."""
         around = self.values[plugin] + self.values[name]
         return self._estimate(name, lambda kept: tuple(around - np.percentile(kept, [97.5, 2.5])))
 
@@ -65,18 +65,18 @@ class Resamples:
         if not math.isfinite(value):
             return Estimate(None)
         kept = self.samples[name][np.isfinite(self.samples[name])] if self.method != "none" else np.empty(0)
-        # A figure that is the same on every resample looks certain and is not.
+        # A metric that is the same on every resample looks certain and is not.
         if kept.size < 2 or kept.size < self.samples[name].size / 2 or np.ptp(kept) <= 1e-12:
             return Estimate(value)
         low, high = _jackknife_bounds(value, kept) if self.method == "jackknife" else bounds(kept)
         return Estimate(value, float(low), float(high))
 
 
-def resample(figures: Figures, groups: ArrayLike, settings: ResampledSettings) -> Resamples:
-    """Figures of N > 0 images and of resamples of their groups.
+def resample(statistics: Statistics, groups: ArrayLike, settings: ResampledSettings) -> Resamples:
+    """Metrics of N > 0 images and of resamples of their groups.
 
     Args:
-        figures: what is measured under image weights.
+        statistics: what is measured under image weights.
         groups: [N] names; an empty name stands for itself.
         settings: how many draws, and their seed.
 
@@ -84,29 +84,29 @@ def resample(figures: Figures, groups: ArrayLike, settings: ResampledSettings) -
         A bootstrap of whole groups; below `FEWEST_FOR_BOOTSTRAP` clusters a jackknife; nothing for a single group.
     """
     names = np.asarray(groups).astype(str)
-    values = {name: float(found[0]) for name, found in figures(np.ones((1, names.size))).items()}
+    values = {name: float(found[0]) for name, found in statistics(np.ones((1, names.size))).items()}
     codes = clusters(names)[0]
     count = int(codes.max()) + 1
     if count < 2 or single_group(names):
         return Resamples(values, {}, "none")
     if count < FEWEST_FOR_BOOTSTRAP:
-        return Resamples(values, figures((1 - np.eye(count))[:, codes]), "jackknife")
+        return Resamples(values, statistics((1 - np.eye(count))[:, codes]), "jackknife")
     drawn = np.random.default_rng(settings.seed).multinomial(count, np.full(count, 1 / count), settings.resamples)
     rows = max(1, _CHUNK_ELEMENTS // names.size)
     weights = (drawn[at : at + rows][:, codes].astype(np.float64) for at in range(0, len(drawn), rows))
-    parts = [figures(chunk) for chunk in weights]
+    parts = [statistics(chunk) for chunk in weights]
     return Resamples(values, {name: np.concatenate([part[name] for part in parts]) for name in values}, "bootstrap")
 
 
-def estimates(figures: Figures, groups: ArrayLike, settings: ResampledSettings) -> dict[str, Estimate]:
-    """Every figure of N > 0 images with its 95 % interval by `resample`.
+def estimates(statistics: Statistics, groups: ArrayLike, settings: ResampledSettings) -> dict[str, Estimate]:
+    """Every metric of N > 0 images with its 95 % interval by `resample`.
 
     Args:
-        figures: image weights [B, N] -> values [B] by name.
+        statistics: image weights [B, N] -> values [B] by name.
         groups: the patient or lesion of each image [N].
         settings: how many resamples, and their seed.
     """
-    found = resample(figures, groups, settings)
+    found = resample(statistics, groups, settings)
     return {name: found.estimate(name) for name in found.values}
 
 

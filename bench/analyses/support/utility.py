@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analyses.support.intervals import Figures
+from bench.analyses.support.intervals import Statistics
 from bench.analyses.support.parts import one_hot
 from bench.core.errors import UserError
 
@@ -17,10 +17,10 @@ Bools = NDArray[np.bool_]
 
 
 def cost_matrix(costs: Mapping[str, float], classes: Sequence[str]) -> Floats:
-    """Costs [true, decided]: 0 on the diagonal, 1 beside it, and what is stated.
+    """Costs [true, predicted]: 0 on the diagonal, 1 beside it, and what is stated.
 
     Args:
-        costs: "TRUE>DECIDED" to a cost of 0 or more; "*" is any other class; a pair by name wins over a star, and
+        costs: "TRUE>PREDICTED" to a cost of 0 or more; "*" is any other class; a pair by name wins over a star, and
             of two stars the later one.
         classes: the k names.
 
@@ -29,10 +29,10 @@ def cost_matrix(costs: Mapping[str, float], classes: Sequence[str]) -> Floats:
     """
     matrix = 1 - np.eye(len(classes))
     for pair in sorted(costs, key=lambda key: -key.count("*")):
-        true, _, decided = (part.strip() for part in pair.partition(">"))
-        rows, columns = _numbers(true, pair, classes), _numbers(decided, pair, classes)
+        true, _, predicted = (part.strip() for part in pair.partition(">"))
+        rows, columns = _numbers(true, pair, classes), _numbers(predicted, pair, classes)
         if rows == columns and len(rows) == 1:
-            raise UserError(f"cost {pair!r}: a right decision costs nothing; costs are of TRUE>DECIDED, two classes")
+            raise UserError(f"cost {pair!r}: a right decision costs nothing; costs are of TRUE>PREDICTED, two classes")
         for row in rows:
             for column in columns:
                 matrix[row, column] = costs[pair] if row != column else 0.0
@@ -43,17 +43,17 @@ def _numbers(name: str, pair: str, classes: Sequence[str]) -> list[int]:
     if name == "*":
         return list(range(len(classes)))
     if name not in classes:
-        raise UserError(f"cost {pair!r}: expected TRUE>DECIDED, each * or one of {', '.join(classes)}")
+        raise UserError(f"cost {pair!r}: expected TRUE>PREDICTED, each * or one of {', '.join(classes)}")
     return [list(classes).index(name)]
 
 
 def cheapest(probabilities: Floats, costs: Floats) -> Ints:
     """The decision [N] of the least expected cost (Bayes' rule); a tie goes to the first class."""
-    decided: Ints = (probabilities @ costs).argmin(axis=1).astype(np.int64)
-    return decided
+    predicted: Ints = (probabilities @ costs).argmin(axis=1).astype(np.int64)
+    return predicted
 
 
-def expected_cost(labels: Ints, decisions: Mapping[str, Ints], costs: Floats) -> Figures:
+def expected_cost(labels: Ints, decisions: Mapping[str, Ints], costs: Floats) -> Statistics:
     """The mean cost of decisions, by their name, and with " normalized" behind over the best that ignores the image.
 
     The normalized cost is 1 for the best constant decision (Ferrer 2022), NaN where that one costs nothing.
@@ -63,19 +63,19 @@ def expected_cost(labels: Ints, decisions: Mapping[str, Ints], costs: Floats) ->
         decisions: class numbers [N] by the decision's name.
         costs: of predicting a class (columns) for a true one (rows) [k, k].
     """
-    paid = {name: costs[labels, decided] for name, decided in decisions.items()}
+    paid = {name: costs[labels, predicted] for name, predicted in decisions.items()}
     truth = one_hot(labels, len(costs))
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         totals = weights.sum(axis=1)
         constant = (weights @ truth @ costs).min(axis=1) / totals
         means = {name: weights @ cost / totals for name, cost in paid.items()}
         return means | {f"{name} normalized": ratio(mean, constant) for name, mean in means.items()}
 
-    return figures
+    return statistics
 
 
-def net_benefit(positive: Bools, scores: Floats, thresholds: Sequence[float]) -> Figures:
+def net_benefit(positive: Bools, scores: Floats, thresholds: Sequence[float]) -> Statistics:
     """Net benefit (Vickers and Elkin 2006) of treating from a threshold on, by "model T"; "all T" treats everybody.
 
     Args:
@@ -90,25 +90,25 @@ def net_benefit(positive: Bools, scores: Floats, thresholds: Sequence[float]) ->
         columns[f"all {threshold}"] = worth
     table = np.stack(list(columns.values()), axis=1)
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         return dict(zip(columns, (weights @ table / weights.sum(axis=1, keepdims=True)).T, strict=True))
 
-    return figures
+    return statistics
 
 
-def average_precision(positive: Bools, scores: Floats) -> Figures:
+def average_precision(positive: Bools, scores: Floats) -> Statistics:
     """Average precision ("ap") of a class: the mean of precision over its images; ties count together."""
     order = np.argsort(-scores, kind="stable")
     ranked, mine = scores[order], positive[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
 
-    def figures(weights: Floats) -> dict[str, Floats]:
+    def statistics(weights: Floats) -> dict[str, Floats]:
         drawn = weights[:, order]
         hits = np.add.reduceat(drawn * mine, starts, axis=1)
         above, everybody = np.cumsum(hits, axis=1), np.cumsum(np.add.reduceat(drawn, starts, axis=1), axis=1)
         return {"ap": ratio((hits * ratio(above, everybody, 0.0)).sum(axis=1), above[:, -1])}
 
-    return figures
+    return statistics
 
 
 def ratio(part: Floats, whole: Floats, otherwise: float = float("nan")) -> Floats:

@@ -49,7 +49,7 @@ class CellAudit:
 
     @property
     def badge(self) -> str:
-        """What must stand wherever the cell's figures do; "" for what is clean or was not looked at."""
+        """What must stand wherever the cell's metrics do; "" for what is clean or was not looked at."""
         if self.clean or self.words in (NOT_AUDITED, "none"):
             return ""
         counted = f"{self.words} groups in two parts" if re.fullmatch(r"leaks: \d+", self.words) else self.words

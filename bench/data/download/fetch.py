@@ -6,14 +6,16 @@ unpacked, so that an interrupted fetch leaves nothing that looks complete and go
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 from filelock import FileLock
 
 from bench.core.atomic import write_json
-from bench.core.download import Progress, RemoteFile, download
+from bench.core.download import Progress, RemoteFile, consent, download
 from bench.core.errors import UserError
+from bench.core.schema import read_json
 from bench.data.download.folders import MARKER, fetched_folder, target_folder
 from bench.data.download.unpack import unpack
 from bench.data.registry import DATASETS
@@ -22,22 +24,28 @@ from bench.data.spec import DatasetSpec, Download
 _OTHERWISE = "bring the files from another machine and use `bench data add`"
 
 
-def fetch_dataset(name: str, accept_licence: bool, progress: Progress | None = None) -> Path:
+def fetch_dataset(
+    name: str,
+    accept_licence: bool,
+    progress: Progress | None = None,
+    yes: bool = False,
+) -> Path:
     """Bring a dataset and return its folder; one that was brought already is left as it is.
 
     Args:
         name: of a registered dataset.
         accept_licence: whether the user has agreed to the terms that some providers state.
         progress: called with (bytes done, bytes in all or 0) of the current file.
+        yes: files may come whose provider publishes no checksum, unasked.
 
     Raises:
         UnknownName: no such dataset.
         UserError: it cannot be fetched (with the steps that bring it), the licence is not accepted, the machine is
-            offline, or what came is not what the provider publishes.
+            offline, what came is not what the provider publishes, or nobody says yes to what cannot be checked.
     """
     spec = DATASETS.get(name)
     if spec.same_files_as:
-        return fetch_dataset(spec.same_files_as, accept_licence, progress)
+        return fetch_dataset(spec.same_files_as, accept_licence, progress, yes)
     if not spec.downloads:
         raise UserError(f"{spec.name} cannot be fetched by a program: {spec.hint}")
     target = target_folder(spec.name)
@@ -48,6 +56,9 @@ def fetch_dataset(name: str, accept_licence: bool, progress: Progress | None = N
             f"{spec.name} is under the licence {spec.licence!r} (see {spec.address}); "
             f"if you keep to it: bench data fetch {spec.name} --accept-licence"
         )
+    unverified = [file.filename for file in spec.downloads if not file.verified]
+    if unverified:
+        consent(f"unverified: the provider publishes no checksum of {', '.join(unverified)}", yes)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.parent / f".{target.name}.lock"):
         return _fetch(spec, target, progress)
@@ -60,26 +71,34 @@ def _fetch(spec: DatasetSpec, target: Path, progress: Progress | None) -> Path:
         raise UserError(f"{target} is in the way of the fetched {spec.name}; move it aside")
     part = target.with_name(f".{target.name}.part")
     part.mkdir(exist_ok=True)
-    for file in spec.downloads:
-        bring(file, part, progress)
-    files = [{"address": file.address, "name": file.filename, "checksum": file.checksum} for file in spec.downloads]
+    files = [
+        {"address": file.address, "name": file.filename, "verified": file.verified, **bring(file, part, progress)}
+        for file in spec.downloads
+    ]
     write_json(part / MARKER, {"name": spec.name, "licence": spec.licence, "files": files})
     os.replace(part, target)
     return target
 
 
-def bring(file: Download, folder: Path, progress: Progress | None = None) -> None:
+def bring(file: Download, folder: Path, progress: Progress | None = None) -> dict[str, str | int]:
     """Download one file into a folder, check it, unpack it. What was brought by an earlier attempt is not repeated.
+
+    Returns:
+        checksum and size of what came, by which two downloads of an unverified file can be compared.
 
     Raises:
         UserError: no connection, a wrong size or checksum, or an archive that will not do.
     """
     done = folder / f".{file.filename}.done"
     if done.is_file():
-        return
+        return dict(read_json(done, dict[str, str | int], f"delete {folder} and fetch again"))
     path = folder / file.filename
     download(RemoteFile(file.address, _OTHERWISE, file.checksum, file.size), path, progress)
+    with path.open("rb") as stream:
+        came: dict[str, str | int] = {"checksum": f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"}
+    came["size"] = path.stat().st_size
     if file.unpack:
         unpack(path, folder / path.stem)
         path.unlink()
-    done.touch()
+    write_json(done, came)
+    return came

@@ -57,7 +57,7 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
 
 def _check_entry(archive: Path, entry: zipfile.ZipInfo) -> None:
     name = PurePosixPath(entry.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+    if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
         raise UserError(f"{archive.name} wants to write outside its folder: {entry.filename!r}; it is not unpacked")
     mode = entry.external_attr >> 16
     if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.data.images.thirtyfold import thirtyfold
 from bench.data.table import Kind
+
+Augmentation = Kind | Literal["thirtyfold"]
 
 ROTATION_DEGREES = {"brain": 10.0, "skin": 180.0, "other": 10.0}
 BRIGHTNESS = 0.1
@@ -15,7 +20,7 @@ SATURATION = 0.1
 _GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
-def augment(batch: Tensor, kind: Kind, generator: torch.Generator) -> Tensor:
+def augment(batch: Tensor, kind: Augmentation, generator: torch.Generator) -> Tensor:
     """Flip, rotate and, for skin, jitter the colours of each image by a draw of its own.
 
     A brain slice is mirrored left to right and turned a little; a skin lesion has no upright, so it is also turned
@@ -23,12 +28,15 @@ def augment(batch: Tensor, kind: Kind, generator: torch.Generator) -> Tensor:
 
     Args:
         batch: float [N, 3, H, W] in 0 ... 1; not changed in place.
-        kind: brain, skin or other: how far images are turned, and whether their light varies.
+        kind: brain, skin or other: how far images are turned, and whether their light varies; or "thirtyfold", for
+            one of thirty other changes each.
         generator: on the CPU, so that the draws are the same on every device.
 
     Returns:
         float [N, 3, H, W] in 0 ... 1, on the batch's device.
     """
+    if kind == "thirtyfold":
+        return thirtyfold(batch, generator)
     batch = flipped(batch, generator, dimension=3)
     if kind == "skin":
         batch = flipped(batch, generator, dimension=2)

@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 from bench.core.atomic import replacing
 from bench.core.errors import UserError
 from bench.core.identity import digest
-from bench.core.paths import cache
+from bench.core.paths import cache, shown
 from bench.core.schema import read_bytes, read_table, validated
 from bench.data.table import Pixels
 
@@ -156,6 +156,8 @@ def mark_unreadable(path: Path, root: Path, problem: str) -> None:
 
 
 def _look(path: Path, known: dict[str, Facts]) -> Facts:
+    if shown(path) != str(path):
+        return Facts(shown(path), -1, -1, "", 0, 0, "has a name that is not UTF-8 text")
     try:
         status = path.stat()
     except OSError as error:
@@ -288,6 +290,7 @@ def listed(items: Sequence[str], most: int = 3) -> str:
 
 
 def _short(path: str, root: Path) -> str:
+    root = Path(shown(root))
     return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
 
 

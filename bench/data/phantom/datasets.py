@@ -2,7 +2,7 @@
 
 They need no file and no network. What they share with the real sets: several images a patient (or lesion) with the
 same anatomy, sites with their own noise and contrast, classes that overlap in every single cue, imbalance. Their class
-names are invented, so that no figure of theirs can be taken for a clinical one.
+names are invented, so that no result of theirs can be taken for a clinical one.
 """
 
 from __future__ import annotations

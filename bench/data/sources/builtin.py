@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.core.config import Protocol
-from bench.data.sources import figshare, isicspecs, kaggle_brain, medmnist
+from bench.data.sources import figshare, isicspecs, kaggle_brain, medmnist, regions
 from bench.data.spec import DatasetSpec
 from bench.data.table import Table
 
@@ -53,6 +53,7 @@ SPECS: tuple[DatasetSpec, ...] = (
     _SKIN,
     kaggle_brain.KAGGLE_SPEC,
     figshare.SPEC,
+    regions.SPEC,
     kaggle_brain.BR35H_SPEC,
     *isicspecs.SPECS,
 )

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from bench.core.config import Protocol
 from bench.core.errors import UserError
-from bench.data.images.files import listed
+from bench.core.schema import NUMBERS
+from bench.data.images.files import MIN_SIDE, listed
 from bench.data.sources.manifest import locate_images, official_parts, read_csv
 from bench.data.sources.rows import Row, assemble
 from bench.data.spec import DatasetSpec, Download
@@ -119,11 +120,13 @@ def _slice(path: Path) -> tuple[str, str, NDArray[Any]]:
             data = file["cjdata"]
             patient = "".join(chr(code) for code in np.asarray(data["PID"]).ravel())
             label = CLASSES[int(np.asarray(data["label"]).item()) - 1]
-            if max(data["image"].shape) > MAX_SIDE:
-                raise UserError(f"{path} holds an image of {data['image'].shape}, larger than {MAX_SIDE} a side")
+            shape, numbers = data["image"].shape, data["image"].dtype.kind in NUMBERS
+            if len(shape) != 2 or not numbers or not MIN_SIDE <= min(shape) <= max(shape) <= MAX_SIDE:
+                raise ValueError(f"an image of {shape}; {MIN_SIDE} to {MAX_SIDE} pixels a side are read")
             return patient, label, np.asarray(data["image"]).T
-    except (OSError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path} is no slice in the format of the distribution: {error}") from error
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{path} is no slice in the format of the distribution: {said}") from error
 
 
 def _folds(root: Path) -> dict[int, str]:

@@ -130,7 +130,7 @@ SPECS: tuple[DatasetSpec, ...] = (
             "17804 rows: melanoma or not, melanomas repeated to equal the benign images",
             read_ham10000_oversampled,
             "HAM10000",
-            "row 10: the reading that the printed figures do not exclude",
+            "row 10: the reading that the printed values do not exclude",
         ),
         caution="melanomas repeated before the split",
     ),

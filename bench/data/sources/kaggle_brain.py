@@ -67,7 +67,7 @@ def read_kaggle(path: Path, protocol: Protocol) -> Table:  # noqa: ARG001 - a re
     training = sum(row.official == "train" for row in rows)
     nearest = min(KAGGLE_COMPLETE, key=lambda count: abs(count - training))
     expected = KAGGLE_COMPLETE[nearest]
-    notes = ["no patient ids are published, and the set mixes others: audit it before trusting a figure"]
+    notes = ["no patient ids are published, and the set mixes others: audit it before trusting a result"]
     if len(rows) < expected:
         notes.append(f"incomplete: {len(rows)} of {expected} images are here")
     classes = tuple(_STEMS.values())

@@ -226,7 +226,8 @@ def locate_images(folder: Path, names: Iterable[str]) -> dict[str, Path | None]:
     """Where each named image lies: a path from the folder, or a name or stem anywhere below it; None if nowhere."""
     wanted = list(dict.fromkeys(names))
     direct = {name: folder / name for name in wanted}
-    found: dict[str, Path | None] = {name: path if path.is_file() else None for name, path in direct.items()}
+    # `Path.is_file` raises for a name that no file system takes.
+    found: dict[str, Path | None] = {name: path if os.path.isfile(path) else None for name, path in direct.items()}  # noqa: PTH113
     if all(found.values()):
         return found
     below: dict[str, Path] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from bench.core.errors import UnknownName, UserError
 from bench.core.identity import digest
 from bench.core.paths import cache
 from bench.core.registry import near_matches
-from bench.core.schema import mapped_array
+from bench.core.schema import DAMAGED, mapped_array
 from bench.data.sources.medmnistinfo import INFO, RECORD, SIZES, Info
 from bench.data.spec import DatasetSpec, Download
 from bench.data.table import PARTS, Pixels, Table, text_column
@@ -159,8 +158,9 @@ def _unpack(name: str, file: Path, member: str, shape: tuple[int, ...], target: 
             limit = _declared_bytes(file, member, source, shape)
             with archive.open(f"{member}.npy") as again, replacing(target) as temporary:
                 _copy_up_to(again, temporary, limit)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, OSError) as error:
-        raise UserError(f"{file} is damaged or no MedMNIST file of {name} ({error}); fetch it again") from error
+    except DAMAGED as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{file} is damaged or no MedMNIST file of {name} ({said}); fetch it again") from error
 
 
 def _declared_bytes(file: Path, member: str, source: IO[bytes], shape: tuple[int, ...]) -> int:

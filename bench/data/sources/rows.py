@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import UserError
+from bench.core.paths import shown
 from bench.data.images.files import listed, usable
 from bench.data.table import Kind, Table, text_column
 
@@ -92,6 +93,9 @@ def assemble(
 
 def _class_names(name: str, rows: Sequence[Row], classes: Sequence[str] | None) -> tuple[str, ...]:
     labels = {row.label for row in rows}
+    odd = sorted(label for label in labels if shown(label) != label)
+    if odd:
+        raise UserError(f"dataset {name!r}: the class name {shown(odd[0])} is not UTF-8 text; rename its folder")
     names = tuple(classes) if classes is not None else tuple(sorted(labels))
     odd = sorted(labels - set(names))
     if odd:

@@ -53,6 +53,7 @@ class Timed:
             "batch_size": protocol.timing_batch_size,
             "tuning": protocol.tuning,
             "precision": protocol.precision,
+            "engine": protocol.engine,
             "channels_last": protocol.channels_last,
             "optimizer": [protocol.optimizer, protocol.momentum > 0, protocol.weight_decay > 0],
             "device": about["device"],

@@ -113,6 +113,7 @@ def timing_row(asked: Asked, folder: Path | None, mode: TimingMode, on_event: On
     protocol = asked.protocol
     row = description(torch.empty(1, device=asked.device), 0, protocol.timing_warmup, protocol.precision)
     row |= {"batch_size": protocol.timing_batch_size, "timing": mode, "tf32": tf32(asked.device)}
+    row["engine"] = protocol.engine
     row |= _columns("infer", backbone["ms"]["infer"], head["ms"]["infer"])
     if protocol.tuning == "head":
         row |= _columns("head_train", head["ms"]["train"])

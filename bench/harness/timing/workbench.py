@@ -13,8 +13,9 @@ from bench.measure.memory import peak_memory_mb
 from bench.measure.rounds import Subject
 from bench.measure.steps import Step, autocast, backward_step, inference_step, training_step
 from models.backbones.registry import BACKBONES
-from models.features import folded
+from models.inference.engines import Computing, evaluator
 from models.network import Network
+from models.recipes.callbacks import is_large
 from models.recipes.classifier import make_optimizer
 
 
@@ -22,16 +23,18 @@ class Workbench:
     """The networks of a group; a backbone that several heads share is built once a purpose."""
 
     def __init__(self) -> None:
-        self._trunks: dict[tuple[str, str], nn.Module] = {}
+        self._extractors: dict[tuple[str, str], nn.Module] = {}
         self._maps: dict[tuple[str, int], Tensor] = {}
 
     def subjects(self, part: Timed) -> list[Subject]:
         """Inference and training of a part; a frozen backbone does not train."""
         asked, precision = part.asked, part.asked.protocol.precision
         if part.part == "head":
-            infer = inference_step(_head(asked), self._map(asked), precision)
-            # A head on stored maps is trained by one thread (`models.recipes.gradient.cpu_threads`).
-            threads = 1 if asked.protocol.tuning == "head" and asked.device.type == "cpu" else None
+            head = _head(asked)
+            infer = inference_step(head, self._map(asked), precision)
+            # A small head on stored maps is trained by one thread (`models.recipes.gradient.cpu_threads`).
+            frozen = asked.protocol.tuning == "head" and asked.device.type == "cpu"
+            threads = 1 if frozen and not is_large(head) else None
             return [Subject(f"{part.key}:infer", infer), Subject(f"{part.key}:train", self._head_step(asked), threads)]
         found = [Subject(f"{part.key}:infer", inference_step(self._inference(asked), images(asked), precision))]
         if asked.protocol.tuning == "full":
@@ -57,17 +60,17 @@ class Workbench:
         return peak_memory_mb(asked.device, work)
 
     def _inference(self, asked: Asked) -> nn.Module:
-        """The backbone as images are classified with it, BatchNorm folded."""
-        return self._trunk(asked, "inference", lambda: folded(_backbone(asked)))
+        """The backbone as images are classified with it: the protocol's engine and precision, BatchNorm folded."""
+        return self._extractor(asked, "inference", lambda: evaluator(_backbone(asked), Computing.of(asked.protocol)))
 
     def _training(self, asked: Asked) -> nn.Module:
-        return self._trunk(asked, "training", lambda: _backbone(asked))
+        return self._extractor(asked, "training", lambda: _backbone(asked))
 
-    def _trunk(self, asked: Asked, purpose: str, build: Callable[[], nn.Module]) -> nn.Module:
+    def _extractor(self, asked: Asked, purpose: str, build: Callable[[], nn.Module]) -> nn.Module:
         key = (asked.model.backbone, purpose)
-        if key not in self._trunks:
-            self._trunks[key] = build()
-        return self._trunks[key]
+        if key not in self._extractors:
+            self._extractors[key] = build()
+        return self._extractors[key]
 
     def _map(self, asked: Asked) -> Tensor:
         """What the head is given at inference."""

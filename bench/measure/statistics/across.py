@@ -65,7 +65,7 @@ def _cliques(models: Sequence[str], ranks: ArrayLike, difference: float) -> tupl
 
 
 def wilcoxon(first: ArrayLike, second: ArrayLike) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test over paired figures; 1 when nothing differs, NaN below 2 pairs."""
+    """Two-sided p of Wilcoxon's signed-rank test over paired values; 1 when nothing differs, NaN below 2 pairs."""
     from scipy import stats
 
     steps = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.measure.columns import column
+from bench.measure.statistics.student import student_quantile
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -92,8 +93,6 @@ def bounds(name: str, value: float, spread: float, weights: Floats) -> tuple[flo
         spread: its standard error.
         weights: the parts' sizes, from which the degrees of freedom follow.
     """
-    from scipy.stats import t
-
     low, high = column(name).limits
     if not math.isfinite(value) or not math.isfinite(spread):
         return math.nan, math.nan
@@ -102,7 +101,7 @@ def bounds(name: str, value: float, spread: float, weights: Floats) -> tuple[flo
         return (low, low + reach) if value == low else (high - reach, high)
     if spread == 0:
         return math.nan, math.nan
-    reach = float(t.ppf(0.975, freedom(weights))) * spread
+    reach = student_quantile(0.975, freedom(weights)) * spread
     if not math.isfinite(low):
         return value - reach, value + reach
     if not math.isfinite(high):

@@ -31,7 +31,7 @@ FLIPS = "exact sign flips of groups, jackknife interval"
 
 @dataclass(frozen=True)
 class Difference:
-    """A minus B of one figure, with its 95 % interval, standard error and two-sided p value.
+    """A minus B of one metric, with its 95 % interval, standard error and two-sided p value.
 
     Attributes:
         method: how it was found; of the `narrow` ones it says so.

@@ -22,7 +22,7 @@ class Ditto(Algorithm):
     """FedAvg, and beside it a model of each client's own (Li et al. 2021, arXiv 2012.04221, algorithm 1).
 
     The own model v_k takes as many steps along g(v) + lambda (v - w_t) on the same batches, from where the client's
-    last round left it. Validation figures are those of the own models; one network is needed for the test part, and it
+    last round left it. Validation metrics are those of the own models; one network is needed for the test set, and it
     is their weighted mean, for which they leave the clients once, at the end. The shared model is FedAvg's.
     """
 

@@ -21,7 +21,7 @@ class FedPerOptions(Options):
 class FedPer(Algorithm):
     """FedAvg of the base layers; the last ones stay with each client (Arivazhagan et al., arXiv 1912.00818, alg. 1).
 
-    Both are trained together. One network is needed for the test part: it has the weighted mean of the clients' own
+    Both are trained together. One network is needed for the test set: it has the weighted mean of the clients' own
     layers, which therefore leave the clients once, at the end.
     """
 

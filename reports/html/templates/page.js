@@ -9,15 +9,15 @@ function text(column, value) {
   if (value === null || value === undefined) return "–";
   return (value * column.scale).toLocaleString("en", { minimumFractionDigits: column.digits, maximumFractionDigits: column.digits });
 }
-function mean(row, name) { return row.figures[name] ? row.figures[name][0] : null; }
+function mean(row, name) { return row.values[name] ? row.values[name][0] : null; }
 // A part that is the same in the whole run is said once, in the summary, and not in every row.
 const varying = ["split", "regime", "variant"].filter((name) => new Set(data.rows.map((row) => row[name])).size > 1);
 function restOf(row) { return varying.map((name) => row[name]).filter(Boolean).join(" · "); }
 function conditionOf(row) { return [row.dataset, restOf(row)].filter(Boolean).join(" · "); }
 function withInterval(row, name) {
-  const figure = row.figures[name], column = columns[name];
-  if (!figure) return "–";
-  return text(column, figure[0]) + (figure[1] === null ? "" : ` [${text(column, figure[1])}, ${text(column, figure[2])}]`);
+  const found = row.values[name], column = columns[name];
+  if (!found) return "–";
+  return text(column, found[0]) + (found[1] === null ? "" : ` [${text(column, found[1])}, ${text(column, found[2])}]`);
 }
 // The eight hues go round; after them the mark's shape and the line's dash change, so that colour never stands alone.
 function lookOf(model) {
@@ -80,12 +80,12 @@ function head(name, label, about, better, left) {
   return h("th", { scope: "col", class: left ? "l" : null, "data-name": name, "aria-sort": on ? (state.sort.up ? "ascending" : "descending") : null },
     h("button", { type: "button", "data-tip": about, onclick: () => sortBy(name, better) }, label));
 }
-function whisker(figure, low, high) {
+function whisker(found, low, high) {
   const width = 72, at = (v) => 3 + ((v - low) / (high - low || 1)) * (width - 6);
   return s("svg", { width, height: 9, "aria-hidden": "true" },
     s("line", { x1: 3, x2: width - 3, y1: 4.5, y2: 4.5, class: "gridline" }),
-    figure[1] === null ? null : s("line", { x1: at(figure[1]), x2: at(figure[2]), y1: 4.5, y2: 4.5, stroke: "var(--accent)", "stroke-width": 2, opacity: 0.55 }),
-    s("circle", { cx: at(figure[0]), cy: 4.5, r: 3, fill: "var(--accent)" }));
+    found[1] === null ? null : s("line", { x1: at(found[1]), x2: at(found[2]), y1: 4.5, y2: 4.5, stroke: "var(--accent)", "stroke-width": 2, opacity: 0.55 }),
+    s("circle", { cx: at(found[0]), cy: 4.5, r: 3, fill: "var(--accent)" }));
 }
 function cellOf(row, column, range) {
   if (column.name === "rarest") {
@@ -93,12 +93,12 @@ function cellOf(row, column, range) {
     return entry ? h("td", { "data-tip": entry[2] === null ? null : `95 %: ${text(column, entry[2])} to ${text(column, entry[3])}` }, h("span", { class: "rest" }, entry[0]), " ", text(column, entry[1])) : h("td", {}, "–");
   }
   if (column.name === "paper") return h("td", {}, text(column, row.paper.accuracy));
-  const figure = row.figures[column.name];
-  if (!figure) return h("td", {}, "–");
-  const shown = text(column, figure[0]);
-  const about = figure[1] === null ? null : `95 %: ${text(column, figure[1])} to ${text(column, figure[2])}, over ${figure[3]}`;
+  const found = row.values[column.name];
+  if (!found) return h("td", {}, "–");
+  const shown = text(column, found[0]);
+  const about = found[1] === null ? null : `95 %: ${text(column, found[1])} to ${text(column, found[2])}, over ${found[3]}`;
   if (column.name !== "accuracy") return h("td", { "data-tip": about }, shown);
-  return h("td", { "data-tip": about }, h("span", { class: "beside" }, whisker(figure, range[0], range[1]), row.marked ? h("b", {}, shown) : h("span", {}, shown)));
+  return h("td", { "data-tip": about }, h("span", { class: "beside" }, whisker(found, range[0], range[1]), row.marked ? h("b", {}, shown) : h("span", {}, shown)));
 }
 function pickButton(row) {
   const look = lookOf(row.model);
@@ -107,7 +107,7 @@ function pickButton(row) {
 }
 function drawBoard() {
   const rows = sorted(visibleRows()), shown = shownColumns();
-  const bounds = rows.flatMap((row) => (row.figures.accuracy || []).slice(0, 3)).filter((v) => v !== null);
+  const bounds = rows.flatMap((row) => (row.values.accuracy || []).slice(0, 3)).filter((v) => v !== null);
   const range = bounds.length ? [Math.min(...bounds), Math.max(...bounds)] : [0, 1];
   const headRow = h("tr", {}, head("model", "Model", "Registered name", "", true), head("dataset", "Condition", "Dataset, split, regime, and the protocol where a run has several", "", true),
     head("count", "Cells", "Seeds and folds behind the row", "high"), shown.map((column) => head(column.name, column.head, `${column.title}: ${column.about}${column.unit ? ` In ${column.unit}.` : ""}`, column.better)));
@@ -115,8 +115,8 @@ function drawBoard() {
     h("td", { class: "l" }, pickButton(row)),
     h("td", { class: "l" }, row.dataset, restOf(row) ? " " : null, restOf(row) ? h("span", { class: "rest" }, restOf(row)) : null, row.badges.map((badge) => h("span", { class: "badge", "data-tip": badge }, badge.split(":")[0]))),
     h("td", {}, row.count),
-    Object.keys(row.figures).length ? shown.map((column) => cellOf(row, column, range)) : h("td", { class: "problem", colspan: shown.length }, row.problem)));
-  const partial = rows.filter((row) => row.problem && Object.keys(row.figures).length);
+    Object.keys(row.values).length ? shown.map((column) => cellOf(row, column, range)) : h("td", { class: "problem", colspan: shown.length }, row.problem)));
+  const partial = rows.filter((row) => row.problem && Object.keys(row.values).length);
   put("board", h("table", {}, h("thead", {}, headRow), h("tbody", {}, body)));
   document.getElementById("count").textContent = `${rows.length} of ${data.rows.length} rows` + (partial.length ? `; ${partial.length} with cells missing` : "");
 }
@@ -134,17 +134,17 @@ function padded(values, share, limit) {
 }
 function drawPareto() {
   const yc = columns[document.getElementById("pareto-y").value], xc = columns[document.getElementById("pareto-x").value];
-  if (!yc || !xc) return put("pareto-plots", h("p", { class: "about" }, "No figures to draw."));
+  if (!yc || !xc) return put("pareto-plots", h("p", { class: "about" }, "No metrics to draw."));
   const figures = [...byCondition(visibleRows())].map(([name, rows]) => {
     const known = rows.filter((row) => mean(row, yc.name) !== null && mean(row, xc.name) > 0);
     if (known.length < 2) return null;
     return fitted(frame(name, `${known.length} models`), 300, (width, height) => paretoChart(known, xc, yc, width, height));
   }).filter(Boolean);
-  put("pareto-plots", figures.length ? figures : h("p", { class: "about" }, "Two models with both figures are needed."));
+  put("pareto-plots", figures.length ? figures : h("p", { class: "about" }, "Two models with both values are needed."));
 }
 function paretoChart(rows, xc, yc, width, height) {
   const at = (row) => [mean(row, xc.name) * xc.scale, mean(row, yc.name) * yc.scale];
-  const xs = rows.map((row) => at(row)[0]), ys = rows.flatMap((row) => row.figures[yc.name].slice(0, 3).filter((v) => v !== null).map((v) => v * yc.scale));
+  const xs = rows.map((row) => at(row)[0]), ys = rows.flatMap((row) => row.values[yc.name].slice(0, 3).filter((v) => v !== null).map((v) => v * yc.scale));
   const paper = rows.map((row) => row.paper[yc.name]).filter((v) => v !== undefined);
   const [ylow, yhigh] = padded([...ys, ...paper], 0.08, yc.scale === 100 ? [0, 100.5] : null);
   const sign = yc.better === "low" ? -1 : 1;
@@ -152,8 +152,8 @@ function paretoChart(rows, xc, yc, width, height) {
     .reduce((kept, row) => (kept.length && sign * (at(row)[1] - at(kept[kept.length - 1])[1]) <= 0 ? kept : [...kept, row]), []);
   const xmin = Math.min(...xs) / 1.25, xmax = Math.max(...xs) * 1.35;
   const points = [...rows].sort((a, b) => state.picked.has(a.model) - state.picked.has(b.model)).map((row) => {
-    const look = lookOf(row.model), figure = row.figures[yc.name];
-    return { x: at(row)[0], y: at(row)[1], low: figure[1] === null ? null : figure[1] * yc.scale, high: figure[2] === null ? null : figure[2] * yc.scale, color: look.color, shape: look.shape, r: look.picked ? 5.5 : 4,
+    const look = lookOf(row.model), found = row.values[yc.name];
+    return { x: at(row)[0], y: at(row)[1], low: found[1] === null ? null : found[1] * yc.scale, high: found[2] === null ? null : found[2] * yc.scale, color: look.color, shape: look.shape, r: look.picked ? 5.5 : 4,
       name: look.picked || front.includes(row) ? row.model : null, tip: `${row.model}\n${yc.title} ${withInterval(row, yc.name)}\n${xc.title} ${text(xc, mean(row, xc.name))} ${xc.unit}` };
   });
   const best = paper.length ? Math.max(...paper) : null;
@@ -228,9 +228,9 @@ function curveFigure(cell, kind, title, xLabel, yLabel, refs) {
 }
 function reliabilityFigure(cell) {
   const most = Math.max(...cell.bins.map((bin) => bin[0]), 1), width = 1 / cell.bins.length;
-  const points = cell.bins.filter((bin) => bin[0]).map((bin) => ({ x: bin[1], y: bin[2], r: 2.5 + 5 * Math.sqrt(bin[0] / most), color: "var(--accent)", tip: `${bin[0]} images\nconfidence ${(100 * bin[1]).toFixed(1)} %\nright ${(100 * bin[2]).toFixed(1)} %` }));
+  const points = cell.bins.filter((bin) => bin[0]).map((bin) => ({ x: bin[1], y: bin[2], r: 2.5 + 5 * Math.sqrt(bin[0] / most), color: "var(--accent)", tip: `${bin[0]} images\nconfidence ${(100 * bin[1]).toFixed(1)} %\naccuracy ${(100 * bin[2]).toFixed(1)} %` }));
   const bars = cell.bins.map((bin, index) => ({ x1: index * width, x2: (index + 1) * width, y: 0.18 * (bin[0] / most), color: "var(--grey)", opacity: 0.6 }));
-  return fitted(frame("Reliability", "mark's size and bars: images"), 250, (w, hh) => chart({ width: w, height: hh, label: "Reliability", x: { min: 0, max: 1, label: "confidence" }, y: { min: 0, max: 1, label: "share right" }, bars, points, refs: [{ x1: 0, y1: 0, x2: 1, y2: 1 }] }));
+  return fitted(frame("Reliability", "mark's size and bars: images"), 250, (w, hh) => chart({ width: w, height: hh, label: "Reliability", x: { min: 0, max: 1, label: "confidence" }, y: { min: 0, max: 1, label: "accuracy" }, bars, points, refs: [{ x1: 0, y1: 0, x2: 1, y2: 1 }] }));
 }
 function drawCell() {
   const cell = data.cells[document.getElementById("cell-seed").value];

@@ -68,7 +68,7 @@ def test_pictures_of_the_own_dataset_are_left_out(cell, tmp_path):
     assert any("pictures of the cell's own dataset" in note for note in answer.notes)
 
 
-def test_the_figures_are_those_of_the_predictor(cell, tmp_path):
+def test_the_metrics_are_those_of_the_predictor(cell, tmp_path):
     settings = SETTINGS.model_copy(update={"without_overlap": False})
     answer = external(cell, settings, tmp_path)
     foreign = phantoms.skin(60, 32)
@@ -116,7 +116,7 @@ def test_any_folder_with_an_index_is_answered_on(cell, tmp_path):
     assert "external_ece_updated" in answer.columns
 
 
-def test_a_difference_of_independent_figures_by_hand():
+def test_a_difference_of_independent_metrics_by_hand():
     """Distances 3 and 4 to the bounds make 5."""
     found = difference(Estimate(10.0, 7.0, 14.0), Estimate(2.0, -1.0, 6.0))
     assert found == Estimate(8.0, 8.0 - 5.0, 8.0 + 5.0)

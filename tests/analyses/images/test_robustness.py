@@ -28,7 +28,7 @@ def answer(cell, tmp_path_factory):
     return robustness(cell, SETTINGS, tmp_path_factory.mktemp("robustness"))
 
 
-def test_every_corruption_and_severity_has_its_figures(answer):
+def test_every_corruption_and_severity_has_its_metrics(answer):
     rows = answer.tables["corruptions"]
     assert len(rows) == 1 + 9 * 5
     assert {row["corruption"] for row in rows} == {"clean", *corruptions_for("brain", "kind")}

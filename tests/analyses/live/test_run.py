@@ -209,7 +209,7 @@ def test_questions_to_the_whole_run_are_answered_once_and_drawn(run):
     assert {row["status"] for row in json.loads(again.stdout)["answers"]} == {"kept"}
 
 
-def test_a_kept_epochs_figure_is_what_the_cell_had_answered_with_it(run):
+def test_a_kept_epochs_metric_is_what_the_cell_had_answered_with_it(run):
     """The epoch that was taken gives the stored accuracy again, by weights that were written apart from it."""
     for stored in Run.open(run).cells():
         best = int(stored.result["metrics"]["best_epoch"])

@@ -35,12 +35,12 @@ def test_the_mean_optimism_has_students_interval_cut_at_zero():
                                           "by_validation": "epoch 0", "by_test": "epoch 1"}  # fmt: skip
 
 
-def test_too_few_choices_have_no_interval_and_none_no_figure():
+def test_too_few_choices_have_no_interval_and_none_no_metric():
     one = mean_optimism(
         [Choice("seed 0", candidates((0.9, 0.8), (0.8, 0.9))), Choice("seed 1", candidates((0.9, 0.8)))], "epoch"
     )
     assert one.columns["optimism_of_epoch"].low is None
-    assert one.notes == ["no epoch chosen among two that have both figures: seed 1",
+    assert one.notes == ["no epoch chosen among two that have both values: seed 1",
                          "1 choices (epoch): three or more are needed for an interval"]  # fmt: skip
     none = mean_optimism([], "epoch")
     assert none.columns["optimism_of_epoch"].value is None
@@ -94,7 +94,7 @@ def test_a_data_set_at_its_ceiling_cannot_tell_models_apart_and_the_sentence_say
     assert rich.notes[-1].startswith("figshare tells these models apart")
 
 
-def test_unequal_seeds_have_no_paired_figure_and_lone_ones_are_left_out():
+def test_unequal_seeds_have_no_paired_metric_and_lone_ones_are_left_out():
     values = measured(drawn(4, 0.05, 0.01))
     found = discrimination("d", [*values[:-1], Measured("lone", 0, 0.5)])
     assert found.columns["discrimination_power_paired"].value is None
@@ -108,7 +108,7 @@ def test_unequal_seeds_have_no_paired_figure_and_lone_ones_are_left_out():
     [(np.full((3, 3), 0.9), "seeds do not differ"), (np.array([[0.8, 0.9]]), "two models with two seeds each"),
      (np.empty((0, 2)), "two models with two seeds each")],
 )  # fmt: skip
-def test_degenerate_runs_have_no_figure(values, reason):
+def test_degenerate_runs_have_no_metric(values, reason):
     found = discrimination("d", measured(values))
     assert {estimate.value for estimate in found.columns.values()} == {None}
     assert reason in found.notes[-1]

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.core.paths import home
 from bench.data.download.fetch import fetch_dataset
-from bench.data.download.folders import fetched_folder
+from bench.data.download.folders import MARKER, fetched_folder
 from bench.data.registry import DATASETS, load
 from bench.data.sources.folder import read_folder
 from bench.data.spec import DatasetSpec, Download
@@ -232,3 +233,62 @@ def test_every_address_is_https_and_every_checksum_has_a_known_form():
         assert file.address.startswith("https://")
         algorithm, _, digest = file.checksum.partition(":")
         assert (algorithm, len(digest)) in {("", 0), ("md5", 32), ("sha256", 64)}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("answer", ["y", "n", ""])
+def test_an_unverified_file_is_asked_for(
+    offer, provider: Provider, answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = offer(checksum="")
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+    if answer == "y":
+        folder = fetch_dataset("offered", True)
+        (entry,) = json.loads((folder / MARKER).read_text())["files"]
+        assert not entry["verified"]
+        assert entry["checksum"] == f"sha256:{hashlib.sha256(body).hexdigest()}"
+        assert entry["size"] == len(body)
+    else:
+        with pytest.raises(UserError, match="was not fetched: the answer was no"):
+            fetch_dataset("offered", True)
+        assert provider.asked == []
+    question = "unverified: the provider publishes no checksum of set.zip. Take it as it comes? [y/N]"
+    assert question in capsys.readouterr().err
+
+
+def test_the_command_refuses_without_a_terminal_and_goes_on_with_yes(offer, provider: Provider) -> None:
+    from typer.testing import CliRunner
+
+    from bench.cli.data import app
+
+    offer(checksum="")
+    words = ["fetch", "offered", "--accept-licence"]
+    with pytest.raises(
+        UserError, match=r"unverified: the provider publishes no checksum of set.zip; --yes or BENCH_YES=1"
+    ):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    done = CliRunner().invoke(app, [*words, "--yes"])
+    assert done.exit_code == 0
+    assert "unverified" in done.output
+
+
+SOURCES = [(name, file) for name in DATASETS.names() for file in DATASETS.get(name).downloads]
+
+
+@pytest.mark.parametrize(("name", "file"), SOURCES, ids=[f"{name}-{file.filename}" for name, file in SOURCES])
+def test_a_tampering_server_gets_nothing_in_from_any_source(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, file: Download
+) -> None:
+    """Another file in the place of each: told by its checksum, or never asked for without a yes."""
+    provider.files["/file"] = b"x" * (file.size or 5000)
+    tampered = replace(file, address=f"{provider.address}/file")
+    spec = replace(DATASETS.get(name), name="tampered", downloads=(tampered,), same_files_as="")
+    monkeypatch.setitem(DATASETS._items, "tampered", spec)
+    with pytest.raises(UserError, match="gave a file with" if file.checksum else "unverified"):
+        fetch_dataset("tampered", True)
+    assert fetched_folder("tampered") is None
+    assert not file.checksum or len(file.checksum.partition(":")[2]) >= 32

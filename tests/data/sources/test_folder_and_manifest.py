@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.core.errors import UserError
 from bench.data.images import files
+from bench.data.registry import add
 from bench.data.sources.folder import read_folder
 from bench.data.sources.manifest import read_csv, read_manifest
 
@@ -258,3 +262,19 @@ def test_a_manifest_does_not_reach_outside_its_folder(tmp_path: Path, image: str
         read_manifest("t", csv)
     with pytest.raises(UserError, match=r"none of its 1 images|cannot be used"):
         read_manifest("t", csv, allow_outside=True)
+
+
+def test_names_that_are_no_utf8_are_skipped_and_told(tmp_path: Path, draw: Callable[..., Path]):
+    for number in range(12):
+        draw(tmp_path / "set" / "ab"[number % 2] / f"{number}.png", number)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "set" / "a") + b"/\xff.png"))
+    shutil.copy(tmp_path / "set" / "a" / "0.png", odd)
+    for _ in range(2):
+        table = add("odd", tmp_path / "set")
+        assert len(table) == 12
+        assert any(r"a/\udcff.png has a name that is not UTF-8 text" in note for note in table.notes)
+    folder = Path(os.fsdecode(os.fsencode(tmp_path / "set") + b"/\xe9"))
+    folder.mkdir()
+    shutil.copy(odd, folder / "x.png")
+    with pytest.raises(UserError, match=r"the class name \\udce9 is not UTF-8 text; rename its folder"):
+        add("odd", tmp_path / "set")

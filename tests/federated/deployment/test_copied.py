@@ -338,3 +338,11 @@ def test_the_image_is_built_from_this_version(made: Consortium) -> None:
     text = (made.server / "Dockerfile").read_text()
     assert f"deepmedix-bench=={bench.__version__}" in text
     assert '"${PACKAGE}"' in text
+
+
+def test_a_site_waits_for_a_server_that_is_away_and_its_check_fails(made: Consortium) -> None:
+    site = Site.open(made.site("hospital-a"))
+    waiting = {finding.what: finding.verdict for finding in checks.check_site(site, "phantom-brain", waits=True)}
+    assert set(waiting.values()) == {"ok", "warning"}
+    checked = {finding.what: finding.verdict for finding in checks.check_site(site, "phantom-brain")}
+    assert {what for what, verdict in checked.items() if verdict == "failed"} == {"server", "clock"}

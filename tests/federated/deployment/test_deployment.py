@@ -19,11 +19,20 @@ import pytest
 import torch
 
 from bench.core.config import load_protocol
+from bench.data.registry import load as load_dataset
 from bench.store.layout import LAST
 from federated.deployment import operate
 from federated.deployment.consortium import Consortium, Site, create
 from federated.deployment.keys import Authority, site_key
 from federated.deployment.task import Task
+from federated.evaluation.approval import approve
+from federated.evaluation.ask import simulated
+from federated.evaluation.pooling import pooled
+from federated.evaluation.request import Frozen, Rehearsal, Request, write_request
+from models.network import Normalization
+from models.predictor import Card, NetworkPredictor
+from models.recipes.batches import Preparation
+from models.registry import MODELS
 
 pytestmark = [pytest.mark.deployment, pytest.mark.slow, pytest.mark.timeout(900)]
 SITES = ("a", "b", "c")
@@ -208,3 +217,29 @@ def test_a_consortium_survives_a_lost_site_and_a_lost_server(
         assert np.array_equal(file["model.weights"], expected.model.weights)
         assert np.array_equal(file["model.buffers"], expected.model.buffers)
     assert (out / "best.safetensors").is_file()
+    ask_for_an_evaluation(made, tmp_path)
+
+
+def ask_for_an_evaluation(made: Consortium, folder: Path) -> None:
+    """Over TLS the sites that approved a frozen model tell what their shares tell in a simulation; another refuses."""
+    rehearsal = Rehearsal("all", "grouped", 3, "site", 3, 0.5, 2, 60, 64)
+    table = load_dataset("phantom-brain", rehearsal.protocol)
+    network = MODELS.get("squeezenet1_1").build(3)
+    prepare = Preparation(Normalization((0.5,) * 3, (0.25,) * 3), None, torch.device("cpu"), False)
+    card = Card.of(MODELS.get("squeezenet1_1"), table.classes, 64, prepare, "full")
+    NetworkPredictor(card, network.eval(), torch.device("cpu")).save(folder / "predictor")
+    frozen = Frozen.read(folder / "predictor")
+    request = Request("a test", "squeezenet1_1", frozen.sha256, table.classes, 3, 5, rehearsal)
+    out = folder / "asked"
+    write_request(out, request, frozen)
+    for name in ("a", "c"):
+        approve(request, Site.open(made.site(name)), 1)
+    run = operate.start_run(made, request.to_json(), out, SETTINGS)
+    assert operate.follow(made, run, out, lambda row: None) == "finished:completed", operate.run_log(made, run)[-3000:]
+    found = json.loads((out / "evaluation.json").read_text())
+    expected = simulated(request, frozen, table)
+    assert [site["status"] for site in found["sites"]] == ["answered", "refused", "answered"]
+    assert found["sites"][1]["why"].startswith("this site has not approved the request")
+    for number in (0, 2):
+        assert {**found["sites"][number], "site": ""} == {**expected["sites"][number], "site": ""}
+    assert found["pooled"] == pooled([expected["sites"][number] for number in (0, 2)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ import pytest
 from flwr.clientapp import ClientApp
 from scipy.integrate import quad
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.stats import binom, chisquare, norm
 
 from bench.core.config import Federation, load_protocol
 from bench.core.errors import UserError
 from federated.algorithms.registry import algorithm_of
+from federated.client.training import Work
 from federated.privacy import mechanism as privacy
 from federated.server.aggregate import Aggregator, CentralPrivacy
+from federated.server.rounds import Rounds
 from federated.server.vectors import Model, Update
-from federated.settings import privacy_record, privacy_statement, round_settings_of, spent
+from federated.settings import privacy_record, privacy_statement, releases_of, round_settings_of, spent
 from federated.simulation.inprocess import InProcessGrid
 
 
@@ -98,7 +101,11 @@ def test_epsilon_of_central_noise_is_that_of_adding_or_removing_a_client() -> No
 @pytest.mark.parametrize(
     ("kind", "share", "words"),
     [
-        ("local", 0.5, r"replace one client.*multiplier 1; noise from"),
+        (
+            "local",
+            0.5,
+            r"replace one client.*multiplier 1; epsilon of the client that was asked most often; noise from",
+        ),
         ("central", 1.0, r"add or remove one client.*multiplier 1; noise from"),
         ("central", 0.5, r"add or remove one client.*chance 0.5 a round; noise and choice of clients from"),
     ],
@@ -110,7 +117,7 @@ def test_the_statement_names_adjacency_sampling_and_where_the_randomness_comes_f
     assert re.search(
         f"{words} the run's seed, in place of a secret draw", privacy_statement(federation, simulated=True)
     )
-    record = privacy_record(federation, 3)
+    record = privacy_record(federation, [{"answered": "0,1"}] * 3)
     assert record is not None
     assert re.search(f"{words} the operating system's entropy", record["statement"])
     assert record["epsilon"] == spent(federation, 3)
@@ -118,10 +125,53 @@ def test_the_statement_names_adjacency_sampling_and_where_the_randomness_comes_f
 
 
 def test_without_privacy_nothing_is_recorded_and_no_noise_is_no_finite_epsilon() -> None:
-    assert privacy_record(Federation(), 3) is None
-    silent = privacy_record(Federation(privacy="central", noise_multiplier=0.0), 3)
+    assert privacy_record(Federation(), [{}] * 3) is None
+    silent = privacy_record(Federation(privacy="central", noise_multiplier=0.0), [{}] * 3)
     assert silent is not None
     assert silent["epsilon"] is None  # JSON has no infinity
+
+
+def test_under_local_noise_releases_are_those_of_the_client_asked_most_often() -> None:
+    """Client 1 is asked in all of three rounds, once in vain; 0 twice, 2 once. Under central noise rounds count."""
+    history = [
+        {"answered": "0,1", "lost": ""},
+        {"answered": "0", "lost": "client 1 (train): the site could not be reached; client 2 (evaluate): drawn"},
+        {"answered": "1,2", "lost": None},
+    ]
+    local, central = (Federation(privacy=kind, participation=0.5) for kind in ("local", "central"))
+    assert releases_of(local, history) == 3
+    assert releases_of(local, history[::2]) == 2
+    assert releases_of(local, [history[0], {"answered": "2", "lost": ""}]) == 1
+    # Nobody knows whom a round that a killed server repeats has asked.
+    assert releases_of(local, history, begun=5) == 5
+    assert releases_of(central, history[:2], begun=3) == 3
+
+
+@pytest.mark.parametrize("privacy_kind", ["central", "local"])
+def test_the_sampling_that_is_run_is_the_one_that_is_accounted(privacy_kind: Any) -> None:
+    """Poisson under central noise: clients come independently, each with the chance; else a fixed number, no gain."""
+    protocol = load_protocol(
+        "demo", [f"federated.privacy={privacy_kind}", "federated.participation=0.3", "federated.batch_norm=frozen"]
+    )
+    manager: Any = SimpleNamespace(expected=10, available=lambda: range(10))
+    rounds = Rounds(None, manager, None, Work(0, seed=1), round_settings_of(protocol))  # type: ignore[arg-type]
+    asked = np.zeros((4000, 10))
+    for number in range(len(asked)):
+        asked[number, rounds._sample(number)[0]] = 1
+    sizes = asked.sum(axis=1)
+    assert asked.mean(axis=0) == pytest.approx(np.full(10, 0.3), abs=0.03)
+    joint = (asked.T @ asked / len(asked))[~np.eye(10, dtype=bool)]
+    if privacy_kind == "central":
+        assert spent(protocol.federated, 4) == privacy.epsilon(1.0, 0.3, 4, 1e-5)
+        assert joint == pytest.approx(np.full(90, 0.09), abs=0.02)
+        expected = binom(10, 0.3).pmf(np.arange(11)) * len(sizes)
+        drawn = np.bincount(sizes.astype(int), minlength=11)
+        few = expected < 5
+        merged = [np.append(each[~few], each[few].sum()) for each in (drawn, expected)]
+        assert chisquare(*merged).pvalue > 0.001
+    else:
+        assert spent(protocol.federated, 4) == privacy.epsilon(1.0, 1.0, 4, 1e-5, "replace one client")
+        assert set(sizes) == {3}
 
 
 @pytest.mark.parametrize(("multiplier", "rounds"), [(1.0, 1), (2.0, 10), (4.0, 50)])

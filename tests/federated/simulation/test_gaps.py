@@ -37,7 +37,7 @@ def store(
     protocol: dict[str, Any] | None = None,
     fingerprint: str = "f",
 ) -> dict[str, Any]:
-    """Write a finished cell whose image i has label 0 and is decided rightly or not."""
+    """Write a finished cell whose image i has label 0 and is predicted rightly or not."""
     spec: dict[str, Any] = {"model": "m", "dataset": "d", "split": "grouped", "regime": regime, "seed": seed}
     spec["protocol"] = protocol or {}
     key = f"{regime}-{digest([spec, fingerprint], 12)}"

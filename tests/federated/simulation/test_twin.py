@@ -63,7 +63,7 @@ def test_a_straggler_takes_half_and_half_a_step() -> None:
 
 
 def test_the_clients_trained_on_what_was_expected_of_them(make_context: Make) -> None:
-    """Without a draw in it the expectation is the figure itself, clients of different sizes included."""
+    """Without a draw in it the expectation is the metric itself, clients of different sizes included."""
     context = make_context("fedavg", images=90, partition="quantity", alpha=0.5, local_steps=3)
     trained = sum(row["images_trained"] for row in fit(context).history)
     assert trained == passes_of(context).expected

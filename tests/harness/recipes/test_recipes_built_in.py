@@ -20,8 +20,8 @@ from bench.harness.finished import FinishedCell
 from bench.store.run import Run
 from models.backbones.registry import BACKBONES, Backbone
 from models.heads.config import LinearHeadConfig
-from models.recipes.blockwise import blocks_of
-from models.recipes.features import _voted
+from models.recipes.literature.blockwise import blocks_of
+from models.recipes.literature.features import _voted
 from models.registry import MODELS, ModelSpec
 from tests.harness.conftest import MakePlan, RunPlan
 
@@ -131,7 +131,7 @@ def test_votes_and_decisions_are_scikit_learns(small_plan: MakePlan, run_plan: R
         pooled = {part: predictor._pooled(predictor.prepare(stack)).detach() for part, stack in images.items()}
         train, test = (((values - tensors["mean"]) / tensors["std"]).numpy() for values in pooled.values())
         labels = cell.predictions("train").labels
-        decided = cell.predictions("test").probabilities.argmax(1)
+        predicted = cell.predictions("test").probabilities.argmax(1)
         if planned.spec.model == "knn":
             count = int(tensors["neighbours"])
             theirs = KNeighborsClassifier(count, algorithm="brute").fit(train, labels).predict_proba(test)
@@ -145,4 +145,4 @@ def test_votes_and_decisions_are_scikit_learns(small_plan: MakePlan, run_plan: R
                 for number in range(len(cell.classes))
             ]
             theirs = np.stack([machine.decision_function(test) for machine in machines], 1).argmax(1)
-            assert np.array_equal(decided, theirs)
+            assert np.array_equal(predicted, theirs)

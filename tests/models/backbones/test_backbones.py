@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import UnknownName, UserError
 from models.backbones import registry as backbones
-from models.backbones.extractors import TransformerTrunk
+from models.backbones.extractors import TransformerExtractor
 from models.backbones.probe import build_without_memory, probe
 from models.backbones.registry import BACKBONES, Backbone, Published, effective_size
 from models.baselines import BASELINES
@@ -21,9 +21,9 @@ from models.normalization import Normalization
 @pytest.mark.parametrize("name", list(BASELINES))
 def test_the_listed_facts_hold(name: str) -> None:
     backbone = BACKBONES.get(name)
-    trunk = build_without_memory(backbone.build)
+    extractor = build_without_memory(backbone.build)
     for size in (backbone.min_size, 224):
-        features = trunk(torch.empty(2, 3, size, size, device="meta"))
+        features = extractor(torch.empty(2, 3, size, size, device="meta"))
         assert features.ndim == 4
         assert features.shape[:2] == (2, backbone.channels)
     if name == "efficientnet_lite0":  # whose weights come from a package
@@ -38,9 +38,9 @@ def test_the_listed_facts_hold(name: str) -> None:
 
 
 def test_inception_takes_75_pixels_and_no_fewer() -> None:
-    trunk = build_without_memory(BACKBONES.get("inception_v3").build)
+    extractor = build_without_memory(BACKBONES.get("inception_v3").build)
     with pytest.raises(RuntimeError, match=r"[Kk]ernel size"):
-        trunk(torch.empty(2, 3, 74, 74, device="meta"))
+        extractor(torch.empty(2, 3, 74, 74, device="meta"))
 
 
 def full_model_features(name: str, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,8 +48,10 @@ def full_model_features(name: str, images: Tensor) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, **options).eval()
-    trunk = BACKBONES.get(f"torchvision:{name}").build().eval()
-    trunk.load_state_dict({key: value for key, value in model.state_dict().items() if key in trunk.state_dict()})
+    extractor = BACKBONES.get(f"torchvision:{name}").build().eval()
+    extractor.load_state_dict(
+        {key: value for key, value in model.state_dict().items() if key in extractor.state_dict()}
+    )
     seen: list[Tensor] = []
     entered = {
         "squeezenet1_1": "classifier",
@@ -63,7 +65,7 @@ def full_model_features(name: str, images: Tensor) -> tuple[Tensor, Tensor]:
     model.get_submodule(entered).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         model(images)
-        return seen[0], trunk(images)
+        return seen[0], extractor(images)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +86,11 @@ def test_the_class_token_is_torchvisions_own_at_224() -> None:
 def test_position_embeddings_are_resampled_the_way_of_torchvision() -> None:
     model = torchvision.models.VisionTransformer(64, 16, 1, 2, 8, 8)
     nn.init.normal_(model.encoder.pos_embedding)
-    trunk = TransformerTrunk(model)
+    extractor = TransformerExtractor(model)
     state = {"encoder.pos_embedding": model.encoder.pos_embedding.detach()}
     theirs = torchvision.models.vision_transformer.interpolate_embeddings(96, 16, state)["encoder.pos_embedding"]
-    torch.testing.assert_close(trunk._positions(6, 6), theirs)
-    assert trunk(torch.rand(2, 3, 96, 32)).shape == (2, 8, 1, 1)
+    torch.testing.assert_close(extractor._positions(6, 6), theirs)
+    assert extractor(torch.rand(2, 3, 96, 32)).shape == (2, 8, 1, 1)
 
 
 @pytest.mark.parametrize(

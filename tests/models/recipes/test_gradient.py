@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,13 @@ from bench.data.loader import Part, Rows
 from bench.store.layout import BEST, LAST
 from models.backbones.registry import BACKBONES, effective_size
 from models.baselines import BASELINES
-from models.features import folded
 from models.heads.config import HeadConfig, LinearHeadConfig
 from models.heads.dense import LinearHead
+from models.inference.engines import folded
 from models.network import Network, Normalization
+from models.recipes import callbacks
 from models.recipes.batches import EvalBatches, Preparation, TrainBatches, pieces_of
-from models.recipes.callbacks import Interrupted
+from models.recipes.callbacks import BestCheckpoint, Interrupted
 from models.recipes.context import FitContext, FitData, FitOutcome
 from models.recipes.gradient import fit
 from models.registry import MODELS, ModelSpec
@@ -289,3 +291,39 @@ def test_every_backbones_map_is_the_same_when_it_is_folded(name: str) -> None:
         plain = network.backbone(images)
         difference = folded(network.backbone)(images) - plain
     assert difference.norm() <= 1e-5 * plain.norm()
+
+
+@pytest.mark.parametrize(("large", "saved"), [(True, [0, 2]), (False, [0, 1, 2, 3])])
+def test_a_large_state_is_saved_when_its_time_is_a_tenth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool, saved: list[int]
+) -> None:
+    """Each look at the clock is a second: saving takes one, so the next one is due nine later."""
+    monkeypatch.setattr(callbacks, "LARGE", 0 if large else 10**9)
+    seconds = iter([100, 100, 101, 105, 111, 111, 112, 113] if large else range(100, 200))
+    checkpoint = BestCheckpoint(tmp_path, clock=lambda: float(next(seconds)))
+    written: list[int] = []
+    module = SimpleNamespace(
+        val_tally=SimpleNamespace(means=lambda: (0.0, -2.0)), parameters=lambda: [nn.Parameter(torch.zeros(3))]
+    )
+    monkeypatch.setattr(callbacks, "Classifier", SimpleNamespace)
+    for epoch in range(4):
+
+        def save(path: Path, number: int = epoch) -> None:
+            path.write_text("state")
+            written.append(number)
+
+        trainer: Any = SimpleNamespace(current_epoch=epoch, save_checkpoint=save)
+        checkpoint.on_train_epoch_end(trainer, module)  # type: ignore[arg-type]
+    assert written == saved
+
+
+def test_a_large_fit_goes_on_bit_for_bit_from_an_earlier_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "LARGE", 0)
+    whole = fit(context(tmp_path / "whole"))
+    monkeypatch.setattr(callbacks, "SHARE", 1e-9)
+    with pytest.raises(Interrupted):
+        fit(replace(context(tmp_path / "stopped"), should_stop=stopping_after(3 * 4 + 1)))
+    again = fit(context(tmp_path / "stopped"))
+    assert without_clock(again) == without_clock(whole)
+    states = [load_file(tmp_path / name / BEST) for name in ("whole", "stopped")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

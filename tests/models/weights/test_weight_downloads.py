@@ -113,14 +113,18 @@ def test_a_download_with_the_wrong_checksum_is_not_kept(
     assert not list(hub.glob("*"))
 
 
-def test_a_download_that_broke_off_is_not_kept(
-    register: Register, server: tuple[str, Path], state: dict[str, Tensor], hub: Path
+def test_a_download_that_nothing_can_check_needs_a_yes_and_one_that_broke_off_is_not_kept(
+    register: Register, server: tuple[str, Path], state: dict[str, Tensor], hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, folder = server
     save_file(state, folder / "model.safetensors")
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
     published = Published(f"{address}/model.safetensors", file_name="tiny.safetensors")
     spec = register("tiny", published)
+    with pytest.raises(UserError, match=r"unverified: the name of .*model.safetensors holds no checksum.*BENCH_YES=1"):
+        load(spec.build(3), resolve("imagenet", spec))
+    assert not list(hub.glob("*"))
+    monkeypatch.setenv("BENCH_YES", "1")
     with pytest.raises(UserError, match=r"cannot read the weights .*tiny.safetensors"):
         load(spec.build(3), resolve("imagenet", spec))
     assert not list(hub.glob("*"))

@@ -26,7 +26,7 @@ from models.weights.initial import WeightsError, built, load, normalization, res
 REAL = "mobilenet_v2-imagenet-tfslim.safetensors"
 
 
-def tiny_trunk() -> nn.Module:
+def tiny_backbone() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU())
 
 
@@ -154,12 +154,12 @@ def bare_pickle(path: Path) -> None:
 
 
 def truncated(path: Path) -> None:
-    torch.save(tiny_trunk().state_dict(), path)
+    torch.save(tiny_backbone().state_dict(), path)
     path.write_bytes(path.read_bytes()[:-300])
 
 
 def truncated_safetensors(path: Path) -> None:
-    save_file(tiny_trunk().state_dict(), path)
+    save_file(tiny_backbone().state_dict(), path)
     path.write_bytes(path.read_bytes()[:-100])
 
 
@@ -168,7 +168,7 @@ def huge_header(path: Path) -> None:
 
 
 def not_finite(path: Path) -> None:
-    save_file({**tiny_trunk().state_dict(), "0.bias": torch.tensor([1.0, float("nan"), 0.0, 0.0])}, path)
+    save_file({**tiny_backbone().state_dict(), "0.bias": torch.tensor([1.0, float("nan"), 0.0, 0.0])}, path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -214,7 +214,7 @@ def test_damaged_and_hostile_files_are_one_sentence(
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("modern", [True, False])
 def test_random_damage_never_ends_in_anything_but_a_sentence(tmp_path: Path, modern: bool) -> None:
-    torch.save(tiny_trunk().state_dict(), tmp_path / "good.pth", _use_new_zipfile_serialization=modern)
+    torch.save(tiny_backbone().state_dict(), tmp_path / "good.pth", _use_new_zipfile_serialization=modern)
     good, random = (tmp_path / "good.pth").read_bytes(), np.random.default_rng(0)
     refused = 0
     for number in range(200):
@@ -255,7 +255,7 @@ def test_layers_of_older_files_are_renamed(tmp_path: Path) -> None:
     }
 
 
-def test_timm_weights_go_under_the_trunks_own_names(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_timm_weights_go_under_the_extractors_own_names(state: dict[str, Tensor], tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(2)
     full = timm.create_model("test_resnet", pretrained=False).state_dict()
@@ -320,9 +320,9 @@ def test_a_layer_with_a_tensor_of_its_own_is_built_with_its_values(state: dict[s
     """What is neither a parameter nor a buffer stands in no file."""
 
     def build() -> nn.Module:
-        trunk = tiny_trunk()
-        trunk.scale = torch.tensor([2.0, 3.0])
-        return trunk
+        extractor = tiny_backbone()
+        extractor.scale = torch.tensor([2.0, 3.0])
+        return extractor
 
     BACKBONES.register("scaled", Backbone("scaled", 4, build))
     try:

@@ -16,8 +16,8 @@ from torch import Tensor
 from bench.core.errors import UserError
 from bench.data.loader import Part
 from models.evaluate import evaluated, positions
-from models.features import folded
 from models.heads.dense import global_pool
+from models.inference.engines import evaluator
 from models.network import Network
 from models.predictor import Card, NetworkPredictor, Predictor, filled_network
 from models.recipes import gradient
@@ -85,7 +85,7 @@ class FeaturePredictor(Predictor):
         super().__init__(card, device)
         # It is kept to itself: what asks for a predictor's network wants its logits, and these come from no network.
         self._whole = NetworkPredictor(card, network, device)
-        self._backbone = folded(network.backbone)
+        self._backbone = evaluator(network.backbone, card.computing)
         self.classifier = classifier
         self._tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
 

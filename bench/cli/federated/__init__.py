@@ -1,0 +1,1 @@
+"""Commands of `bench fed` that have a file of their own."""
