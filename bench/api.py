@@ -133,7 +133,7 @@ class Run:
         from reports.tables.overview import tables
 
         drawn = drawing(self.path)
-        return Tables(tuple(tables(drawn.source, drawn.rankings, drawn.rows)))
+        return Tables(tuple(tables(drawn.source, drawn.rankings, drawn.rows, drawn.references)))
 
     def report(self, formats: Sequence[str] = ("html", "md", "latex", "csv"), out: Path | None = None) -> Path:
         """Write the report; the folder that holds it.

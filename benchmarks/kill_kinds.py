@@ -82,8 +82,8 @@ def kinds(storage: str) -> dict[str, Kind]:
         Kind("head", run_words("deepmedix", ["tuning=head", "epochs=20"]), run_contents),
         Kind("refit", run_words("deepmedix", ["tuning=full", "epochs=3", "refit=true"]), run_contents),
         Kind(
-            "block-wise",
-            run_words("block-wise", ["tuning=full", "epochs=3"], "centralized", "--plugin", "ROOT/block-wise.py"),
+            "gradual",
+            run_words("gradual", ["tuning=full", "epochs=3"], "centralized", "--plugin", "ROOT/gradual.py"),
             run_contents,
         ),
         *(
@@ -115,7 +115,7 @@ def prepare(root: Path) -> None:
     """What the commands name in the benchmark's folder: plugins, a space, a dataset of pictures."""
     root.mkdir(parents=True, exist_ok=True)
     examples = re.findall(r"```python\n# example: ([\w-]+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
-    (root / "block-wise.py").write_text(dict(examples)["block-wise"])
+    (root / "gradual.py").write_text(dict(examples)["gradual"])
     (root / "tiny.py").write_text(PLUGIN)
     (root / "space.toml").write_text(SPACE)
     draw = np.random.default_rng(0)
@@ -126,9 +126,14 @@ def prepare(root: Path) -> None:
 
 
 def run_contents(folder: Path) -> dict[str, Any]:
-    """Everything of a run that is not a clock's reading."""
-    found: dict[str, Any] = {"tables": tables(folder / "run")}
-    for cell in Run.open(folder / "run").cells():
+    """Everything of the run in a folder that is not a clock's reading."""
+    return {"tables": tables(folder / "run"), **contents(folder / "run")}
+
+
+def contents(run: Path) -> dict[str, Any]:
+    """Everything of a run's cells that is not a clock's reading."""
+    found: dict[str, Any] = {}
+    for cell in Run.open(run).cells():
         assert cell.result is not None, f"{cell.key}: {cell.problem}"
         metrics = {name: value for name, value in cell.result["metrics"].items() if not is_clock(name)}
         weights = cell.folder / "predictor" / "weights.safetensors"

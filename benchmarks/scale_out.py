@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kill_resume import contents
+from kill_kinds import contents
 
 from bench.core.config import Runtime, load_protocol
 from bench.executors.driver import Driver, Stop

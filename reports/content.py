@@ -14,6 +14,7 @@ from reports.load.source import Source, load
 from reports.tables.grid import Row, rows
 from reports.tables.markup import Grid
 from reports.tables.paper import paper_tables
+from reports.tables.reference import reference_rows
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Drawing:
 
     Attributes:
         rows: one a model and condition.
+        references: one a condition: what needs no image.
         rankings: one a condition.
         paper: tables 1 to 4 and the efficiency paragraph.
     """
 
     source: Source
     rows: list[Row]
+    references: list[Row]
     rankings: list[Ranking]
     ablations: list[Ablation]
     gaps: list[Gap]
@@ -47,6 +50,7 @@ def drawing(path: Path) -> Drawing:
     return Drawing(
         source,
         table,
+        reference_rows(source, table),
         rank(source, table),
         ablations(source, table),
         gaps(source, table),

@@ -8,7 +8,7 @@ from pathlib import Path
 import bench
 from bench.core.atomic import write_text
 from reports.compare.ablation import tables as ablation_tables
-from reports.content import drawing
+from reports.content import Drawing
 from reports.html.page import duration, render, text
 from reports.load.source import Source
 from reports.tables.grid import Row
@@ -20,16 +20,8 @@ FULL_MODEL = "deepmedix"
 _BY_IMAGE = "image"
 
 
-def write_reproduction(run: Path, out: Path | None = None) -> list[Path]:
-    """Write `reproduction.md` and `reproduction.html` of a run.
-
-    Args:
-        out: the folder; RUN/report when not given.
-
-    Raises:
-        UserError: the folder is no run.
-    """
-    drawn, folder = drawing(run), out or run / "report"
+def write_reproduction(drawn: Drawing, folder: Path) -> list[Path]:
+    """Write `reproduction.md` and `reproduction.html` of a run into a folder."""
     source = drawn.source
     tables = [*drawn.paper, *_optional(leakage(drawn.rows))]
     tables += [each for study in drawn.ablations for each in ablation_tables(study)]

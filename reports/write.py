@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FORMATS = ("html", "md", "latex", "csv")
 # Each is looked at: a killed process may have written the first of them only, and `bench analyze` draws the page alone.
 WRITTEN = ("index.html", "report.md", "report.tex", "results.csv", "results.parquet", "summary.csv")
+_ALSO = {"reproduction": "reproduction.html"}
 
 
 def report(
@@ -26,7 +27,7 @@ def report(
 
     Args:
         run: the run's folder.
-        formats: any of html, md, latex, csv.
+        formats: any of html, md, latex, csv, reproduction.
         out: where the files go; RUN/report when not given.
         figures: also every figure as SVG and PDF, under figures/.
 
@@ -36,9 +37,9 @@ def report(
     Raises:
         UserError: the folder is no run, an unknown format, or the disk is full.
     """
-    unknown = [name for name in formats if name not in FORMATS]
+    unknown = [name for name in formats if name not in _WRITERS]
     if unknown:
-        raise UserError(f"no report format is called {', '.join(unknown)}; there are {', '.join(FORMATS)}")
+        raise UserError(f"no report format is called {', '.join(unknown)}; there are {', '.join(_WRITERS)}")
     from reports.content import drawing
 
     drawn, folder = drawing(run), out or run / "report"
@@ -95,11 +96,18 @@ def _write_latex(drawn: Drawing, folder: Path) -> list[Path]:
     return write_latex(_tables(drawn), folder)
 
 
+def _write_reproduction(drawn: Drawing, folder: Path) -> list[Path]:
+    from reports.reproduction import write_reproduction
+
+    return write_reproduction(drawn, folder)
+
+
 _WRITERS: dict[str, Callable[[Drawing, Path], list[Path]]] = {
     "html": _write_html,
     "md": _write_markdown,
     "latex": _write_latex,
     "csv": _write_csv,
+    "reproduction": _write_reproduction,
 }
 
 
@@ -121,16 +129,23 @@ def _tables(drawn: Drawing) -> list[Grid]:
     from reports.tables.overview import tables
 
     federated = gap_table(drawn.gaps)
-    found = [*tables(drawn.source, drawn.rankings, drawn.rows)]
+    found = [*tables(drawn.source, drawn.rankings, drawn.rows, drawn.references)]
     found += [table for study in drawn.ablations for table in ablation_tables(study)]
     return [*found, *([federated] if federated else []), *drawn.paper]
 
 
-def draw(run: Path, console: Any) -> Path:
-    """Write the whole report of a run, unless nothing changed since, and print its summary tables; the page's path."""
+def draw(run: Path, console: Any, also: tuple[str, ...] = ()) -> Path:
+    """Write the whole report of a run, unless nothing changed since, and print its summary tables; the page's path.
+
+    Args:
+        run: the run's folder.
+        console: where the tables are printed.
+        also: formats beside the usual ones.
+    """
     page = run / "report" / "index.html"
-    if not all(is_current(page.with_name(name), run) for name in WRITTEN):
-        report(run)
+    names = (*WRITTEN, *(_ALSO[name] for name in also))
+    if not all(is_current(page.with_name(name), run) for name in names):
+        report(run, (*FORMATS, *also))
     show_summary(run, console)
     return page
 
@@ -154,8 +169,11 @@ def show_summary(run: Path, console: Any) -> None:
     from reports.compare.ranking import with_interval
     from reports.load.source import load
     from reports.tables.grid import conditions, rows
+    from reports.tables.reference import MAJORITY, reference_rows
 
-    for condition, members in conditions(rows(load(run).cells)).items():
+    source = load(run)
+    table_rows = rows(source.cells)
+    for condition, members in conditions([*table_rows, *reference_rows(source, table_rows)]).items():
         badges = dict.fromkeys(badge for row in members for badge in row.badges)
         table = Table(title=condition.name, caption=", ".join(badges) or None, title_justify="left", box=None)
         for name in ("model", "cells", "accuracy", "ROC-AUC", "paper"):
@@ -165,7 +183,7 @@ def show_summary(run: Path, console: Any) -> None:
             printed = "" if paper is None else f"{paper:.2f}"
             known = [with_interval(row, name) for name in ("accuracy", "roc_auc")]
             shown = known if row.done else [row.problem, ""]
-            table.add_row(row.model, row.count, *shown, printed)
+            table.add_row(row.model, row.count, *shown, printed, style="dim" if row.model == MAJORITY else None)
         console.print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -9,16 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from pydantic import ConfigDict, with_config
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from typing_extensions import TypedDict
 
+from bench.core.atomic import out_of_space
 from bench.core.errors import UserError
 from bench.core.schema import parsed_json
 
@@ -125,7 +127,7 @@ def _cause(error: Exception) -> BaseException:
 
 def _reason(error: Exception) -> str:
     cause = _cause(error)
-    return str(getattr(cause, "orig", cause)).strip().splitlines()[0]
+    return (str(getattr(cause, "orig", cause)).strip().splitlines() or [""])[0]
 
 
 def _say(words: str) -> None:
@@ -144,6 +146,19 @@ def usable(storage: str) -> Iterator[None]:
         raise UserError(f"{about} cannot be used: {reason}; {_AGAIN}") from error
 
 
+@contextmanager
+def readable(storage: str) -> Iterator[None]:
+    """Say in one sentence that a study is damaged, whatever Optuna stumbles over in it. Raises UserError."""
+    try:
+        with usable(storage):
+            yield
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError, OSError) as error:
+        if out_of_space(error):
+            raise
+        about, reason = f"the study in {without_password(storage)}", _reason(error) or type(error).__name__
+        raise UserError(f"{about} is damaged: {reason}; {_AGAIN}") from error
+
+
 def open_storage(storage: str, patience: float = PATIENCE) -> BaseStorage:
     """A database by URL, or a journal file by its ending (.log, .journal).
 
@@ -155,6 +170,8 @@ def open_storage(storage: str, patience: float = PATIENCE) -> BaseStorage:
     """
     if "://" not in storage:
         return _journal(Path(storage))
+    if storage.rstrip("/") == "sqlite:" or storage == "sqlite:///:memory:":
+        raise UserError(f"--storage {storage} names no file, and would keep nothing; write sqlite:///FILE")
     if storage.startswith("sqlite:///"):
         path = Path(storage.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,11 +189,35 @@ def _journal(path: Path) -> JournalStorage:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     _check_journal(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    lock = JournalFileSymlinkLock(str(path))
+    if path.is_file():
+        _cut_unfinished(path, lock)
+    return JournalStorage(JournalFileBackend(str(path), lock))
+
+
+def _cut_unfinished(path: Path, lock: JournalFileSymlinkLock) -> None:
+    """Take the half of an entry off that a killed process left: Optuna would write the next one behind it."""
+    with path.open("rb+") as file:
+        if not _unfinished(file):
+            return
+        lock.acquire()
+        try:
+            # Whoever held the lock may have finished it meanwhile.
+            file.truncate(file.seek(0, os.SEEK_END) - _unfinished(file))
+        finally:
+            lock.release()
+
+
+def _unfinished(file: BinaryIO) -> int:
+    """The bytes behind the last end of a line."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    whole = sum(len(line) for line in file if line.endswith(b"\n"))
+    return size - whole
 
 
 def _check_journal(path: Path) -> None:
-    """Refuse what is no journal; an unfinished last line is what a killed process leaves, and is passed over."""
+    """Refuse what is no journal; an unfinished last line is what a killed process leaves."""
     if path.exists() and not path.is_file():
         raise UserError(f"--storage {path} is no file; {_AGAIN}")
     if not path.is_file():
@@ -185,6 +226,8 @@ def _check_journal(path: Path) -> None:
         for number, line in enumerate(file, 1):
             if line.endswith(b"\n"):
                 parsed_json(f"--storage {path}, line {number}:", line, _Entry, _AGAIN, nan=True)
+            elif not line.startswith(b"{"):
+                raise UserError(f"--storage {path}: line {number} is no entry of a study's journal; {_AGAIN}")
 
 
 def _database(url: str, patience: float) -> RDBStorage:
@@ -208,7 +251,11 @@ def _database(url: str, patience: float) -> RDBStorage:
 
 
 def without_password(url: str) -> str:
-    """A storage's URL as it can be shown."""
+    """A storage's URL as it can be shown; a file's name, and what is no URL, as it is."""
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
-    return make_url(url).render_as_string(hide_password=True)
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        return url

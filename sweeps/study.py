@@ -10,13 +10,14 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
+from sweeps.ledger import BEAT, LOST, OWNER, PROBLEM, TOKEN
 from sweeps.objectives import Objective
 from sweeps.space import Choice, Dimension, Space
-from sweeps.storage import PATIENCE, open_storage
+from sweeps.storage import PATIENCE, open_storage, readable
 
 PRUNERS = ("hyperband", "halving", "none")
 
@@ -51,13 +52,32 @@ def open_study(settings: Settings, storage: str, patience: float = PATIENCE) -> 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     directions = ["maximize" if one.direction == "max" else "minimize" for one in settings.objectives]
-    return optuna.create_study(
-        storage=open_storage(storage, patience),
-        study_name=settings.name,
-        directions=directions,  # type: ignore[arg-type]
-        load_if_exists=True,
-        pruner=make_pruner(settings),
-    )
+    with readable(storage):
+        study = optuna.create_study(
+            storage=open_storage(storage, patience),
+            study_name=settings.name,
+            directions=directions,  # type: ignore[arg-type]
+            load_if_exists=True,
+            pruner=make_pruner(settings),
+        )
+        _look_through(study, directions)
+    return study
+
+
+def _look_through(study: Study, directions: Sequence[str]) -> None:
+    """Read what a sweep goes by once, so that whatever is damaged shows now. Raises ValueError and what Optuna does."""
+    if [each.name.lower() for each in study.directions] != list(directions):
+        raise ValueError("its directions are not those that were asked for")
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.state == TrialState.COMPLETE for trial in trials):
+        study.best_trials  # noqa: B018 - it reads what the trials alone do not tell
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE and len(trial.values or ()) != len(directions):
+            raise ValueError(f"trial {trial.number} is complete and has not {len(directions)} values")
+        if not all(isinstance(trial.user_attrs.get(name, ""), str) for name in (OWNER, TOKEN, LOST, PROBLEM)):
+            raise ValueError(f"trial {trial.number} names no owner")
+        if not isinstance(trial.user_attrs.get(BEAT, 0), int):
+            raise ValueError(f"trial {trial.number} gives no sign of life that is a number")
 
 
 def check_pruner(settings: Settings) -> None:

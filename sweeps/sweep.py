@@ -250,7 +250,9 @@ class Display:
             self._line(f"    {done} {trial.state.name.lower()}{f': {reason}' if reason else ''}")
 
     def waiting(self, count: int) -> None:
-        """Nothing: the others' trials end one by one."""
+        """Say for whom is waited, and for how long at most."""
+        silent = f"{self.ledger.silent:.0f} s without a sign of life"
+        self._line(f"waiting for {count} trials that other processes run; one that is {silent} is asked again")
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

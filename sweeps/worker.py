@@ -52,7 +52,7 @@ class Listener(Protocol):
         """A trial of this process ended."""
 
     def waiting(self, count: int) -> None:
-        """The trials that are left are with other processes."""
+        """The `count` trials that are left are with other processes; told once while they are."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,19 @@ def work(sweep: Sweep, study: Study, ledger: Ledger, listener: Listener, stop: C
     Raises:
         UserError: when every trial failed.
     """
+    told = False
     while not stop():
         claim = ledger.claim()
         if claim is not None:
             run_claim(sweep, study, ledger, claim, listener, stop)
+            told = False
             continue
         left = sweep.settings.wanted - ledger.finished()
         if left <= 0:
             break
-        listener.waiting(left)
+        if not told:
+            listener.waiting(left)
+        told = True
         time.sleep(_POLL_SECONDS)
     _refuse_if_all_failed(ledger)
 

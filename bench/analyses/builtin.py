@@ -9,6 +9,7 @@ from bench.analyses.decisions import DecisionsSettings
 from bench.analyses.explanations.settings import SPEC as EXPLANATIONS
 from bench.analyses.external.settings import SPEC as EXTERNAL
 from bench.analyses.geometry.settings import SPEC as GEOMETRY
+from bench.analyses.inversion.settings import SPEC as INVERSION
 from bench.analyses.membership.settings import SPEC as MEMBERSHIP
 from bench.analyses.registry import ANALYSES, AnalysisSpec, Settings
 from bench.analyses.selective import SelectiveSettings
@@ -51,5 +52,5 @@ _from_predictions("decisions", "Decisions", "what do decisions cost, and whom do
 _from_predictions("conformal", "Conformal sets", "which classes cannot be ruled out?", ConformalSettings)
 _from_predictions("selective", "Selective prediction", "is it right where it is sure?", SelectiveSettings)
 _from_predictions("subgroups", "Subgroups", "is it as good for everybody?", SubgroupsSettings)
-for _spec in (ROBUSTNESS, EXPLANATIONS, GEOMETRY, EXTERNAL, MEMBERSHIP, _SIMILAR, *_OF_RUNS):
+for _spec in (ROBUSTNESS, EXPLANATIONS, GEOMETRY, EXTERNAL, MEMBERSHIP, INVERSION, _SIMILAR, *_OF_RUNS):
     ANALYSES.register(_spec.name, _spec)

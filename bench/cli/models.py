@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import DeviceName, Json, Overrides, Plugin, ProtocolName, Timing, as_text, print_listing
+from bench.cli.options import (
+    DeviceName,
+    Json,
+    Overrides,
+    Plugin,
+    ProtocolName,
+    Timing,
+    as_text,
+    print_as_known,
+    print_listing,
+)
 from bench.core.errors import UserError
 from bench.core.output import print_json
 
@@ -83,12 +93,16 @@ def profile_command(
         print_listing(list(profile_files(models, classes, load_protocol(protocol, overrides), 50)), ONNX, as_json)
         return
     recipe, runtime = load_protocol(protocol, overrides), make_runtime(device=device, timing=timing)
-    rows = count_rows(",".join(models), classes, recipe)
-    if not as_json:
-        print_listing(rows, COUNT_COLUMNS)
-    if timing != "off" or as_json:
-        timed = list(timed_rows(rows, classes, recipe, runtime))
-        print_listing(timed, ["model", *PROFILE_COLUMNS[len(COUNT_COLUMNS) :]], as_json)
+    counted = count_rows(",".join(models), classes, recipe)
+    if as_json:
+        print_json(list(timed_rows(list(counted), classes, recipe, runtime)))
+        return
+    rows = print_as_known(counted, COUNT_COLUMNS)
+    for row in rows:
+        if row["note"]:
+            typer.echo(f"{row['model']}: {row['note']}")
+    if timing != "off":
+        print_as_known(timed_rows(rows, classes, recipe, runtime), ["model", *PROFILE_COLUMNS[len(COUNT_COLUMNS) :]])
 
 
 def export_command(

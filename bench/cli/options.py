@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,9 @@ import typer
 from bench.core.output import print_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from bench.core.config import Protocol
 
 
@@ -98,6 +101,35 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
         rows: values by column, in the header's order.
     """
     from rich.console import Console
+
+    Console().print(_table(title, header, rows))
+
+
+def print_as_known(
+    rows: Iterable[dict[str, Any]], columns: Sequence[str], console: Console | None = None
+) -> list[dict[str, Any]]:
+    """Print a table that grows by a row when one is there; where the output is no terminal, all of it at the end.
+
+    Args:
+        rows: values by column, made one after the other.
+        columns: of the table.
+        console: where to; the standard output if None.
+
+    Returns:
+        The rows.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    found: list[dict[str, Any]] = []
+    with Live(console=console or Console(), auto_refresh=False, vertical_overflow="visible") as live:
+        for row in rows:
+            found.append(row)
+            live.update(_table("", columns, [[each.get(name) for name in columns] for each in found]), refresh=True)
+    return found
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -108,7 +140,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
     for row in rows:
         # Text, because names from files must not be read as markup.
         table.add_row(*(Text(as_text(value)) for value in row))
-    Console().print(table)
+    return table
 
 
 def as_text(value: object) -> str:

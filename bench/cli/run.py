@@ -50,9 +50,7 @@ def run_command(
     device: DeviceName = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of a cell; 0: all cores, shared by --jobs.")] = 0,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
-    wandb: Annotated[
-        str, typer.Option(help="off, offline or online; without a network the run is tracked offline.")
-    ] = "off",
+    wandb: Annotated[str, typer.Option(help="off, offline or online; offline without a network.")] = "off",
     executor: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
     jobs: Annotated[int, typer.Option(min=1, help="local: cells side by side, a process each.")] = 1,
     address: Annotated[str | None, typer.Option(help="ray: HOST:PORT or ray://HOST:PORT; none: this machine.")] = None,
@@ -93,7 +91,13 @@ def _questions(names: str | None) -> list[Question]:
 
 
 def run_plan(
-    plan: Plan, folder: Path, runtime: Runtime, dry_run: bool, as_json: bool, asked: Sequence[Question] = ()
+    plan: Plan,
+    folder: Path,
+    runtime: Runtime,
+    dry_run: bool,
+    as_json: bool,
+    asked: Sequence[Question] = (),
+    formats: tuple[str, ...] = (),
 ) -> int:
     """Show the plan, execute it unless it is a dry run, put the questions, draw the report; returns the exit code.
 
@@ -104,6 +108,7 @@ def run_plan(
         dry_run: only show the plan.
         as_json: one JSON document on standard output.
         asked: analyses put to every finished cell.
+        formats: of the report, beside the usual ones.
     """
     from rich.console import Console
 
@@ -121,7 +126,8 @@ def run_plan(
             print_json({"cells": cells, "pending": len(pending)})
         return 0
     summary = _execute(console, plan, stored, runtime, len(pending))
-    return _conclude(console, stored, summary, _answers(plan, stored, asked, as_json), as_json)
+    answers = _answers(plan, stored, asked, as_json)
+    return _conclude(console, stored, summary, answers, as_json, formats)
 
 
 def _answers(plan: Plan, stored: Run, asked: Sequence[Question], as_json: bool) -> list[dict[str, Any]]:
@@ -146,10 +152,17 @@ def _execute(console: Console, plan: Plan, stored: Run, runtime: Runtime, pendin
         return execute_shown(console, plan, stored, runtime, pending, [tracker])
 
 
-def _conclude(console: Console, stored: Run, summary: Summary, answers: list[dict[str, Any]], as_json: bool) -> int:
+def _conclude(
+    console: Console,
+    stored: Run,
+    summary: Summary,
+    answers: list[dict[str, Any]],
+    as_json: bool,
+    formats: tuple[str, ...],
+) -> int:
     from reports.write import draw
 
-    page = draw(stored.path, console)
+    page = draw(stored.path, console, formats)
     total = summary.done + summary.failed
     if as_json:
         told = {"answers": answers} if answers else {}
@@ -184,12 +197,11 @@ def reproduce_command(
 
     folder = out or Path("runs") / f"reproduction-{scale}"
     runtime = make_runtime(device=device, threads=threads, progress=progress)
-    ended = run_plan(reproduction_plan(scale, weights, overrides), folder, runtime, dry_run, as_json)
+    plan = reproduction_plan(scale, weights, overrides)
+    ended = run_plan(plan, folder, runtime, dry_run, as_json, formats=("reproduction",))
     if not dry_run:
-        from reports.reproduction import write_reproduction
-
-        for path in write_reproduction(folder):
-            typer.echo(path, err=as_json)
+        for name in ("reproduction.md", "reproduction.html"):
+            typer.echo(folder / "report" / name, err=as_json)
     raise typer.Exit(ended)
 
 

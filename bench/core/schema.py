@@ -166,6 +166,9 @@ def read_table(path: Path, mend: str) -> pa.Table:
         with pq.ParquetFile(path) as file:
             if file.metadata.num_rows > MOST_ROWS:
                 _refuse(path, f"has {file.metadata.num_rows} rows, more than {MOST_ROWS}", mend)
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                _refuse(path, "has two columns of one name", mend)
             return file.read()
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError) as error:
         _refuse(path, f"cannot be read ({_line(error)})", mend)

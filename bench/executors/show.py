@@ -84,8 +84,23 @@ def show_plan(console: Console, plan: Plan, stored: Run, timing: TimingMode = "f
 
 
 def settled(console: Console, plan: Plan, pending: list[PlannedCell], runtime: Runtime) -> Runtime:
-    """The runtime with `compile` on only where it pays for the cells that are left, and the reason on the console."""
-    if not runtime.compile or not pending:
+    """The runtime with `compile` on only where it pays for the cells that are left, and the reason on the console.
+
+    Where bf16 trains more slowly than 32 bits would, that is told too.
+
+    Args:
+        console: where the reasons are printed.
+        plan: with its tables; pending: its cells that are left.
+        runtime: as it was asked for.
+    """
+    if not pending:
+        return runtime
+    if runtime.executor == "local" and any(cell.spec.protocol.precision == "bf16" for cell in pending):
+        from bench.harness.networks import precision_note
+
+        for note in sorted({precision_note(cell.spec.protocol, runtime) for cell in pending} - {""}):
+            console.print(f"  {note}", highlight=False, style="yellow")
+    if not runtime.compile:
         return runtime
     from bench.executors.estimate import compiling
 

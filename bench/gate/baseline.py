@@ -183,6 +183,8 @@ def _of_file(entry: Mapping[str, Any], protocols: Mapping[str, Any]) -> SideCell
         return SideCell(None, str(entry.get("problem", "no result")))
     letters = "".join(entry.get("decisions") or [])
     numbers = np.array([ALPHABET.index(letter) for letter in letters], dtype=np.int64)
+    if letters and numbers.max() >= len(entry["classes"]):
+        raise ValueError(f"a decision for class {numbers.max()} of {len(entry['classes'])}")
     return SideCell(
         metrics=entry["metrics"],
         classes=tuple(entry["classes"]),
@@ -207,6 +209,8 @@ def pair(base: Side, now: Side, name: str) -> Paired | None:
     if then.predictions is not None:
         return paired(current.predictions, then.predictions)
     # The file keeps ids as a digest and decisions alone: of labels, `SideCell.changed` has told that they are the same.
+    if len(then.decisions) != len(current.decisions):
+        return None
     here, size = current.predictions, len(now.cells[name].classes)
     return Paired(here.ids, here.groups, here.labels, np.eye(size)[current.decisions], np.eye(size)[then.decisions])
 

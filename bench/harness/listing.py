@@ -75,8 +75,8 @@ def _published(publication: Publication | None) -> dict[str, Any]:
     }
 
 
-def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str, Any]]:
-    """A row a model: its parameters and operations.
+def count_rows(patterns: str, classes: int, protocol: Protocol) -> Iterator[dict[str, Any]]:
+    """A row a model, as soon as it is counted: its parameters and operations.
 
     Args:
         patterns: names or shell patterns of models, separated by commas.
@@ -88,16 +88,14 @@ def count_rows(patterns: str, classes: int, protocol: Protocol) -> list[dict[str
     """
     from bench.harness.networks import model_cost
 
-    rows = []
     for name in MODELS.match(patterns):
         spec = MODELS.get(name)
         size, note = effective_size(BACKBONES.get(spec.backbone), protocol.image_size)
         row = {"model": name, "image_size": size, "note": note}
         if _searched(spec):
-            rows.append({**row, "note": "; ".join(filter(None, [note, FOUND]))})
+            yield {**row, "note": "; ".join(filter(None, [note, FOUND]))}
         else:
-            rows.append(row | model_cost(spec, classes, size))
-    return rows
+            yield row | model_cost(spec, classes, size)
 
 
 def _searched(spec: ModelSpec) -> bool:
@@ -110,7 +108,9 @@ def _searched(spec: ModelSpec) -> bool:
 def timed_rows(
     rows: list[dict[str, Any]], classes: int, protocol: Protocol, runtime: Runtime
 ) -> Iterator[dict[str, Any]]:
-    """The rows of `count_rows` with the times of a batch, measured in turns; nothing is added where timing is off.
+    """The rows of `count_rows` with the times of a batch, measured in turns, each as soon as it is known.
+
+    Nothing is added where timing is off.
 
     Args:
         rows: of `count_rows`.
@@ -120,16 +120,14 @@ def timed_rows(
     """
     from bench.harness.networks import check_runtime, pick_device
     from bench.harness.timing.parts import Asked
-    from bench.harness.timing.times import measure_all, timing_row
+    from bench.harness.timing.times import measured_groups, timing_row
 
     check_runtime(protocol, runtime)
     device, mode = pick_device(runtime), runtime.timing
-    asked = {
-        row["model"]: Asked(MODELS.get(row["model"]), classes, row["image_size"], protocol, device)
-        for row in rows
-        if not _searched(MODELS.get(row["model"]))
-    }
-    measure_all(list(asked.values()), None, mode, lambda event: None)
-    for row in rows:
-        network = asked.get(row["model"])
-        yield row | timing_row(network, None, mode, lambda event: None) if network else row
+    specs = {row["model"]: MODELS.get(row["model"]) for row in rows}
+    yield from (row for row in rows if _searched(specs[row["model"]]))
+    counted = {row["model"]: row for row in rows if not _searched(specs[row["model"]])}
+    asked = [Asked(specs[name], classes, row["image_size"], protocol, device) for name, row in counted.items()]
+    for known in measured_groups(asked, None, mode, lambda event: None):
+        for network in known:
+            yield counted[network.model.name] | timing_row(network, None, mode, lambda event: None)

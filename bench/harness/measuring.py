@@ -66,6 +66,7 @@ def described(table: Table, split: Split, cautions: Sequence[str] = ()) -> dict[
         "classes": list(table.classes),
         "images": len(table),
         "expected": table.expected,
+        "majority": _majority(table, split),
         "n_train": len(split.train),
         "n_val": len(split.val),
         "n_test": len(split.test),
@@ -78,6 +79,11 @@ def described(table: Table, split: Split, cautions: Sequence[str] = ()) -> dict[
         "notes": list(table.notes),
         "cautions": [words for words in (table.caution, *cautions) if words],
     }
+
+
+def _majority(table: Table, split: Split) -> str:
+    """The most frequent class of the training images; the first of those that are equally so."""
+    return table.classes[int(np.bincount(table.labels[split.train], minlength=len(table.classes)).argmax())]
 
 
 def json_number(value: float) -> float | None:

@@ -111,6 +111,7 @@ def intervals(
     classes: Sequence[str],
     most_parts: int = MOST_PARTS,
     seed: int = 0,
+    names: Sequence[str] = (),
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of every quality column: a jackknife over whole groups [N], Student's t.
 
@@ -120,6 +121,7 @@ def intervals(
         classes: k names.
         most_parts: groups are left out one at a time up to here; more are dealt into as many lots.
         seed: of the lots.
+        names: the columns that are wanted; all of them when empty.
 
     Returns:
         (low, high) by column; (NaN, NaN) where fewer than two groups bear on it or nothing varies.
@@ -130,7 +132,7 @@ def intervals(
         return dict.fromkeys(quality(labels, probabilities, classes), (math.nan, math.nan))
     weights = Weights.of(given.labels, codes, given.classes)
     found = {}
-    for name, (value, without) in left_out(given, codes).items():
+    for name, (value, without) in left_out(given, codes, names).items():
         mine = weights.of_column(name)
         found[name] = bounds(name, value, error(value, without, mine), mine)
     return found

@@ -14,7 +14,7 @@ import torch
 
 from bench.measure.steps import Step, clock_of, energy_meter
 
-SHORT_MS = 20.0
+SHORT_MS = 10.0
 """A step is repeated within a round until about this much was measured, so that short ones are not all start-up."""
 MOST_REPEATS = 10
 SETTLED = 0.1
@@ -56,7 +56,8 @@ class Samples:
     """What was measured.
 
     Attributes:
-        samples: milliseconds by subject, in the order in which they were measured.
+        samples: milliseconds by subject, one of each round, in their order: of a short step, the median of the round's.
+            Steps that follow each other at once are slow or fast together, and would tell nothing of the spread.
         energy_j: joules a step, where the device tells.
         busy: the share of the machine's cores that other processes used meanwhile, 0 to 1.
     """
@@ -77,7 +78,7 @@ def in_rounds(
     Args:
         subjects: what is timed, each with its steps.
         device: whose clock counts.
-        effort: batches a round, and when a median is known well enough.
+        effort: how many rounds, and when a median is known well enough.
         on_round: is told the round's number.
     """
     clock, meter = clock_of(device), energy_meter(device)
@@ -90,8 +91,8 @@ def in_rounds(
         on_round(number)
         for subject in left:
             start = meter() if meter else 0.0
-            wanted = min(repeats[subject.name], effort.most - len(found.samples[subject.name]))
-            found.samples[subject.name] += _sampled(subject, clock, wanted)
+            wanted = repeats[subject.name]
+            found.samples[subject.name].append(float(np.median(_sampled(subject, clock, wanted))))
             spent[subject.name] += meter() - start if meter else 0.0
             taken[subject.name] += wanted + (wanted > 1)
         left = [subject for subject in left if not enough(found.samples[subject.name], effort)]

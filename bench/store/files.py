@@ -5,6 +5,7 @@ Fields that are not named here may stand beside the others: a later version adds
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
@@ -14,6 +15,7 @@ from typing_extensions import TypedDict
 
 from bench.core import schema
 from bench.core.atomic import replacing
+from bench.measure.columns import COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,6 +117,7 @@ class DataFile(TypedDict):
     paper_name: NotRequired[str]
     audit: NotRequired[str | None]
     notes: NotRequired[list[str]]
+    majority: NotRequired[str]
 
 
 @with_config(_OPEN)
@@ -174,7 +177,16 @@ def read_cell(path: Path) -> dict[str, Any]:
 
 def read_result(path: Path) -> dict[str, Any]:
     """result.json. Raises UserError when it is not what a result is."""
-    return dict(schema.read_json(path, ResultFile, AGAIN))
+    found = dict(schema.read_json(path, ResultFile, AGAIN))
+    for part in ("cost", "timing"):
+        _check_metrics(path, part, found[part])
+    return found
+
+
+def _check_metrics(path: Path, part: str, values: Any) -> None:
+    """Hold what the list of columns knows to numbers; versions and plugins differ in their columns."""
+    metrics = {name: value for name, value in values.items() if re.sub(r"_(low|high|p95)$", "", name) in COLUMNS}
+    schema.validated(path, {part: metrics}, dict[str, dict[str, Number]], AGAIN)
 
 
 def read_failure(path: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def merge(runs: Sequence[Path], out: Path) -> dict[str, int]:
         for key, cells in found.items():
             best = next((cell for cell in cells if cell.status == "done"), cells[0])
             if best.folder.is_dir() and target.cell(key, best.spec).status != "done":
-                shutil.copytree(best.folder, target.folder(key), dirs_exist_ok=True, ignore=_OWN)
+                _copy(best.folder, target.folder(key))
                 copied += 1
         entries = [{"key": key, "cell": cells[0].spec} for key, cells in found.items()]
         target.write_plan(entries, f"bench runs merge {' '.join(map(str, runs))} --out {out}")
@@ -89,6 +89,14 @@ def merge(runs: Sequence[Path], out: Path) -> dict[str, int]:
             write_json(target.path / ENVIRONMENT, {**sources[0].environment(), "merged": [run.name for run in sources]})
     shared = sum(len(cells) > 1 for cells in found.values())
     return {"cells": len(target.plan()), "copied": copied, "shared": shared}
+
+
+def _copy(cell: Path, target: Path) -> None:
+    try:
+        shutil.copytree(cell, target, dirs_exist_ok=True, ignore=_OWN)
+    except shutil.Error as error:
+        ((source, _, why), *_) = error.args[0]
+        raise UserError(f"{source} cannot be copied ({why}); remove it and merge again") from error
 
 
 def _refuse_two_results(cells: Sequence[StoredCell]) -> None:

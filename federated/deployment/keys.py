@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bench.core.errors import UserError
+from bench.core.schema import read_bytes
 
 _AUTHORITY_DAYS, _SERVER_DAYS = 3650, 825
+_ANOTHER = "ask for this folder again"
 _SKEW = timedelta(minutes=10)  # a site whose clock is a little behind must not refuse a new certificate
 
 
@@ -41,9 +43,9 @@ class Authority:
     def open(cls, folder: Path) -> Authority:
         """Read `ca.crt` and `ca.key`. Raises UserError where they are not, or cannot be read."""
         try:
-            certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-            key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
-        except (OSError, ValueError) as error:
+            certificate = x509.load_pem_x509_certificate(read_bytes(folder / "ca.crt", _ANOTHER))
+            key = serialization.load_pem_private_key(read_bytes(folder / "ca.key", _ANOTHER), None)
+        except (UserError, ValueError) as error:
             raise UserError(
                 f"{folder} does not hold the authority's ca.crt and ca.key ({type(error).__name__}); only with "
                 "them, on the machine where they are kept, can a certificate be made"
@@ -85,13 +87,13 @@ def write_secret(path: Path, data: bytes) -> None:
 
 def days_left(certificate: Path) -> float:
     """Days until a certificate ends; negative when it has. Raises ValueError when it is none."""
-    ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    ends = x509.load_pem_x509_certificate(read_bytes(certificate, _ANOTHER)).not_valid_after_utc
     return (ends - datetime.now(UTC)).total_seconds() / 86400
 
 
 def is_valid_yet(certificate: Path) -> bool:
     """Whether a certificate's first moment has passed by this machine's clock."""
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_before_utc <= datetime.now(UTC)
+    return x509.load_pem_x509_certificate(read_bytes(certificate, _ANOTHER)).not_valid_before_utc <= datetime.now(UTC)
 
 
 def _builder(

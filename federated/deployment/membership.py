@@ -18,6 +18,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from bench.core.errors import UserError
+from bench.core.schema import MOST_TEXT, check_regular, read_bytes
 from federated.deployment.consortium import Site
 
 Answer = Literal["taken", "refused", "clock", "closed", "away"]
@@ -32,13 +33,14 @@ def ask(site: Site) -> Answer:
         are apart; `closed`: what answers passes no fleet path; `away`: nobody answers, or not yet.
 
     Raises:
-        UserError: the key file is none.
+        UserError: the key file is none, or the authority's certificate is no file.
     """
     private = _key(site.folder / "site.key")
     public = private.public_key()
     request = ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
     interceptors = [NodeAuthHttpInterceptor(private, public)]
     address, authority = f"{site.host}:{site.port}", str(site.folder / "ca.crt")
+    check_regular(site.folder / "ca.crt", "ask for this site's folder again", MOST_TEXT)
     try:
         with FleetHttpClient.from_server_address(address, False, authority, interceptors=interceptors) as client:
             node = client.ActivateNode(request).node_id
@@ -75,8 +77,8 @@ def sentence(site: Site, answer: Answer) -> str:
 
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError) as error:
+        key = serialization.load_ssh_private_key(read_bytes(path, "it is no file of keys"), password=None)
+    except (UserError, ValueError) as error:
         raise UserError(f"{path} is no key that can be read ({error}); ask for this site's folder again") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise UserError(f"{path} is a key of another kind; ask for this site's folder again")

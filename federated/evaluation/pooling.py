@@ -33,7 +33,8 @@ def pooled(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         known = [_effect(answer["figures"].get(name), scale, answer["groups"]) for answer in answers]
         told = [effect for effect in known if effect is not None]
         if len(told) >= FEWEST_STUDIES:
-            rows.append(_row(name, scale, random_effects(*zip(*told, strict=True))))
+            effects, variances = zip(*told, strict=True)
+            rows.append(_row(name, scale, random_effects(effects, variances)))
     return rows
 
 

@@ -10,7 +10,7 @@ _SWATI = Publication(
     "Computerized Medical Imaging and Graphics 75, 34-46, 2019",
     figures=(Figure("figshare", 94.82, "five folds, one network a fold; by image or by patient is not known here"),),
     known="VGG-19 unaltered, min-max preprocessing, fine-tuned block by block from the last backwards, six blocks",
-    chosen="epochs and rates of a block: the protocol's",
+    chosen="epochs and rates of a block: the protocol's; min-max preprocessing: 0-1 pixels in the weights' scale",
     sureness="the published network",
     table=2,
     row="VGG19 with alterations (block-wise fine-tuning) [35]",

@@ -154,7 +154,7 @@ class Classifier(pl.LightningModule):
 
 def _compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
     run: Any = torch.compile(module, dynamic=False)
-    return lambda inputs: run(inputs)  # type: ignore[no-any-return]
+    return lambda inputs: run(inputs)
 
 
 def make_optimizer(

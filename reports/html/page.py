@@ -30,7 +30,7 @@ from reports.tables.grid import Row
 def page(drawing: Drawing) -> str:
     """The report's HTML."""
     source = drawing.source
-    data = payload(source, drawing.rows, drawing.rankings)
+    data = payload(source, drawing.rows, drawing.rankings, drawing.references)
     data["ablations"] = [ablation_entry(found) for found in drawing.ablations]
     searched = sweep_views(source)
     answers = answer_sections(source, drawing.rows)

@@ -25,8 +25,17 @@ HISTORY = (
 )  # fmt: skip
 
 
-def payload(source: Source, rows: Sequence[Row], rankings: Sequence[Ranking]) -> dict[str, Any]:
-    """The page's data: columns, rows (one a model and condition) and cells (one a seed and fold)."""
+def payload(
+    source: Source, rows: Sequence[Row], rankings: Sequence[Ranking], references: Sequence[Row] = ()
+) -> dict[str, Any]:
+    """The page's data: columns, rows (one a model and condition) and cells (one a seed and fold).
+
+    Args:
+        source: the run.
+        rows: of its models.
+        rankings: one a condition.
+        references: rows that need no image; of the leaderboard alone.
+    """
     cells: list[dict[str, Any]] = []
     entries: list[dict[str, Any]] = []
     answered = answered_columns(source)
@@ -38,6 +47,7 @@ def payload(source: Source, rows: Sequence[Row], rankings: Sequence[Ranking]) ->
     return {
         "columns": [column_entry(_described(name, answered)) for name in shown(rows)],
         "rows": entries,
+        "references": [row_entry(source, row, [], False) for row in references],
         "cells": cells,
     }
 

@@ -11,6 +11,7 @@ from reports.load.source import Source
 from reports.tables.grid import Row
 from reports.tables.markup import Entry, Grid, grid
 from reports.tables.published import published_values
+from reports.tables.reference import MAJORITY, NOTE
 
 METRICS = names_of("quality", level=1)
 BOLD = (
@@ -23,13 +24,22 @@ INTERVAL = (
 )
 
 
-def tables(source: Source, rankings: Sequence[Ranking], rows: Sequence[Row]) -> list[Grid]:
-    """A table a metric, split, regime and protocol; then what each model costs."""
+def tables(
+    source: Source, rankings: Sequence[Ranking], rows: Sequence[Row], references: Sequence[Row] = ()
+) -> list[Grid]:
+    """A table a metric, split, regime and protocol; then what each model costs.
+
+    Args:
+        source: the run.
+        rankings: one a condition.
+        rows: one a model and condition.
+        references: rows that need no image, at each table's foot.
+    """
     kinds = dict.fromkeys((r.condition.split, r.condition.regime, r.condition.variant) for r in rankings)
     drawn = []
     for kind in kinds:
         members = [ranking for ranking in rankings if _kind(ranking) == kind]
-        drawn += [_table(metric, kind, members, rows) for metric in METRICS]
+        drawn += [_table(metric, kind, members, [*rows, *references]) for metric in METRICS]
     return [*drawn, cost_table(rows), *status_table(source)]
 
 
@@ -48,7 +58,11 @@ def _table(metric: str, kind: tuple[str, str, str], members: Sequence[Ranking], 
     title = f"{column(metric).title}: " + ", ".join(part for part in kind if part)
     label = "-".join([metric.replace("_", "-"), *[part for part in kind[:2] if part]])
     audits = [(cell.spec, (cell.result or {})["data"]) for row in wanted for cell in row.done]
-    notes = [INTERVAL, *([BOLD, *audit_sentences(audits)] if metric == "accuracy" else [])]
+    notes = [
+        INTERVAL,
+        *([NOTE] if MAJORITY in models else []),
+        *([BOLD, *audit_sentences(audits)] if metric == "accuracy" else []),
+    ]
     return grid(label, title, head, body, notes=notes)
 
 

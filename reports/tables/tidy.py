@@ -59,6 +59,20 @@ def _summary(row: Row) -> dict[str, Any]:
     return found | {f"published_{name}": value / 100 for name, value in row.published.items()}
 
 
+def _of_one_type(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of several types, as a plugin or a stranger may leave them, as text: Parquet has one type a column."""
+    texts = {}
+    for name in frame.columns:
+        known = frame[name].dropna()
+        if frame[name].dtype == object and len({_kind(value) for value in known}) > 1:
+            texts[name] = known.map(str).reindex(frame.index)
+    return frame.assign(**texts)
+
+
+def _kind(value: object) -> type:
+    return float if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value)
+
+
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
@@ -77,6 +91,6 @@ def write_tidy(source: Source, table: Sequence[Row], folder: Path) -> list[Path]
     frame = results_frame(source)
     paths = [folder / "results.csv", folder / "results.parquet", folder / "summary.csv"]
     write_text(paths[0], frame.to_csv(index=False))
-    write_table(paths[1], pa.Table.from_pandas(frame, preserve_index=False))
+    write_table(paths[1], pa.Table.from_pandas(_of_one_type(frame), preserve_index=False))
     write_text(paths[2], pd.DataFrame(summary_rows(table)).to_csv(index=False))
     return paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.cli.app import app
+from bench.cli.options import print_as_known
 from bench.core.errors import UserError
 
 SMALL = ["image_size=32", "epochs=2", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
@@ -127,3 +130,37 @@ def test_the_doctor_knows_the_machine() -> None:
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
     assert found["packages"]["torch"]
     assert found["cores"] >= 1
+
+
+def test_a_table_grows_as_rows_become_known() -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=80)
+
+    def rows() -> Iterator[dict[str, object]]:
+        yield {"model": "first", "ms": 1.5}
+        assert "first" in shown.getvalue()
+        yield {"model": "second", "ms": None}
+
+    assert [row["model"] for row in print_as_known(rows(), ["model", "ms"], console)] == ["first", "second"]
+    assert "second" in shown.getvalue()
+
+
+def test_a_table_for_a_file_is_written_once() -> None:
+    written = io.StringIO()
+    rows = ({"model": name} for name in ("first", "second"))
+    print_as_known(rows, ["model"], Console(file=written, width=80))
+    assert written.getvalue().split() == ["model", "first", "second"]
+
+
+def test_profile_prints_counts_and_times_of_each_model() -> None:
+    asked = ["profile", "linear@resnet18", "--timing", "quick", "--set", "image_size=32"]
+    result = CliRunner().invoke(app, [*asked, "--set", "timing_batch_size=2"], env={"COLUMNS": "240"})
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("linear@resnet18") == 2
+
+
+def test_a_profile_says_that_a_searched_networks_cost_is_found_by_the_search() -> None:
+    found = CliRunner().invoke(app, ["profile", "anaraki-gacnn", "btc-fcnn", "--timing", "off"])
+    assert found.exit_code == 0, found.output
+    assert "anaraki-gacnn: found by the search" in found.output
+    assert "btc-fcnn:" not in found.output

@@ -42,3 +42,19 @@ def test_other_errors_keep_their_traceback(tmp_path: Path, monkeypatch: pytest.M
         door.guarded(lambda: _fail(errno.ENOENT, "/nowhere/template.html"))
     with pytest.raises(ChildProcessError):
         door.guarded(lambda: _fail(errno.ECHILD, str(tmp_path / "run")))
+
+
+def test_a_refusal_is_one_line_that_steers_no_terminal() -> None:
+    assert door.sentence("a\x1b[31m b\n\n c\u202e ü é 日本") == r"a\x1b[31m b  c\u202e ü é 日本"
+    long = door.sentence("x" * 5000)
+    assert len(long) < 1201
+    assert "[...]" in long
+
+
+@pytest.mark.slow
+def test_a_terminal_of_latin_letters_gets_its_sentence() -> None:
+    from tests.fuzz.generators.nonsense import Invocation
+    from tests.fuzz.harness import in_a_process
+
+    assert in_a_process(Invocation(["models", "show", "日本"], (2,))) == (2, "")
+    assert in_a_process(Invocation(["data", "add", "x", "/nowhere/日本\udce9"], (2,))) == (2, "")

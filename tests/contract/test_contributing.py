@@ -20,7 +20,7 @@ SMALL = ["image_size=32", "epochs=2", "synthetic_images=60", "timing_batch_size=
 
 
 def test_every_example_is_there_and_short() -> None:
-    names = ["model", "dataset", "regime", "algorithm", "block-wise", "neighbours", "column", "analysis"]
+    names = ["model", "dataset", "regime", "algorithm", "gradual", "neighbours", "column", "analysis"]
     assert [name for name, _ in EXAMPLES] == names
     assert all(len(code.splitlines()) < 60 for _, code in EXAMPLES)
 

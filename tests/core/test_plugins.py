@@ -10,7 +10,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.plugins import load_plugin
-from bench.core.registry import Registry
+from bench.core.registry import Registry, imported
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,32 @@ def test_an_entry_point_that_fails_leaves_the_others(
     assert [line.split(" failed")[0] for line in told] == [
         "bench: the plugin half (package:it)", "bench: the plugin odd (package:it)"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "models.registry:MODELS", "models.registry:HEADS", "models.backbones.registry:BACKBONES",
+        "models.recipes.registry:RECIPES", "models.activations:ACTIVATIONS", "bench.data.registry:DATASETS",
+        "bench.harness.regimes:REGIMES", "bench.analyses.registry:ANALYSES", "bench.measure.columns:COLUMNS",
+        "federated.algorithms.registry:ALGORITHMS",
+    ],
+)  # fmt: skip
+def test_no_registry_takes_what_is_not_of_its_kind(place: str) -> None:
+    registry: Any = imported(place)
+    for item in (1, "text", None, object(), object):
+        with pytest.raises(TypeError, match="are registered, not a"):
+            registry.register("nonsense", item)
+    with pytest.raises(TypeError, match="are registered, not a"):
+        registry.register(1, registry.get(registry.names()[0]))
+    assert "nonsense" not in registry.names()
+
+
+def test_what_is_no_error_is_a_sentence_too_and_an_interruption_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.py"
+    path.write_text("raise BaseException('end')")
+    with pytest.raises(UserError, match="BaseException: end"):
+        load_plugin(path)
+    path.write_text("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load_plugin(path)

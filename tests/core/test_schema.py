@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typing_extensions import TypedDict
 
@@ -126,6 +128,13 @@ def test_a_mapped_array_is_of_the_kind_and_the_length_that_it_says(tmp_path: Pat
         with pytest.raises(UserError, match=r"; mend it$"):
             schema.mapped_array(path, "mend it")
     assert schema.mapped_array(path, "mend it", "U").tolist() == ["text"]
+
+
+def test_a_table_names_each_column_once(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["label", "label"]), path)
+    with pytest.raises(UserError, match=r"has two columns of one name; mend it$"):
+        schema.read_table(path, "mend it")
 
 
 def test_json_of_a_message_is_held_to_its_type_too() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -106,12 +106,9 @@ def grid() -> Callable[..., Plan]:
 @pytest.fixture(scope="session")
 def contents() -> Callable[[Path], dict[str, Any]]:
     """Everything of a run that is not a clock's reading."""
-    path = Path(__file__).parents[2] / "benchmarks" / "kill_resume.py"
-    spec = importlib.util.spec_from_file_location("kill_resume_contents", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+        module: ModuleType = importlib.import_module("kill_kinds")
     found: Callable[[Path], dict[str, Any]] = module.contents
     return found
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(GENERATORS), help="generators, comma-separated")
     parser.add_argument("--apart", type=int, default=0, help="one case of as many is run in a process of its own")
     parser.add_argument("--folder", type=Path, help="keeps the finished run that is harmed, from one start to the next")
+    parser.add_argument("--minutes", type=float, default=600.0, help="stops after so long, with what was done by then")
     asked = parser.parse_args()
+    ends = time.monotonic() + 60 * asked.minutes
     done: list[Case] = []
     causes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as made:
@@ -31,6 +34,8 @@ def main() -> int:
         small = prepare(Path(name))
         for seed in map(int, asked.seeds.split(",")):
             for number in range(asked.cases):
+                if time.monotonic() > ends:
+                    break
                 apart = asked.apart > 0 and number % asked.apart == 0
                 case = one(seed * 1_000_000 + number, small, asked.only.split(","), apart)
                 done.append(case)

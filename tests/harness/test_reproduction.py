@@ -12,6 +12,8 @@ from bench.cli.app import app
 from bench.core.errors import UserError
 from bench.data.registry import add
 from bench.harness.reproduction import reproduction_plan, reproduction_protocol, steps
+from reports import content
+from reports.content import drawing
 
 
 def br35h(folder: Path, images: int = 20) -> Path:
@@ -60,9 +62,12 @@ def test_it_runs_and_sets_metrics_beside_the_papers(tmp_path: Path, monkeypatch:
     small = ["image_size=32", "epochs=1", "tuning=head", "batch_size=8", "timing_batch_size=2"]
     out = tmp_path / "run"
     asked = ["reproduce", "--weights", "none", "--out", str(out), "--progress", "none"]
+    compared: list[Path] = []
+    monkeypatch.setattr(content, "drawing", lambda run: compared.append(run) or drawing(run))
     ended = CliRunner().invoke(app, [*asked, *(word for field in small for word in ("--set", field))])
     assert ended.exit_code == 0, ended.output
     page, text = ((out / "report" / name).read_text() for name in ("reproduction.html", "reproduction.md"))
+    assert compared == [out]
     assert "6 of 6 cells are done" in text
     for shown in (page, text):
         assert "99.34" in shown

@@ -22,6 +22,20 @@ def test_subjects_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.samples == {"a": [50.0] * 3, "b": [50.0] * 3}
 
 
+def test_short_steps_are_several_a_round_and_one_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of ten steps of 0.5 ms, the first of which fills the caches; slow rounds are slow throughout."""
+    taken: list[str] = []
+    times = {"short": 0.5, "long": 40.0}
+    drift = lambda: 1 + (len(taken) > 60)  # noqa: E731
+    monkeypatch.setattr(rounds, "clock_of", lambda device: lambda step: step() or times[taken[-1]] * drift())
+    subjects = [Subject(name, lambda name=name: taken.append(name)) for name in times]
+    found = in_rounds(subjects, CPU, Effort(10, 10, 1, 0.0))
+    assert {name: len(samples) for name, samples in found.samples.items()} == {"short": 10, "long": 10}
+    assert set(found.samples["short"]) == {0.5, 1.0}
+    assert median_interval(found.samples["short"]) == (0.5, 1.0)
+    assert taken.count("short") == 1 + 10 * (1 + rounds.MOST_REPEATS)
+
+
 def test_the_spread_decides_how_many_samples_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = {"steady": iter([100.0] * 99), "noisy": iter(np.random.default_rng(0).uniform(50, 150, 99))}
     current: list[str] = []

@@ -36,9 +36,11 @@ class Slow(nn.Module):
 def test_median_and_p95_come_from_the_measured_batches_only() -> None:
     network = Slow()
     found = timings(network, torch.zeros(2, 4), 2, train=False, batches=20, warmup=5)
-    assert found["infer_batch_ms"] >= np.median(np.arange(6, 26))
-    assert found["infer_batch_ms"] < 30
-    assert found["infer_batch_ms_p95"] >= np.percentile(np.arange(6, 26), 95)
+    # After five passes a round is one that fills the caches and two of 5 ms and more that count, by their median.
+    rounds = np.array([5 + 3 * number + 2.5 for number in range(20)])
+    assert found["infer_batch_ms"] >= np.median(rounds)
+    assert found["infer_batch_ms"] < np.median(rounds) + 20
+    assert found["infer_batch_ms_p95"] >= np.percentile(rounds, 95)
     assert found["train_batch_ms"] is None
     assert network.calls == 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bench.core.config import Runtime, load_protocol
 from bench.harness.plan import Request
 from models.backbones.registry import BACKBONES, Backbone
 from sweeps.sweep import Asked
+from tools.postgres import Postgres
 
 
 def _tiny() -> nn.Module:
@@ -61,3 +62,15 @@ def make_asked(tmp_path: Path, space_file: Path) -> MakeAsked:
 @pytest.fixture
 def silent() -> Console:
     return Console(quiet=True)
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL server of the test's own on loopback; a skip where there is none."""
+    pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
+    try:
+        made = Postgres()
+    except RuntimeError as missing:
+        pytest.skip(str(missing))
+    with made:
+        yield made

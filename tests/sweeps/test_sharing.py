@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -80,18 +79,6 @@ def share(tmp_path: Path, storage: str, folders: tuple[str, str] = ("run", "run"
     assert sorted(one + two) == [trial.number for trial in counted]
     others = [trial for trial in trials_of(storage) if trial.state != TrialState.COMPLETE]
     assert all("withdrawn" in trial.user_attrs[LOST] for trial in others)
-
-
-@pytest.fixture
-def server() -> Iterator[Postgres]:
-    """A PostgreSQL server of the test's own on loopback; a skip where there is none."""
-    pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    try:
-        made = Postgres()
-    except RuntimeError as missing:
-        pytest.skip(str(missing))
-    with made:
-        yield made
 
 
 @pytest.fixture

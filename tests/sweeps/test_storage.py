@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bench.core.errors import UserError
 from sweeps import storage
 from sweeps.storage import PatientStorage, StorageGone, open_storage
 from sweeps.sweep import run_sweep
+from tools.postgres import Postgres
 
 
 def folder_as_sqlite(tmp_path: Path) -> str:
@@ -77,6 +79,16 @@ def test_a_journal_whose_last_line_a_kill_cut_off_goes_on(tmp_path: Path) -> Non
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op_code": 4, "worker')
     assert [one.study_name for one in open_storage(str(path)).get_all_studies()] == ["one"]
+    # What is written next stands on a line of its own.
+    optuna.create_study(storage=open_storage(str(path)), study_name="two")
+    assert [one.study_name for one in open_storage(str(path)).get_all_studies()] == ["one", "two"]
+    assert path.read_bytes().startswith(whole + b"{")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_study_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="names no file, and would keep nothing"):
+        open_storage(url)
 
 
 @pytest.fixture
@@ -121,3 +133,21 @@ def test_a_full_disk_under_a_study_is_no_damage() -> None:
         storage.usable("sqlite:///study.db"),
     ):
         raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+
+def test_a_postgresql_server_that_was_stopped_and_started_has_lost_nothing(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(storage, "_AGAIN_SECONDS", 0.2)
+    study = optuna.create_study(storage=open_storage(server.url, patience=60))
+    trial = study.ask()
+    assert 0 <= trial.suggest_float("x", 0, 1) <= 1
+    server.stop()
+    threading.Timer(2, server.start).start()
+    study.tell(trial, 0.5)
+    other = study.ask()
+    study.tell(other, 0.7)
+    assert [one.value for one in study.trials] == [0.5, 0.7]
+    said = capsys.readouterr().err
+    assert said.count("does not answer") == said.count("answers again after") == 1
+    assert "Traceback" not in said

@@ -77,6 +77,8 @@ def write_network(predictor: Predictor, path: Path, about: dict[str, str], image
     """Write a predictor's network, in 32 bits and for any number of images, and hold it against PyTorch.
 
     Args:
+        predictor: a whole network's.
+        path: the ONNX file to write.
         about: what its metadata says beyond the card: the cell's key, say.
         images: uint8 [N, H, W, 3] at the card's size, on which both answer.
 
@@ -145,6 +147,8 @@ def answers(path: Path, inputs: NDArray[np.float32], threads: int = 0) -> NDArra
     """A file's probabilities [N, k] of normalized images, by ONNX Runtime.
 
     Args:
+        path: the ONNX file.
+        inputs: normalized images [N, 3, H, W].
         threads: 0: as many as torch has.
     """
     run: Any = session(path, threads or torch.get_num_threads())
@@ -154,6 +158,12 @@ def answers(path: Path, inputs: NDArray[np.float32], threads: int = 0) -> NDArra
 
 @torch.inference_mode()
 def of_torch(network: nn.Module, images: NDArray[np.uint8], predictor: Predictor) -> NDArray[np.float32]:
-    """PyTorch's probabilities [N, k] in 32 bits, whatever engine and precision the cell was answered with."""
+    """PyTorch's probabilities [N, k] in 32 bits, whatever engine and precision the cell was answered with.
+
+    Args:
+        network: normalized images to probabilities.
+        images: uint8 [N, H, W, 3].
+        predictor: whose normalization is used.
+    """
     found: NDArray[np.float32] = network(torch.from_numpy(normalized(images, predictor))).numpy()
     return found

@@ -75,7 +75,13 @@ def _some(images: NDArray[np.uint8], count: int, key: str) -> NDArray[np.uint8]:
 
 
 def of_model(name: str, classes: int, protocol: Protocol) -> Material:
-    """A registered model with random weights, and noise to look at."""
+    """A registered model with random weights, and noise to look at.
+
+    Args:
+        name: the model's.
+        classes: how many.
+        protocol: whose image size is used.
+    """
     spec = MODELS.get(name)
     size, _ = effective_size(BACKBONES.get(spec.backbone), protocol.image_size)
     torch.manual_seed(0)
@@ -90,6 +96,11 @@ def of_model(name: str, classes: int, protocol: Protocol) -> Material:
 def export(material: Material, out: Path, int8: bool) -> dict[str, Any]:
     """Write the file and return its row.
 
+    Args:
+        material: what is exported, and the images that it is checked on.
+        out: the file.
+        int8: whether in 8 bits.
+
     Raises:
         UserError: as `write_network`.
     """
@@ -100,8 +111,9 @@ def export(material: Material, out: Path, int8: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
         written = write_network(material.predictor, plain, material.about, material.choosing)
-        looked = (normalized(images, material.predictor) for images in (material.calibration, material.choosing))
-        rounded = write_int8(plain, out, *looked, material.about)
+        calibration = normalized(material.calibration, material.predictor)
+        choosing = normalized(material.choosing, material.predictor)
+        rounded = write_int8(plain, out, calibration, choosing, material.about)
         row = {**_row(Written(out, written.agreement, written.checked)), "precision": "int8", "ranges_by": rounded.way}
         row |= {"distance_by_way": rounded.distances, "fp32_size_mb": written.size_mb}
         row["of_fp32_size"] = row["size_mb"] / written.size_mb
@@ -123,7 +135,7 @@ def _loss(material: Material, plain: Path, rounded: Path) -> dict[str, Any]:
     inputs = normalized(cell.images("test"), material.predictor)
     full, less = (answers(path, inputs) for path in (plain, rounded))
     hits = [right(test.labels, found, test.classes) for found in (less, full)]
-    found = accuracy_difference(*hits, test.groups)
+    found = accuracy_difference(hits[0], hits[1], test.groups)
     return {
         "test_images": len(test.labels),
         "accuracy_fp32": float(hits[1].mean()),
@@ -156,6 +168,8 @@ def profile_files(names: list[str], classes: int, protocol: Protocol, repeats: i
 
     Args:
         names: files that `bench export` wrote (.onnx), or models, which are written for this with random weights.
+        classes: of those models.
+        protocol: whose image size they take.
         repeats: measured answers of each kind.
 
     Raises:
@@ -191,7 +205,16 @@ def _profiled(path: Path, name: str, repeats: int) -> dict[str, Any]:
 
 
 def probe(path: Path, threads: int, repeats: int) -> dict[str, Any]:
-    """What a process of its own measures. Raises UserError with the end of what it said where it fails."""
+    """What a process of its own measures.
+
+    Args:
+        path: the ONNX file.
+        threads: of ONNX Runtime.
+        repeats: measured answers of each kind.
+
+    Raises:
+        UserError: it failed; with the end of what it said.
+    """
     command = [sys.executable, "-m", "bench.harness.export.probe", str(path)]
     options = ["--threads", str(threads), "--repeats", str(repeats)]
     ended = subprocess.run([*command, *options], capture_output=True, text=True, check=False)

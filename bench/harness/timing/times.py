@@ -81,12 +81,38 @@ def measure_all(wanted: Sequence[Asked], folder: Path | None, mode: TimingMode, 
         mode: "full" measures again what was measured quickly.
         on_event: hears what is being measured.
     """
+    for _ in measured_groups(wanted, folder, mode, on_event):
+        pass
+
+
+def measured_groups(
+    wanted: Sequence[Asked], folder: Path | None, mode: TimingMode, on_event: OnEvent
+) -> Iterator[list[Asked]]:
+    """What `measure_all` does, with a stop after each group of parts that are held in memory at once.
+
+    Args:
+        wanted: networks and how each is timed.
+        folder: where measurements are kept; None: in this process alone.
+        mode: "off", "quick" or "full".
+        on_event: hears what is being measured.
+
+    Yields:
+        The networks of which all parts are known by now and were not at the stop before.
+    """
+    left = list(wanted)
     if mode == "off":
+        yield left
         return
-    with _locked(folder):
-        missing = {part.key: part for asked in wanted for part in asked.parts if not _is_known(part, folder, mode)}
-        for group in _groups(list(missing.values())):
-            _measure(group, folder, mode, on_event)
+    missing = {part.key: part for asked in wanted for part in asked.parts if not _is_known(part, folder, mode)}
+    for group in [[], *_groups(list(missing.values()))]:
+        with _locked(folder):
+            # Another process may have measured some of them meanwhile.
+            unknown = [part for part in group if not _is_known(part, folder, mode)]
+            if unknown:
+                _measure(unknown, folder, mode, on_event)
+        known = [asked for asked in left if all(_is_known(part, folder, mode) for part in asked.parts)]
+        left = [asked for asked in left if asked not in known]
+        yield known
 
 
 def timing_row(asked: Asked, folder: Path | None, mode: TimingMode, on_event: OnEvent) -> dict[str, Any]:

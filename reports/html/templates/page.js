@@ -106,19 +106,21 @@ function pickButton(row) {
     h("span", { class: "dot", style: look.picked ? `background:${look.color};border-color:${look.color}` : null }), row.model);
 }
 function drawBoard() {
-  const rows = sorted(visibleRows()), shown = shownColumns();
+  const kept = visibleRows(), conditions = new Set(kept.map(conditionOf));
+  const references = data.references.filter((row) => conditions.has(conditionOf(row)));
+  const rows = sorted([...kept, ...references]), shown = shownColumns();
   const bounds = rows.flatMap((row) => (row.values.accuracy || []).slice(0, 3)).filter((v) => v !== null);
   const range = bounds.length ? [Math.min(...bounds), Math.max(...bounds)] : [0, 1];
   const headRow = h("tr", {}, head("model", "Model", "Registered name", "", true), head("dataset", "Condition", "Dataset, split, regime, and the protocol where a run has several", "", true),
     head("count", "Cells", "Seeds and folds behind the row", "high"), shown.map((column) => head(column.name, column.head, `${column.title}: ${column.about}${column.unit ? ` In ${column.unit}.` : ""}`, column.better)));
-  const body = rows.map((row) => h("tr", {},
-    h("td", { class: "l" }, pickButton(row)),
+  const body = rows.map((row) => h("tr", { class: references.includes(row) ? "reference" : null },
+    h("td", { class: "l" }, references.includes(row) ? h("i", { "data-tip": "Every test image is given the most frequent class of the training images" }, row.model) : pickButton(row)),
     h("td", { class: "l" }, row.dataset, restOf(row) ? " " : null, restOf(row) ? h("span", { class: "rest" }, restOf(row)) : null, row.badges.map((badge) => h("span", { class: "badge", "data-tip": badge }, badge.split(":")[0]))),
     h("td", {}, row.count),
     Object.keys(row.values).length ? shown.map((column) => cellOf(row, column, range)) : h("td", { class: "problem", colspan: shown.length }, row.problem)));
   const partial = rows.filter((row) => row.problem && Object.keys(row.values).length);
   put("board", h("table", {}, h("thead", {}, headRow), h("tbody", {}, body)));
-  document.getElementById("count").textContent = `${rows.length} of ${data.rows.length} rows` + (partial.length ? `; ${partial.length} with cells missing` : "");
+  document.getElementById("count").textContent = `${kept.length} of ${data.rows.length} rows` + (partial.length ? `; ${partial.length} with cells missing` : "");
 }
 function pick(model) {
   if (state.picked.has(model)) state.picked.delete(model); else state.picked.add(model);

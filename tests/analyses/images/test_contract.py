@@ -18,6 +18,7 @@ QUICK = {
                  "dimension_images": 20, "neighbours": 3, "curvature": False},
     "explanations": {"images": 3, "shown": 2, "gradient_steps": 2, "removals": 2, "stride": 8},
     "external": {"on": "phantom-skin"},
+    "inversion": {"batches": [1], "victims": 1, "steps": 2, "clients": 2},
     "robustness": {"images": 6, "attack_images": 2, "attack_steps": 1},
 }  # fmt: skip
 NAMES = [row["name"] for row in listing() if row["name"] != "membership" and ANALYSES.get(row["name"]).of == "cell"]

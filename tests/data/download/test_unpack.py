@@ -86,3 +86,14 @@ def test_a_damaged_entry_leaves_nothing(tmp_path: Path):
     with pytest.raises(UserError, match=r"no whole zip archive|cannot unpack"):
         unpack(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [".", "./.", "/"])
+def test_a_name_of_no_file_is_refused(tmp_path: Path, name: str):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        entry = zipfile.ZipInfo("x")
+        entry.filename = name
+        archive.writestr(entry, b"")
+    with pytest.raises(UserError, match="wants to write outside its folder"):
+        unpack(path, tmp_path / "out")

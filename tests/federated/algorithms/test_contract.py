@@ -38,7 +38,20 @@ AS_FEDAVG: dict[str, dict[str, Any]] = {
     "fedper": {"options": {"fedper": {"layers": 0}}},
     "fedrep": {"options": {"fedrep": {"layers": 0}}},
     "ditto": {},
+    "fedbn": {"kind": "linear"},  # a network without BatchNorm
 }
+# These are FedAvg under no setting, and why.
+NEVER_FEDAVG = {
+    "fedavg": "it is FedAvg",
+    "fedavg-svrg": "its gradients are others wherever a step's batch is not the whole",
+    "scaffold": "in its first round alone: test_scaffold_begins_with_zero_variates_as_fedavg",
+    **dict.fromkeys(("fedadam", "fedyogi", "fedadagrad"), "every number of the mean change has a step size of its own"),
+    **dict.fromkeys(("fedmedian", "fedtrimmedavg", "krum"), "clients count alike, whatever their images"),
+}
+
+
+def test_every_algorithm_is_fedavg_where_its_settings_make_it_so() -> None:
+    assert sorted([*AS_FEDAVG, *NEVER_FEDAVG]) == sorted(EVERY)
 
 
 def trained(context: FitContext) -> Progress:
@@ -67,9 +80,12 @@ def test_a_client_makes_the_same_algorithm_from_what_travels(name: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_stopped_fit_goes_on_to_the_same_bits(make_context: Make, name: str) -> None:
-    whole, context = (make_context(name, images=90, **SETTINGS) for _ in range(2))
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [*((name, SETTINGS) for name in EVERY), ("fedavg-svrg", {"compression": "topk", "dropout_rate": 0.3})],
+)
+def test_a_stopped_fit_goes_on_to_the_same_bits(make_context: Make, name: str, fields: dict[str, Any]) -> None:
+    whole, context = (make_context(name, images=90, **fields) for _ in range(2))
     expected = fit(whole)
     asked: list[int] = []
 
@@ -96,7 +112,7 @@ def test_with_these_settings_it_is_fedavg(make_context: Make, name: str) -> None
     np.testing.assert_array_equal(ours.model.buffers, plain.model.buffers)
 
 
-@pytest.mark.parametrize("name", [name for name in AS_FEDAVG if name not in ("fednova", "ditto", "fedexp")])
+@pytest.mark.parametrize("name", [name for name in AS_FEDAVG if name not in ("fednova", "ditto", "fedexp", "fedbn")])
 def test_with_others_it_is_not(make_context: Make, name: str) -> None:
     fields = {"local_epochs": 2, "partition": "dirichlet", "images": 120}
     ours, plain = trained(make_context(name, **fields)), trained(make_context("fedavg", **fields))

@@ -34,7 +34,8 @@ from models.predictor import Card, NetworkPredictor
 from models.recipes.batches import Preparation
 from models.registry import MODELS
 
-pytestmark = [pytest.mark.deployment, pytest.mark.slow, pytest.mark.timeout(900)]
+# Three minutes on two free cores: test_rehearsal.py holds the same equality without Flower's programs at every run.
+pytestmark = [pytest.mark.deployment, pytest.mark.long, pytest.mark.timeout(900)]
 SITES = ("a", "b", "c")
 SETTINGS = {"gather-timeout": 200.0, "round-timeout": 200.0, "minimum-sites": 0}
 OVERRIDES = [

@@ -20,7 +20,6 @@ from federated.algorithms.registry import ALGORITHMS
 from federated.data.shares import share_out
 from federated.simulation import local_only as alone
 from federated.simulation.fit import fit
-from models.recipes.callbacks import Interrupted
 from models.recipes.context import FitContext
 
 Make = Callable[..., FitContext]
@@ -82,37 +81,6 @@ def test_personal_layers_do_not_travel(make_context: Make) -> None:
 def test_compressed_updates_train_and_are_smaller(make_context: Make, kind: str) -> None:
     compressed, plain = make_context("fedavg", compression=kind, kind="linear"), make_context("fedavg", kind="linear")
     assert fit(compressed).history[-1]["val_loss"] == pytest.approx(fit(plain).history[-1]["val_loss"], abs=0.25)
-
-
-@pytest.mark.parametrize(
-    ("regime", "fields"),
-    [
-        ("fedavgm", {}),
-        ("fedadam", {}),
-        ("scaffold", {"participation": 0.6}),
-        ("fedbn", {}),
-        ("fedavg-svrg", {"compression": "topk", "dropout_rate": 0.3}),
-    ],
-)
-def test_a_stopped_fit_goes_on_to_the_same_bits(make_context: Make, regime: str, fields: dict[str, Any]) -> None:
-    undisturbed = make_context(regime, protocol={"epochs": 5}, **fields)
-    whole = fit(undisturbed)
-    context = make_context(regime, protocol={"epochs": 5}, **fields)
-    asked: list[int] = []
-
-    def stop() -> bool:
-        asked.append(1)
-        return len(asked) > 2
-
-    with pytest.raises(Interrupted):
-        fit(replace(context, should_stop=stop))
-    torch.manual_seed(5)
-    fresh = replace(context, network=type(context.network)("norm"))  # type: ignore[call-arg]
-    outcome = fit(fresh)
-    resumed, expected = state(fresh), state(undisturbed)
-    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
-    timeless = [{k: v for k, v in row.items() if "seconds" not in k} for row in outcome.history]
-    assert timeless == [{k: v for k, v in row.items() if "seconds" not in k} for row in whole.history]
 
 
 def test_a_finished_fit_is_not_trained_again(make_context: Make) -> None:

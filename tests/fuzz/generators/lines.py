@@ -93,7 +93,7 @@ def _odd(random: random.Random, folder: Path) -> Path:
 
 def _file(random: random.Random, folder: Path, suffix: str) -> Path:
     path = folder / f"given{suffix}"
-    texts = ["a = 1", "{}", "import sys; sys.exit(0)", "raise KeyboardInterrupt", "1/0", "x = (", "\0", "[a]\nb = 2",
+    texts = ["a = 1", "{}", "import sys; sys.exit(0)", "1/0", "x = (", "\0", "[a]\nb = 2",
              "from bench.data.registry import DATASETS\nDATASETS.register('x', 1)", "raise BaseException('a\\nb')",
              "import os; os.chdir('/')", "from models.registry import MODELS\nMODELS.register(1, None)"]  # fmt: skip
     if random.random() < 0.2 and not path.exists():

@@ -38,7 +38,7 @@ def _plugins(tmp_path: Path) -> Iterator[None]:
     """The two recipes as plugin files, with models on the tiny backbone; forgotten afterwards."""
     registries: list[Registry[Any]] = [MODELS, RECIPES, PREDICTORS]
     before = [dict(registry._items) for registry in registries]
-    for name, options in (("block-wise", {"stages": 3}), ("neighbours", {"k": 3})):
+    for name, options in (("gradual", {"stages": 3}), ("neighbours", {"k": 3})):
         plugin = tmp_path / f"{name}.py"
         plugin.write_text(EXAMPLES[name])
         load_plugin(plugin)
@@ -50,7 +50,7 @@ def _plugins(tmp_path: Path) -> Iterator[None]:
         registry._items.update(items)
 
 
-@pytest.mark.parametrize(("model", "tuning"), [("block-wise-tiny", "full"), ("neighbours-tiny", "head")])
+@pytest.mark.parametrize(("model", "tuning"), [("gradual-tiny", "full"), ("neighbours-tiny", "head")])
 def test_it_runs_is_reported_and_answers_again(
     small_plan: MakePlan, run_plan: RunPlan, tmp_path: Path, model: str, tuning: str
 ) -> None:
@@ -65,7 +65,7 @@ def test_it_runs_is_reported_and_answers_again(
     assert np.array_equal(cell.predictor.of_images(cell.images()), shares)
     rows = cell.history()
     assert [row["epoch"] for row in rows] == list(range(len(rows)))
-    assert [row.get("stage") for row in rows] == ([0, 0, 1, 1, 2, 2] if model == "block-wise-tiny" else [None])
+    assert [row.get("stage") for row in rows] == ([0, 0, 1, 1, 2, 2] if model == "gradual-tiny" else [None])
     assert {file.name for file in cell.folder.iterdir()} - {".lock"} == {
         "cell.json", "history.parquet", "predictions.parquet", "predictor", "result.json"
     }  # fmt: skip
@@ -84,8 +84,8 @@ def test_neighbours_are_those_of_scikit_learn(small_plan: MakePlan, run_plan: Ru
     np.testing.assert_allclose(voters.predict_proba(features[1]), cell.predictions().probabilities, atol=1e-6)
 
 
-def test_a_stopped_block_wise_fit_goes_on_in_its_stage(small_plan: MakePlan, tmp_path: Path) -> None:
-    plan = small_plan("block-wise-tiny", ("tuning=full",))
+def test_a_stopped_gradual_fit_goes_on_in_its_stage(small_plan: MakePlan, tmp_path: Path) -> None:
+    plan = small_plan("gradual-tiny", ("tuning=full",))
     whole, resumed = Run.create(tmp_path / "whole"), Run.create(tmp_path / "resumed")
     trained = _run(plan, whole)
     with pytest.raises(Interrupted):
@@ -140,8 +140,8 @@ def test_a_recipe_is_part_of_the_key_and_the_default_one_is_not() -> None:
 
 
 def test_an_unknown_recipe_is_named_at_planning(small_plan: MakePlan) -> None:
-    MODELS.register("lost", ModelSpec("lost", "tiny", LinearHeadConfig(), recipe="block-wse"))
-    with pytest.raises(UserError, match=r"no recipe is called 'block-wse'; did you mean block-wise"):
+    MODELS.register("lost", ModelSpec("lost", "tiny", LinearHeadConfig(), recipe="gradul"))
+    with pytest.raises(UserError, match=r"no recipe is called 'gradul'; did you mean gradual"):
         small_plan("lost")
 
 

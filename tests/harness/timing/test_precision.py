@@ -8,7 +8,7 @@ import torch
 from bench.core.config import Protocol, Runtime
 from bench.core.errors import UserError
 from bench.harness import networks
-from bench.harness.networks import bf16_gain, bf16_instructions, check_runtime
+from bench.harness.networks import bf16_gain, bf16_instructions, check_runtime, precision_note
 from bench.harness.timing.parts import Asked
 from bench.harness.timing.times import timing_row
 from models.registry import MODELS
@@ -24,17 +24,26 @@ def test_bf16_is_refused_where_it_cannot_pay(
     monkeypatch: pytest.MonkeyPatch, instructions: bool, gain: float, sentence: str
 ) -> None:
     monkeypatch.setattr(networks, "bf16_instructions", lambda: instructions)
-    monkeypatch.setattr(networks, "bf16_gain", lambda: gain)
+    monkeypatch.setattr(networks, "bf16_gain", lambda size=224: gain)
     with pytest.raises(UserError, match=sentence):
         check_runtime(Protocol(precision="bf16"), CPU)
 
 
 def test_bf16_is_allowed_where_it_pays_and_fp16_never(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "bf16_instructions", lambda: True)
-    monkeypatch.setattr(networks, "bf16_gain", lambda: 1.5)
+    monkeypatch.setattr(networks, "bf16_gain", lambda size=224: 1.5)
     check_runtime(Protocol(precision="bf16"), CPU)
     with pytest.raises(UserError, match="fp16 runs on GPUs only"):
         check_runtime(Protocol(precision="fp16"), CPU)
+
+
+def test_where_bf16_is_slower_on_small_images_it_is_told_and_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "bf16_gain", lambda size=224: 0.78 if size < 150 else 1.5)
+    small = Protocol(precision="bf16", image_size=96)
+    assert "slower at 96 pixels here" in precision_note(small, CPU)
+    assert "reaches 0.78 of its speed in 32 bits, and 1.50 at 224 pixels" in precision_note(small, CPU)
+    for other in (Protocol(precision="bf16"), Protocol(image_size=96), small.model_copy(update={"tuning": "head"})):
+        assert precision_note(other, CPU) == ""
 
 
 @pytest.mark.skipif(not bf16_instructions(), reason="this processor has no bfloat16 instructions")

@@ -1,0 +1,1 @@
+"""Gradient inversion: what does a client's update show of its images?"""
