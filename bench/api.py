@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.config import Protocol, load_protocol, make_runtime, protocol_of
 from bench.core.errors import UserError
+from bench.measure.columns import names_of
 from bench.store.run import Run as StoredRun
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from reports.tables.markup import Grid
 
 Names = str | Sequence[str]
-_SHOWN = ("model", "dataset", "split", "regime", "seed", "status", "accuracy", "balanced_accuracy", "roc_auc")
+_SHOWN = ("model", "dataset", "split", "regime", "seed", "status", *names_of("quality", level=1))
 
 
 @dataclass(frozen=True, repr=False)

@@ -39,7 +39,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 def resize(folder: Path, room: int) -> None:
     """Leave so many bytes of room beside what is there."""
-    used = sum(-(-path.lstat().st_size // 4096) * 4096 for path in folder.rglob("*"))
+    used = sum(-(-path.lstat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())
     subprocess.run(["mount", "-o", f"remount,size={used + room}", str(folder)], check=True)
 
 

@@ -206,5 +206,6 @@ def without_clocks(found: pa.Table) -> dict[str, list[Any]]:
 
 
 def is_clock(column: str) -> bool:
-    """Whether a column is a time, which no two runs share."""
-    return column.startswith(("seconds", "train_images_per_s", "train_batch_ms", "infer_batch_ms", "machine_busy"))
+    """Whether a column is measured anew by each process: times, the machine's load, the profiler's peak of memory."""
+    measured = ("seconds", "train_images_per_s", "train_batch_ms", "infer_batch_ms", "machine_busy", "peak_memory_mb")
+    return column.startswith(measured)

@@ -135,6 +135,7 @@ def score_command(
     """
     from bench.core.cellspec import CENTRALIZED, CellSpec
     from bench.executors.scoring import score
+    from bench.measure.columns import names_of
 
     spec = CellSpec("", dataset, split, CENTRALIZED, asked_protocol(protocol, overrides), seed)
     folder = out or Path("runs") / Path(protocol).stem
@@ -143,7 +144,7 @@ def score_command(
         print_json({"run": str(folder), "key": found.key, "metrics": found.result["metrics"]})
         return
     metrics, bounds = found.result["metrics"], found.result["intervals"]
-    for column in ("accuracy", "balanced_accuracy", "roc_auc"):
+    for column in names_of("quality", level=1):
         low, high = bounds.get(column, (None, None))
         told = [f"{100 * value:.1f}" if value is not None else "–" for value in (metrics[column], low, high)]
         typer.echo(f"{column:<18} {told[0]} [{told[1]}, {told[2]}]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +25,13 @@ class LongSkipInception(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [N, 3, H, W] to features [N, 1920, h, w]."""
-        layers: nn.Sequential = self.model.features
-        early: Tensor = layers[:STEM](images)
-        late: Tensor = layers[STEM:](early)
+        # One by one: a slice is a module of its own, which torch.fx does not find in this one.
+        layers: list[nn.Module] = list(self.model.features)
+        early = functools.reduce(_applied, layers[:STEM], images)
+        late = functools.reduce(_applied, layers[STEM:], early)
         return torch.cat([F.adaptive_avg_pool2d(early, (late.shape[2], late.shape[3])), late], dim=1)
+
+
+def _applied(values: Tensor, layer: nn.Module) -> Tensor:
+    found: Tensor = layer(values)
+    return found

@@ -96,8 +96,9 @@ def folded(backbone: nn.Module) -> nn.Module:
         return backbone
     try:
         return fuse(backbone)
-    except (torch.fx.proxy.TraceError, RuntimeError, TypeError, NotImplementedError):
-        # What branches on values or on Python's own functions cannot be traced; it computes the same without.
+    except (torch.fx.proxy.TraceError, RuntimeError, TypeError, NotImplementedError, NameError):
+        # What branches on values or on Python's own functions, or calls layers that it does not hold (NameError),
+        # cannot be traced; it computes the same without.
         return backbone
 
 

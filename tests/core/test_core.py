@@ -97,7 +97,7 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path) -> None:
     plugin.write_text("raise KeyError('x')")
     with pytest.raises(UserError, match=r"mine\.py failed: KeyError"):
         load_plugin(plugin)
-    with pytest.raises(UserError, match="no such Python file"):
+    with pytest.raises(UserError, match="takes a Python file"):
         load_plugin(tmp_path / "absent.py")
 
 

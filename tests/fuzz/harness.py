@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.generators import GENERATORS
-from tests.fuzz.generators.nonsense import Invocation, Small
+from tests.fuzz.generators.nonsense import MODELS, Invocation, Small
 
 SECONDS = 60
 LONGEST_SENTENCE = 2000
@@ -49,7 +49,7 @@ def prepare(folder: Path) -> Small:
         return found
     small = ["image_size=32", "epochs=1", "synthetic_images=60", "timing_batch_size=2", "bootstrap_resamples=100"]
     settings = [part for setting in small for part in ("--set", setting)]
-    line = ["run", "--models", "deepmedix,linear@mobilenet_v2", "--datasets", "phantom-brain", "--regimes",
+    line = ["run", "--models", ",".join(MODELS), "--datasets", "phantom-brain", "--regimes",
             "centralized,fedavg", "--seeds", "1", "--protocol", "demo", "--progress", "none", "--timing", "quick",
             "--with", "calibration", *settings, "--out", str(folder / "run")]  # fmt: skip
     status, problem = invoke(Invocation(line), limit=600)

@@ -50,7 +50,9 @@ def test_tables_ask_the_store_and_not_the_cell(tmp_path: Path) -> None:
     words = row["audit"]
     assert words.startswith("leaks: ")
     for kind in ("html", "md", "latex"):
-        assert f"{words} groups in two parts" in Path(files[kind][0]).read_text()
+        # LaTeX breaks the lines of a column's head.
+        written = "".join(Path(file).read_text() for file in files[kind]).replace("\\\\", " ")
+        assert f"{words} groups in two parts" in written
     assert f"clinic: {words}" in Path(files["md"][0]).read_text()
     base = tmp_path / "base.json"
     call("check", str(out), "--baseline", str(base), "--update")

@@ -24,7 +24,7 @@ from bench.analyses.support.pixel_space import PixelSpace, pixel_space
 from bench.core.atomic import write_bytes
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
-from bench.data.loader import Part, part
+from bench.data.loader import Part
 from federated.privacy.mechanism import epsilon
 
 ENLARGED = 2
@@ -48,12 +48,12 @@ def inversion(cell: Any, settings: InversionSettings, folder: Path) -> Answer:
     network = getattr(cell.predictor, "network", None)
     if network is None or cell.spec.protocol.tuning != "full":
         raise UserError("inversion attacks the whole network's gradient; run the cell with --set tuning=full")
-    images, rows = cell.images("train"), cell.rows("train")
+    images = cell.images("train")
     most = max(settings.batches) * max(settings.clients, settings.victims)
-    if len(rows) < most + len(cell.classes):
-        raise UserError(f"inversion needs {most} training images and some more for the class means, not {len(rows)}")
+    if len(images) < most + len(cell.classes):
+        raise UserError(f"inversion needs {most} training images and some more for the class means, not {len(images)}")
     space = pixel_space(network.eval(), cell.prepare, images.shape[1])
-    lab = _Laboratory(cell, settings, space, images, rows)
+    lab = _Laboratory(cell, settings, space, images)
     results = [(size, name, lab.attacked(size, name)) for size in settings.batches for name in settings.protections]
     table = [_row(size, name, found, settings) for size, name, found in results]
     files = {f"batch {size}": lab.picture(size, results, folder / f"batch-{size}.png") for size in settings.batches}
@@ -74,11 +74,12 @@ def inversion(cell: Any, settings: InversionSettings, folder: Path) -> Answer:
 class _Laboratory:
     """Victims, their class' mean images, and the attack under one protection."""
 
-    def __init__(self, cell: Any, settings: InversionSettings, space: PixelSpace, images: Any, rows: Any) -> None:
+    def __init__(self, cell: Any, settings: InversionSettings, space: PixelSpace, images: Any) -> None:
         self._settings, self._space, self._cell = settings, space, cell
-        order = np.random.default_rng(settings.seed).permutation(len(rows))
-        self._whole: Part = part(cell.table, _placed(images, rows, len(cell.table)), rows)
-        self._order = order
+        self._order = np.random.default_rng(settings.seed).permutation(len(images))
+        known = cell.predictions("train")
+        columns = (known.labels, known.ids, known.groups, known.sites)
+        self._whole = Part(images, np.arange(len(images)), *columns)
         self._pixels = space.pixels(images)
         # Gray pictures need a third of the unknowns.
         self.channels = 1 if bool((self._pixels.amax(1) - self._pixels.amin(1)).max() < 1e-6) else 3
@@ -151,13 +152,6 @@ class _Laboratory:
         image.save(stored, "PNG")
         write_bytes(path, stored.getvalue())
         return path
-
-
-def _placed(images: Any, rows: Any, count: int) -> Any:
-    """The images [N] at their rows of a table's array, as a part wants them."""
-    whole = np.zeros((count, *images.shape[1:]), images.dtype)
-    whole[rows] = images
-    return whole
 
 
 def _matched(guess: Tensor, truth: Tensor) -> Any:

@@ -17,8 +17,8 @@ from bench.analyses.inversion.attack import Observed
 from bench.analyses.inversion.settings import InversionSettings
 from bench.data.loader import Part
 from federated.client.client import Client, FolderStore
+from federated.client.gradients import Batches
 from federated.client.training import Work
-from federated.data.shares import PartData
 from federated.transport.packing import Packing, freeze_statistics, pack
 
 MOMENTUM = 0.1  # torch's, of a running statistic
@@ -37,6 +37,26 @@ class Step:
     network: nn.Module
     observed: Observed
     names: tuple[str, ...]
+
+
+class _OneBatch:
+    """A client's images, all of them one batch, in their order."""
+
+    n_val, steps_per_epoch = 0, 1
+
+    def __init__(self, part: Part, prepare: Any) -> None:
+        self.n_train, self.train_labels = len(part), np.asarray(part.labels, np.int64)
+        self._batch = prepare(part.gather(np.arange(len(part)))), torch.from_numpy(self.train_labels)
+
+    def train(self, _: int) -> Batches:
+        """The one batch, whatever the epoch."""
+        return [self._batch]
+
+    whole = train
+
+    def val(self) -> Batches:
+        """None."""
+        return []
 
 
 def observed_step(
@@ -77,8 +97,7 @@ def observed_step(
     known, statistics = pack(packing.trainable), pack(packing.buffers)
     sent = []
     for number, part in enumerate(asked):
-        data = PartData(part, part, prepare, len(part), seed)
-        client = Client(trained, packing, data, FolderStore(folder), number)
+        client = Client(trained, packing, _OneBatch(part, prepare), FolderStore(folder), number)
         sent.append(client.fit(work, {"weights": known, "buffers": statistics})[0])
     weights, buffers = (np.mean([each[name] for each in sent], axis=0) for name in ("weights", "buffers"))
     attackers = copy.deepcopy(network).requires_grad_(True).train()

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 T = TypeVar("T")
+# Of the finished run: small on the disk, since some commands copy or pack it.
+MODELS = ("deepmedix@squeezenet1_1", "linear@squeezenet1_1")
 WORDS = (
     "",
     " ",

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 from tests.fuzz.generators.nonsense import (
+    MODELS,
     VALUES,
     Invocation,
     Small,
@@ -18,7 +19,6 @@ from tests.fuzz.generators.nonsense import (
     word,
 )
 
-MODELS = ("deepmedix", "linear@mobilenet_v2")
 FITTED = [
     "--protocol", "demo",
     *(part for setting in ("image_size=32", "epochs=1", "synthetic_images=60", "timing_batch_size=2",

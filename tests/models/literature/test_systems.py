@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from bench.core.errors import UnknownName
 from bench.harness.listing import model_card, models_table
 from models.backbones.registry import BACKBONES
+from models.inference.engines import folded
 from models.literature.catalogue import SYSTEMS, compared_rows, publications
 from models.registry import MODELS
 from models.weights.initial import resolve
@@ -84,6 +85,10 @@ def test_the_long_skip_joins_the_stem_to_inception_v4s_own_map() -> None:
         stem = extractor.model.features[:6](images)
     assert joined.shape[1] == 384 + 1536
     assert torch.equal(joined[:, 384:], plain)
+    whole = folded(extractor)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in whole.modules())
+    with torch.no_grad():
+        assert (whole(images) - joined).norm() <= 1e-4 * joined.norm()
     torch.testing.assert_close(joined[:, :384].mean((2, 3)), F.adaptive_avg_pool2d(stem, plain.shape[2:]).mean((2, 3)))
 
 
