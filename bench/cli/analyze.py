@@ -12,11 +12,12 @@ from bench.cli.options import DeviceName, Json, Plugin, print_listing
 from bench.core.output import print_json
 
 if TYPE_CHECKING:
+    from bench.analyses.predicting.answers import FileAnswer
     from bench.analyses.run import Outcome, Question, Subject
-    from bench.harness.predicting import FileAnswer
     from bench.store.cells import StoredCell
 
 LIST = "list"
+SHOWN = ("image", "class", "p", "calibrated", "set", "unlike", "problem")
 
 
 def analyze_command(
@@ -105,56 +106,84 @@ def predict_command(
     cell: Annotated[Path, typer.Argument(help="RUN/KEY, the beginning of the key, or the cell's folder.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     csv: Annotated[Path | None, typer.Option(help="Write the table into this file too.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Write a heat map an image into this folder.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the answers and heat maps.")] = None,
     device: DeviceName = "auto",
     as_json: Json = False,
     plugin: Plugin = None,
 ) -> None:
     """Answer on new images with what a finished cell fitted; exit code 1 when a file cannot be decoded.
 
-    Example: `bench predict runs/demo/3f0a scans/ one-more.png --csv answers.csv`
+    Beside the probabilities stand calibrated ones, the classes that cannot be ruled out, and whether an image is unlike
+    the training images, as far as the cell's dataset is available. No answer is a diagnosis.
+
+    Example: `bench predict runs/demo/3f0a scans/ one-more.png --csv answers.csv --html answers.html`
     """
+    from bench.analyses.predicting.answers import answers, files_of
+    from bench.analyses.predicting.reference import Reference
     from bench.core.config import make_runtime
     from bench.harness.finished import FinishedCell
     from bench.harness.networks import pick_device
-    from bench.harness.predicting import answers, files_of
 
     opened = FinishedCell.at(cell, pick_device(make_runtime(device=device)))
-    rows = [as_row(answer, opened.classes) for answer in answers(opened.predictor, files_of(images))]
-    columns = ["image", "class", *(f"p_{name}" for name in opened.classes), "problem"]
-    if csv is not None:
-        write_csv(csv, columns, rows)
+    files, reference = files_of(images), Reference.of(opened)
+    for note in reference.notes:
+        typer.echo(note, err=True)
+    folder = maps or (None if html is None else html.with_suffix("").with_name(f"{html.stem}-maps"))
+    found = list(answers(opened.predictor, files, reference, folder))
+    rows = [as_row(answer, opened.classes) for answer in found]
     failed = any(row["problem"] for row in rows)
-    print_listing(rows, columns if failed else columns[:-1], as_json)
+    if csv is not None:
+        write_csv(csv, rows)
+    if html is not None:
+        from reports.html.predicted import write_predicted
+
+        write_predicted(html, opened, rows, reference.notes)
+        typer.echo(f"page: {html}", err=as_json)
+    print_listing(rows if as_json else [brief(row) for row in rows], SHOWN if failed else SHOWN[:-1], as_json)
     raise typer.Exit(1 if failed else 0)
 
 
 def as_row(answer: FileAnswer, classes: tuple[str, ...]) -> dict[str, Any]:
-    """An answer as a row: image, class (the most probable), p_CLASS of each, problem; None without an answer."""
+    """An answer as a row of plain values, None where something is not known.
+
+    Returns:
+        image; class, the most probable one; p_CLASS and calibrated_CLASS of each; set, the classes that cannot be ruled
+        out; distance; unlike; heat_map; problem.
+    """
     from bench.core.paths import shown
 
-    found = answer.probabilities
-    chosen = None if found is None else classes[int(found.argmax())]
-    shares = {f"p_{name}": None if found is None else float(found[index]) for index, name in enumerate(classes)}
-    return {"image": shown(answer.path), "class": chosen, **shares, "problem": shown(answer.problem)}
+    given, calibrated, inside = answer.probabilities, answer.calibrated, answer.inside
+    row: dict[str, Any] = {
+        "image": shown(answer.path),
+        "class": None if given is None else classes[int(given.argmax())],
+    }
+    for prefix, shares in (("p", given), ("calibrated", calibrated)):
+        row |= {f"{prefix}_{name}": None if shares is None else float(shares[n]) for n, name in enumerate(classes)}
+    row["set"] = None if inside is None else [name for name, held in zip(classes, inside, strict=True) if held]
+    row |= {"distance": answer.distance, "unlike": answer.unlike}
+    drawn = None if answer.heat_map is None else shown(answer.heat_map)
+    return row | {"heat_map": drawn, "problem": shown(answer.problem)}
 
 
-def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    """Write rows with a header.
+def brief(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as a terminal shows it: the probabilities of the most probable class alone."""
+    chosen = row["class"]
+    own = {name: None if chosen is None else row[f"{name}_{chosen}"] for name in ("p", "calibrated")}
+    return row | own | {"set": None if row["set"] is None else ", ".join(row["set"]) or "none"}
 
-    Args:
-        path: of the file, written whole or not at all.
-        columns: of the header.
-        rows: values by column; an absent one is empty.
-    """
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows with a header; the classes of a set are joined by |."""
     import csv
     import io
 
     from bench.core.atomic import write_text
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "set": None if row["set"] is None else "|".join(row["set"])} for row in rows)
     write_text(path, text.getvalue())
 
 

@@ -20,6 +20,9 @@ def report_command(
     csv: Annotated[bool, typer.Option("--csv", help="The tidy tables only.")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="Print the paper's tables 1 to 4 beside ours.")] = False,
     figures: Annotated[bool, typer.Option("--figures", help="Also every figure as SVG and PDF.")] = False,
+    checklist: Annotated[
+        str | None, typer.Option(help="Fill in claim, tripod-ai, clear-derm or model-card instead, comma-separated.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the files go; RUN/report when not given.")] = None,
     wandb: Annotated[str, typer.Option(help="Send the run to W&B: off, offline or online.")] = "off",
     as_json: Json = False,
@@ -28,6 +31,9 @@ def report_command(
 
     Example: `bench report runs/demo --figures`
     """
+    if checklist is not None:
+        _write_checklists(run, checklist, out, as_json)
+        return
     from reports.write import FORMATS, paper_texts, report
 
     asked = dict(zip(FORMATS, (html, md, latex, csv), strict=True))
@@ -47,6 +53,17 @@ def report_command(
         typer.secho(f"not usable: {problem}", err=True, fg=typer.colors.YELLOW)
     typer.echo(f"{outcome['done']} of {outcome['cells']} cells have a result")
     for path in (path for paths in outcome["files"].values() for path in paths[:4]):
+        typer.echo(path)
+
+
+def _write_checklists(run: Path, names: str, out: Path | None, as_json: bool) -> None:
+    from reports.checklists.write import write_checklists
+
+    paths = [str(path) for path in write_checklists(run, [name.strip() for name in names.split(",")], out)]
+    if as_json:
+        print_json({"run": str(run), "checklists": paths})
+        return
+    for path in paths:
         typer.echo(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from bench.data.images.cache import images as cached_images
 from bench.data.splits import Split, split
 from bench.data.table import Table
 from bench.store.cells import StoredCell, matching, read_cell
-from bench.store.layout import PREDICTOR, RESULT, predictions_file
+from bench.store.layout import PLAN, PREDICTOR, RESULT, predictions_file
 from bench.store.predictions import PartName, Predictions, read_history, read_predictions, write_predictions
 from bench.store.run import Run
 from models.predictor import Predictor, load
@@ -162,6 +162,15 @@ class FinishedCell:
         if part != "test" and not (self.folder / predictions_file(part)).is_file():
             self._predict(part)
         return read_predictions(self.stored, part)
+
+    def beside(self, field: Literal["seed", "model"]) -> list[FinishedCell]:
+        """The finished cells of the same run that differ from this one in a field alone; none outside of a run."""
+        run = self.folder.resolve().parents[1]
+        if not (run / PLAN).is_file():
+            return []
+        mine = {**self.spec.as_dict(), field: None}
+        done = [each for each in Run.open(run).cells() if each.status == "done" and each.key != self.key]
+        return [FinishedCell.of(each, self.device) for each in done if {**each.spec, field: None} == mine]
 
     def frame(self, part: PartName = "test") -> pd.DataFrame:
         """A part's predictions as a table: key, cell, image_id, group, site, label (as text), p_CLASS."""

@@ -7,6 +7,7 @@ runs/NAME/plan.json, environment.json, repeat.toml (what repeats the latest comm
                     result.json (written last: a cell is done when it is there), failure.json, wandb.json,
                     last.ckpt, best.safetensors, alone.json, alone-CLIENT.safetensors, clients/ (the fit's own state,
                     while it runs), trial.json (a sweep's trial),
+                    training-features.safetensors (once `bench predict` has asked how alike an image is to them),
                     epochs/NUMBER.safetensors (where they were kept: what each epoch made of what is trained),
                     analyses/NAME.json, analyses/NAME.failure.json, analyses/NAME/
           analyses/ (as a cell's: what was asked about the whole run)
@@ -25,6 +26,7 @@ HISTORY, PREDICTIONS = "history.parquet", "predictions.parquet"
 PREDICTOR, PREDICTOR_ABOUT, PREDICTOR_WEIGHTS = "predictor", "predictor.json", "weights.safetensors"
 BEST, LAST = "best.safetensors", "last.ckpt"
 EPOCHS = "epochs"
+TRAINING_FEATURES = "training-features.safetensors"
 # What W&B itself keeps in a run's folder, with links into the user's own cache; nothing else looks into it.
 WANDB_FOLDER = "wandb"
 PARTITION, ALONE, CLIENTS, TRACKING = "partition.json", "alone.json", "clients", "wandb.json"

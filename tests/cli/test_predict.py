@@ -11,8 +11,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from bench.analyses.support.calibrators import fit_temperature
+from bench.analyses.support.conformal_sets import lac_scores, prediction_sets, thresholds
+from bench.analyses.support.likeness import Likeness, features_of
 from bench.cli.app import app
 from bench.core.errors import UserError
+from bench.harness.finished import FinishedCell
 from bench.store.run import Run
 
 SMALL = ["image_size=32", "epochs=1", "timing_batch_size=2", "bootstrap_resamples=100"]
@@ -61,12 +65,46 @@ def test_files_get_the_answers_that_were_stored(run: Run, folder: Path, tmp_path
         written = list(csv.DictReader(file))
     assert [row["image"] for row in written] == [row["image"] for row in rows]
     assert [float(row["p_class-1"]) for row in written] == [row["p_class-1"] for row in rows]
+    assert {tuple(row["set"]) for row in rows} <= {(), ("class-0",), ("class-1",), ("class-0", "class-1")}
+    assert all(row["distance"] >= 0 for row in rows)
     # The cell's folder names it too, and an image alone is answered as among others.
     alone = cell.folder.rename(tmp_path / "alone")
     one = CliRunner().invoke(app, ["predict", str(alone), rows[7]["image"], "--json"])
     assert json.loads(one.stdout) == [rows[7]]
     table = CliRunner().invoke(app, ["predict", str(alone), rows[7]["image"]])
     assert rows[7]["class"] in table.stdout
+
+
+def test_calibrated_answers_sets_and_likeness_are_what_their_parts_say(run: Run, folder: Path, tmp_path: Path) -> None:
+    (stored,) = run.cells()
+    page = tmp_path / "page.html"
+    asked = ["predict", str(stored.folder), str(folder), "--json", "--html", str(page)]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    cell = FinishedCell.of(stored)
+    val = cell.predictions("val")
+    temperature = fit_temperature(val.labels, val.probabilities)
+    given = np.array([[row["p_class-0"], row["p_class-1"]] for row in rows])
+    if temperature is None:
+        assert all(row["calibrated_class-0"] is None for row in rows)
+    else:
+        expected = temperature.apply(given)
+        assert [row["calibrated_class-1"] for row in rows] == pytest.approx(expected[:, 1])
+    limits = thresholds(val.labels, lac_scores(val.probabilities), 0.1, per_class=True)
+    inside = prediction_sets(lac_scores(given), limits)
+    assert [row["set"] for row in rows] == [[f"class-{n}" for n in range(2) if held[n]] for held in inside]
+    known = Likeness.of(cell, 5)
+    away = known.distances(features_of(cell.predictor, cell.images("test")))
+    by_name = {Path(row["image"]).relative_to(folder).as_posix(): row for row in rows}
+    found = [by_name[str(name)] for name in cell.predictions("test").ids]
+    assert [row["distance"] for row in found] == pytest.approx(away, abs=1e-5)
+    assert [row["unlike"] for row in found] == (away > known.limit).tolist()
+    maps = sorted((tmp_path / "page-maps").glob("*.png"))
+    assert len(maps) == 30
+    html = page.read_text()
+    assert html.count("data:image/png;base64,") == 30
+    assert "http" not in html.replace("http-equiv", "")
 
 
 def test_a_file_that_cannot_be_decoded_is_a_row_and_exit_code_1(run: Run, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from bench.analyses.corruptions.common import SEVERITIES, Corruption
 from bench.analyses.corruptions.dermoscopy import DERMOSCOPY
+from bench.analyses.corruptions.errors import Errors, check_baseline
 from bench.analyses.corruptions.mri import MRI
 from bench.analyses.corruptions.settings import RobustnessSettings
 from bench.analyses.corruptions.sheet import contact_sheet
 from bench.analyses.registry import Answer, Estimate
 from bench.analyses.support.attacks import Norm, pgd
-from bench.analyses.support.averages import batches, columns_of, mean, picked, plain
-from bench.analyses.support.intervals import ResampledSettings, estimates, proportion, unit_notes
+from bench.analyses.support.averages import batches, columns_of, picked, plain
+from bench.analyses.support.intervals import proportion, unit_notes
 from bench.analyses.support.pixel_space import PixelSpace, pixel_space
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
@@ -70,6 +71,10 @@ class Subject:
         """The predictor's answer on images [N, k]."""
         return np.asarray(self.cell.predictor.of_images(images), dtype=np.float64)
 
+    def error_of(self, predictor: Any, images: NDArray[np.uint8]) -> float:
+        """The share of images that another predictor classifies wrongly."""
+        return float((np.asarray(predictor.of_images(images)).argmax(1) != self.labels).mean())
+
     def corrupted(self, name: str, function: Corruption, severity: int) -> NDArray[np.uint8]:
         """All images after one corruption; an image's accident depends on its id, not on the severity.
 
@@ -107,100 +112,81 @@ def robustness(cell: Any, settings: RobustnessSettings, folder: Path) -> Answer:
         UserError: for a kind of image without corruptions, or a baseline that lacks one of them.
     """
     functions = corruptions_for(cell.table.kind, settings.modality)
-    check_baseline(settings.baseline, functions)
     subject = Subject.of(cell, settings)
-    clean = subject.probabilities(subject.images)
-    rows: list[Row] = [{"corruption": "clean", "severity": 0, **subject.metrics(clean)}]
-    wrong = np.zeros((len(functions), len(SEVERITIES), len(subject.labels)))
-    for number, (name, function) in enumerate(functions.items()):
-        for severity in SEVERITIES:
-            found = subject.probabilities(subject.corrupted(name, function, severity))
-            wrong[number, severity - 1] = found.argmax(1) != subject.labels
-            rows.append({"corruption": name, "severity": severity, **subject.metrics(found)})
-    missed = (clean.argmax(1) != subject.labels).astype(float)
-    errors = Errors(tuple(functions), wrong.mean(1), missed, subject.groups, settings)
+    plain_model = baseline_predictor(cell, settings)
+    rows, errors, theirs = measured(subject, functions, plain_model)
+    baseline = theirs or settings.baseline
+    check_baseline(baseline, functions)
     attacks, notes = attacked(subject)
-    columns = errors.columns(settings.baseline) | worst(attacks)
-    tables = {"corruptions": rows, "errors": errors.rows(settings.baseline), "attacks": attacks}
+    columns = errors.columns(baseline) | {"robustness_ece": _mean_ece(rows)} | worst(attacks)
+    tables = {"corruptions": rows, "errors": errors.rows(baseline), "attacks": attacks}
+    if settings.against:
+        notes = [f"the baseline is {settings.against}, under the same corruptions of the same images", *notes]
     of_all = f"measured on {len(subject.labels)} of {len(cell.predictions('test').labels)} test images"
     sheet = contact_sheet(subject.images[0], functions, settings.seed, folder / "corruptions.png")
     notes = [of_all, *notes, *unit_notes(subject.groups)]
     return Answer(columns, tables, {"one image under every corruption": sheet}, notes)
 
 
-def check_baseline(baseline: Mapping[str, float], functions: Mapping[str, Corruption]) -> None:
-    """Raises UserError for a baseline that is there but incomplete, or whose errors cannot be divided by."""
-    if not baseline:
-        return
-    if missing := [name for name in ("clean", *functions) if name not in baseline]:
-        raise UserError(f"the baseline lacks the error of {missing[0]!r}; it needs clean and every corruption")
-    if zero := [name for name in functions if not baseline[name] > 0]:
-        raise UserError(f"the baseline's error of {zero[0]!r} is {baseline[zero[0]]}; one divides by it")
+def baseline_predictor(cell: Any, settings: RobustnessSettings) -> Any:
+    """What answers for the baseline: the predictor of the cell that differs in the model alone; None where none is
+    asked for.
 
+    Args:
+        cell: the finished cell that is asked.
+        settings: which model is the baseline.
 
-@dataclass(frozen=True)
-class Errors:
-    """Errors by corruption, and what Hendrycks and Dietterich (2019) make of them.
-
-    Attributes:
-        names: of the C corruptions.
-        corrupted: the share of severities at which each image is classified wrongly [C, N].
-        clean: whether it is without corruption [N].
-        groups: the patient or lesion of each image [N].
+    Raises:
+        UserError: a baseline that is given twice, or no such cell in the run.
     """
+    if not settings.against:
+        return None
+    if settings.baseline:
+        raise UserError("robustness: the settings against and baseline both name a baseline; give one of them")
+    if cell.spec.model == settings.against:
+        return cell.predictor
+    for other in cell.beside("model"):
+        if other.spec.model == settings.against:
+            return other.predictor
+    raise UserError(
+        f"robustness.against: the run has no finished cell of {settings.against!r} that differs from this one in the "
+        "model alone; run it too"
+    )
 
-    names: tuple[str, ...]
-    corrupted: Floats
-    clean: Floats
-    groups: NDArray[np.str_]
-    settings: ResampledSettings
 
-    def columns(self, baseline: Mapping[str, float]) -> dict[str, Estimate]:
-        """The columns of the whole set; a ratio to an error of 0 is None."""
+def measured(
+    subject: Subject, functions: Mapping[str, Corruption], baseline: Any
+) -> tuple[list[Row], Errors, dict[str, float]]:
+    """Every corruption's figures, the errors, and the baseline's mean errors on the same corrupted images.
 
-        def statistics(weights: Floats) -> dict[str, Floats]:
-            return {f"robustness_{name}": values for name, values in self._under(weights, baseline).items()}
+    Args:
+        subject: the images, and what answers on them.
+        functions: the corruptions by name.
+        baseline: answers on images too, or None.
 
-        return estimates(statistics, self.groups, self.settings)
-
-    def _under(self, weights: Floats, baseline: Mapping[str, float]) -> dict[str, Floats]:
-        """Every metric of the whole set under image weights [B, N]."""
-        totals = weights.sum(1, keepdims=True)
-        errors, clean = weights @ self.corrupted.T / totals, weights @ self.clean / totals[:, 0]
-        accuracy = 1 - errors.mean(1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = {
-                "accuracy": accuracy,
-                "drop": 1 - clean - accuracy,
-                "relative_drop": 1 - accuracy / (1 - clean),
-                "mce": _ratios(errors, clean, self.names, baseline).mean(1),
-            }
+    Returns:
+        Rows by corruption and severity; errors; the baseline's by corruption and `clean`, empty without one.
+    """
+    clean = subject.probabilities(subject.images)
+    rows: list[Row] = [{"corruption": "clean", "severity": 0, **subject.metrics(clean)}]
+    wrong = np.zeros((len(functions), len(SEVERITIES), len(subject.labels)))
+    theirs: dict[str, list[float]] = {"clean": [subject.error_of(baseline, subject.images)]} if baseline else {}
+    for number, (name, function) in enumerate(functions.items()):
+        for severity in SEVERITIES:
+            images = subject.corrupted(name, function, severity)
+            found = subject.probabilities(images)
+            wrong[number, severity - 1] = found.argmax(1) != subject.labels
+            rows.append({"corruption": name, "severity": severity, **subject.metrics(found)})
             if baseline:
-                rises = np.array([baseline[name] - baseline["clean"] for name in self.names])
-                found["relative_mce"] = ((errors - clean[:, None]) / rises).mean(1)
-        return found
-
-    def rows(self, baseline: Mapping[str, float]) -> list[Row]:
-        """A row a corruption: its mean error over severities, and its ratio to the baseline's."""
-        own = mean(self.clean, self.groups, self.settings)
-        rows: list[Row] = [{"corruption": "clean", **columns_of("error", own), "ce": None}]
-        clean = self.clean.mean(keepdims=True)
-        for number, name in enumerate(self.names):
-            error = self.corrupted[number].mean(keepdims=True)[None]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = float(_ratios(error, clean, (name,), baseline)[0, 0])
-            found = mean(self.corrupted[number], self.groups, self.settings)
-            rows.append({"corruption": name, **columns_of("error", found), "ce": plain(ratio)})
-        return rows
+                theirs.setdefault(name, []).append(subject.error_of(baseline, images))
+    missed = (clean.argmax(1) != subject.labels).astype(float)
+    errors = Errors(tuple(functions), wrong.mean(1), missed, subject.groups, subject.settings)
+    return rows, errors, {name: float(np.mean(values)) for name, values in theirs.items()}
 
 
-def _ratios(errors: Floats, clean: Floats, names: tuple[str, ...], baseline: Mapping[str, float]) -> Floats:
-    """Errors [B, C] over the baseline's, or over the cell's own clean error [B]."""
-    if not baseline:
-        own: Floats = errors / clean[:, None]
-        return own
-    given: Floats = errors / np.array([baseline[name] for name in names])
-    return given
+def _mean_ece(rows: Iterable[Row]) -> Estimate:
+    """The mean calibration error over corruptions and severities."""
+    return Estimate(float(np.mean([row["ece"] for row in rows if row["severity"]])))
 
 
 def attacked(subject: Subject) -> tuple[list[Row], list[str]]:

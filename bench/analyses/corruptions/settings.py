@@ -20,6 +20,7 @@ class RobustnessSettings(ResampledSettings):
         default_factory=dict,
         description="mean errors of another cell by corruption, and `clean`; the cell's own clean error where empty",
     )
+    against: str = Field("", description="a plain model of the same run whose errors are the baseline, on these images")
     l2: tuple[float, ...] = Field((0.1, 0.25, 0.5, 1.0), description="radii of the L2 attack, 0-1 pixels")
     linf: tuple[float, ...] = Field((0.5 / 255, 1 / 255, 2 / 255, 4 / 255), description="radii of the Linf attack")
     attack_images: int = Field(64, ge=1, description="of those images, how many are attacked")
@@ -33,4 +34,5 @@ SPEC = AnalysisSpec(
     "bench.analyses.corruptions.robustness:robustness",
     frozenset({"predictions", "predictor", "images"}),
     RobustnessSettings,
+    version=2,
 )

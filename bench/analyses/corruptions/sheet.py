@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bench.analyses.corruptions.common import SEVERITIES, Corruption, Pixels
-from bench.core.atomic import write_bytes
+from bench.analyses.support.pictures import write_png
 
 LABEL = 14
 """Pixels above each row, for the corruption's name."""
@@ -32,7 +31,4 @@ def contact_sheet(image: Pixels, functions: Mapping[str, Corruption], seed: int,
         ImageDraw.Draw(sheet).text((2, top + 1), name, fill="black")
         shown = [image, *(function(image, severity, np.random.default_rng(seed)) for severity in SEVERITIES)]
         sheet.paste(Image.fromarray(np.concatenate(shown, axis=1)), (0, top + LABEL))
-    stored = io.BytesIO()
-    sheet.save(stored, "PNG")
-    write_bytes(path, stored.getvalue())
-    return path
+    return write_png(sheet, path)

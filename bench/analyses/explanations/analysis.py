@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from bench.analyses.explanations.attribution import Explainer, integrated_gradients_of, layer_cam_of, randomised
-from bench.analyses.explanations.measures import centre_prior, mass, pointing, rank_correlation, removal_curves
+from bench.analyses.explanations.measures import (
+    centre_prior,
+    mass,
+    pointing,
+    rank_correlation,
+    removal_curves,
+    within_reach,
+)
 from bench.analyses.explanations.overlay import sheet
 from bench.analyses.explanations.settings import ExplanationsSettings
 from bench.analyses.registry import Answer, Estimate
-from bench.analyses.support.averages import batches, mean, plain
+from bench.analyses.support.averages import batches, mean, plain, spread
 from bench.analyses.support.intervals import unit_notes
 from bench.analyses.support.pixel_space import PixelSpace, pixel_space
+from bench.core.atomic import write_bytes
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
 from bench.data.images.masks import mask
@@ -68,19 +78,36 @@ def explanations(cell: Any, settings: ExplanationsSettings, folder: Path) -> Ans
         "gradients": integrated_gradients_of(settings.gradient_steps),
     }
     shuffled = replace(space, network=randomised(network, settings.seed))
+    others = _other_seeds(cell, settings)
     rows: list[Row] = []
     drawn: dict[str, Floats] = {}
     for method, explain in explainers.items():
         drawn[method] = attributions(space, chosen, explain, settings.batch)
         forgotten = attributions(shuffled, chosen, explain, settings.batch)
+        elsewhere = [attributions(other, chosen, explain, settings.batch) for other in others]
+        stable = agreement(drawn[method], elsewhere)
         rows += [
-            _row(cell, chosen, number, method, drawn[method], forgotten, settings) for number in range(len(chosen.ids))
+            _row(cell, chosen, number, method, drawn[method], forgotten, settings) | {"stability": stable[number]}
+            for number in range(len(chosen.ids))
         ]
     chance = [_chance_row(cell, chosen, number, settings) for number in range(len(chosen.ids))]
     columns = _columns(rows, chance, chosen, settings)
-    return Answer(
-        columns, {"images": rows, "chance": chance}, _pictures(cell, chosen, drawn, settings, folder), _notes(chosen)
-    )
+    files = _pictures(cell, chosen, drawn, settings, folder) | _arrays(chosen, drawn, folder)
+    return Answer(columns, {"images": rows, "chance": chance}, files, _notes(chosen, len(others)))
+
+
+def _other_seeds(cell: Any, settings: ExplanationsSettings) -> list[PixelSpace]:
+    """The networks of other seeds, for the same images."""
+    cells = cell.beside("seed")[: settings.other_seeds] if settings.other_seeds else []
+    return [pixel_space(each.predictor.network, each.prepare, each.predictor.card.image_size) for each in cells]
+
+
+def agreement(own: Floats, others: Sequence[Floats]) -> list[float | None]:
+    """The mean rank correlation of each image's attribution [N, H, W] with other networks'; None without any."""
+    if not others:
+        return [None] * len(own)
+    found = [[rank_correlation(mine, other[number]) for other in others] for number, mine in enumerate(own)]
+    return [plain(float(np.mean(values))) for values in found]
 
 
 def chosen_images(cell: Any, settings: ExplanationsSettings) -> Chosen:
@@ -150,7 +177,8 @@ def _chance_row(cell: Any, chosen: Chosen, number: int, settings: ExplanationsSe
     deletion, insertion = _removed(cell, chosen, number, centre, settings)
     row |= {"faithfulness_centre": insertion - deletion}
     known = inside is not None and inside.any()
-    row["mass_chance"] = row["pointing_chance"] = float(inside.mean()) if inside is not None and known else None
+    row["mass_chance"] = float(inside.mean()) if inside is not None and known else None
+    row["pointing_chance"] = float(within_reach(inside).mean()) if inside is not None and known else None
     row["mass_centre"] = plain(mass(centre, inside)) if inside is not None and known else None
     row["pointing_centre"] = plain(pointing(centre, inside)) if inside is not None and known else None
     return row
@@ -173,7 +201,7 @@ def _columns(rows: list[Row], chance: list[Row], chosen: Chosen, settings: Expla
     columns = {}
     for method in METHODS:
         mine = [row for row in rows if row["method"] == method]
-        for name in (*OF_MASKS, "deletion", "insertion", "faithfulness", "randomised"):
+        for name in (*OF_MASKS, "deletion", "insertion", "faithfulness", "randomised", "stability"):
             columns[f"explanations_{name}_{method}"] = over(mine, name)
     return columns | {f"explanations_{name}": over(chance, name) for name in chance[0] if name != "id"}
 
@@ -181,19 +209,29 @@ def _columns(rows: list[Row], chance: list[Row], chosen: Chosen, settings: Expla
 def _pictures(
     cell: Any, chosen: Chosen, drawn: dict[str, Floats], settings: ExplanationsSettings, folder: Path
 ) -> dict[str, Path]:
-    rows = slice(0, min(settings.shown, len(chosen.ids)))
+    rows = spread(len(chosen.ids), settings.shown)
     labels = [
         f"{name}: {cell.classes[label]}, predicted {cell.classes[decision]}"
         for name, label, decision in zip(chosen.ids[rows], chosen.labels[rows], chosen.decisions[rows], strict=True)
     ]
     shown = {method: found[rows] for method, found in drawn.items()}
-    path = sheet(chosen.images[rows], shown, chosen.masks[rows], labels, folder / "explanations.png")
+    path = sheet(chosen.images[rows], shown, [chosen.masks[row] for row in rows], labels, folder / "explanations.png")
     return {"explanations of some decisions; cyan: the lesion's outline": path}
 
 
-def _notes(chosen: Chosen) -> list[str]:
+def _arrays(chosen: Chosen, drawn: dict[str, Floats], folder: Path) -> dict[str, Path]:
+    """Every attribution, as large as its image, for other tools."""
+    stored = io.BytesIO()
+    np.savez_compressed(stored, ids=chosen.ids, **{name: found.astype(np.float32) for name, found in drawn.items()})
+    write_bytes(folder / "attributions.npz", stored.getvalue())
+    return {"attributions [N, H, W] by method": folder / "attributions.npz"}
+
+
+def _notes(chosen: Chosen, others: int) -> list[str]:
     known = sum(each is not None for each in chosen.masks)
     notes = [f"{len(chosen.ids)} test images, each explained for the class that the model predicted"]
+    seeds = f"stability is against {others} other seeds" if others else "no cell of another seed: stability is unknown"
+    notes.append(seeds)
     if not known:
         return [*notes, "no lesion's mask is known: mass and pointing are not measured", *unit_notes(chosen.groups)]
     without = f"; {len(chosen.ids) - known} have no mask" if known < len(chosen.ids) else ""

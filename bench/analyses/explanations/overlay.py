@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from bench.core.atomic import write_bytes
+from bench.analyses.support.pictures import write_png
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -64,7 +63,4 @@ def sheet(
         shown = [image, *(overlay(image, found[row], masks[row]) for found in attributions.values())]
         for column, each in enumerate(shown):
             drawn.paste(Image.fromarray(each).resize((side, side)), (column * side, top + LABEL))
-    stored = io.BytesIO()
-    drawn.save(stored, "PNG", optimize=True)
-    write_bytes(path, stored.getvalue())
-    return path
+    return write_png(drawn, path)

@@ -16,6 +16,7 @@ class ExplanationsSettings(ResampledSettings):
     stride: int = Field(16, ge=1, description="LayerCAM reads the last block whose map is no coarser than this")
     gradient_steps: int = Field(16, ge=1, description="points between baseline and image of the integrated gradients")
     removals: int = Field(10, ge=2, description="steps in which pixels are deleted and inserted")
+    other_seeds: int = Field(2, ge=0, description="cells of other seeds that stability is measured against, at most")
     batch: int = Field(16, ge=1, description="images in one pass")
 
 
@@ -26,4 +27,5 @@ SPEC = AnalysisSpec(
     "bench.analyses.explanations.analysis:explanations",
     frozenset({"predictions", "predictor", "images"}),
     ExplanationsSettings,
+    version=2,
 )

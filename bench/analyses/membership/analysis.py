@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from bench.analyses.membership.attacks import confidence, lira, rate_at
 from bench.analyses.membership.settings import MembershipSettings
 from bench.analyses.registry import Answer, Estimate
-from bench.analyses.support.averages import columns_of, plain
-from bench.analyses.support.intervals import Statistics, estimates, proportion, unit_notes
+from bench.analyses.support.averages import auroc, columns_of, plain
+from bench.analyses.support.intervals import estimates, proportion, unit_notes
 from bench.core.errors import UserError
 from bench.harness.finished import FinishedCell
-from bench.store.run import Run
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -45,15 +44,10 @@ def membership(cell: Any, settings: MembershipSettings, folder: Path) -> Answer:
 
 def siblings(cell: Any) -> list[FinishedCell]:
     """The finished cells of the same run that differ in the seed alone. Raises UserError where there are none."""
-    mine = {**cell.spec.as_dict(), "seed": None}
-    stored = [
-        each
-        for each in Run.open(cell.folder.parents[1]).cells()
-        if each.status == "done" and each.key != cell.key and {**each.spec, "seed": None} == mine
-    ]
-    if not stored:
+    found: list[FinishedCell] = cell.beside("seed")
+    if not found:
         raise UserError("membership needs shadow models: cells of other seeds; run again with --seeds 3 or more")
-    return [FinishedCell.of(each) for each in stored]
+    return found
 
 
 def attacked(cell: Any, shadows: Sequence[Any], settings: MembershipSettings) -> Answer:
@@ -106,29 +100,11 @@ def _known(cell: Any) -> dict[str, _Image]:
 
 
 def _row(scores: Floats, members: Bools, groups: NDArray[np.str_], settings: MembershipSettings) -> dict[str, Any]:
-    row = columns_of("auc", estimates(_auc(scores, members), groups, settings)["auc"])
+    row = columns_of("auc", auroc(scores, members, groups, settings))
     for name, rate in RATES.items():
         threshold, caught = rate_at(scores, members, rate)
         row |= {f"threshold_{name}": plain(threshold)} | columns_of(f"tpr_{name}", proportion(caught, groups[members]))
     return row
-
-
-def _auc(scores: Floats, members: Bools) -> Statistics:
-    """The share of (member, other) pairs that stand in the right order, ties half, under image weights."""
-    order = np.argsort(scores, kind="stable")
-    ranked, inside = scores[order], members[order].astype(np.float64)
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-
-    def statistics(weights: Floats) -> dict[str, Floats]:
-        drawn = weights[:, order]
-        positive = np.add.reduceat(drawn * inside, starts, axis=1)
-        negative = np.add.reduceat(drawn * (1 - inside), starts, axis=1)
-        below = np.cumsum(negative, axis=1) - negative / 2
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        found = np.full(len(pairs), np.nan)
-        return {"auc": np.divide((positive * below).sum(axis=1), pairs, out=found, where=pairs > 0)}
-
-    return statistics
 
 
 def _gap(right: Bools, members: Bools, groups: NDArray[np.str_], settings: MembershipSettings) -> Estimate:

@@ -26,6 +26,12 @@ ROLES: dict[str, tuple[str, ...]] = {
     "site": ("site", "dataset", "hospital", "center"),
     "split": ("split", "fold", "part", "set"),
 }
+MASK = "mask"
+CHARACTERISTICS: dict[str, tuple[str, ...]] = {
+    "age": ("age", "age_approx"),
+    "sex": ("sex", "gender"),
+    "anatomy": ("anatomy", "localization", "anatom_site_general"),
+}
 _PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _PARTS |= {"testing": "test"}
 
@@ -133,7 +139,8 @@ def read_manifest(
         allow_outside: images may lie elsewhere, by absolute paths or by `..`; whoever wrote the CSV then chooses which
             of this machine's files are read.
 
-    A column of numbers for the split is read as the author's folds, one of train/val/test as official parts.
+    A column of numbers for the split is read as the author's folds, one of train/val/test as official parts. A column
+    `mask` names files of lesions' filled outlines; age, sex and anatomy come along where columns have those names.
 
     Raises:
         UserError: as `read_csv`, `find_columns` and `assemble`, or for split values that are neither.
@@ -142,8 +149,10 @@ def read_manifest(
     roles = find_columns(manifest, columns)
     official = official_parts(path, [row[roles["split"]] for row in manifest.rows]) if "split" in roles else None
     named = [row[roles["image"]] for row in manifest.rows]
+    masks = _masks(manifest)
     if not allow_outside:
-        _refuse_outside(path, named)
+        _refuse_outside(path, [*named, *filter(None, masks)])
+    about = _characteristics(manifest, set(roles.values()))
     found = locate_images(path.parent, named)
     rows = [
         Row(
@@ -153,12 +162,30 @@ def read_manifest(
             row[roles["group"]] if "group" in roles else "",
             row[roles["site"]] if "site" in roles else "",
             official[index] if official else "",
+            mask=path.parent / masks[index] if masks[index] else None,
+            metadata={name: row[column] for name, column in about.items()},
         )
         for index, row in enumerate(manifest.rows)
     ]
-    used = ", ".join(f"{role} = {column}" for role, column in roles.items())
+    used = ", ".join(f"{role} = {column}" for role, column in {**roles, **about}.items())
     lacking = () if "group" in roles else ("no column names patients or lesions: every image is a group of its own",)
     return assemble(name, rows, path.parent, kind=kind, notes=(f"columns read: {used}", *lacking))
+
+
+def _masks(manifest: Manifest) -> list[str]:
+    """Each row's mask as its file names it, "" where it has none."""
+    column = next((name for name in manifest.header if name.lower() == MASK), None)
+    return [row[column] if column else "" for row in manifest.rows]
+
+
+def _characteristics(manifest: Manifest, taken: set[str]) -> dict[str, str]:
+    """The columns of age, sex and anatomy, by common names in any case, that play no other role."""
+    by_lower = {name.lower(): name for name in manifest.header if name not in taken}
+    found = {
+        about: next((by_lower[name] for name in names if name in by_lower), None)
+        for about, names in CHARACTERISTICS.items()
+    }
+    return {about: column for about, column in found.items() if column}
 
 
 def _label(path: Path, row: Mapping[str, str], roles: Mapping[str, str]) -> str:

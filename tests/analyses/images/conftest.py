@@ -47,7 +47,12 @@ def finished_cell(kind="skin", size=32, images=40, with_network=True, epochs=150
         return probabilities([prepare(images)])
 
     predictor = SimpleNamespace(
-        probabilities=probabilities, of_images=of_images, **({"network": network} if with_network else {})
+        probabilities=probabilities,
+        of_images=of_images,
+        prepare=prepare,
+        device=torch.device("cpu"),
+        card=SimpleNamespace(image_size=size, channels_last=False),
+        **({"network": network} if with_network else {}),
     )
     stored = SimpleNamespace(
         ids=table.ids,
@@ -65,6 +70,8 @@ def finished_cell(kind="skin", size=32, images=40, with_network=True, epochs=150
         prepare=prepare,
         predictions=lambda part="test": stored,
         images=lambda part="test": pixels,
+        rows=lambda part="test": np.arange(len(table)),
+        beside=lambda field: [],
     )
 
 

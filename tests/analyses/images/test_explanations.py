@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bench.analyses.explanations.analysis import attributions, explanations
+from bench.analyses.explanations.analysis import agreement, attributions, explanations
 from bench.analyses.explanations.attribution import (
     block_at,
     centred,
@@ -17,7 +17,14 @@ from bench.analyses.explanations.attribution import (
     layer_cam_of,
     randomised,
 )
-from bench.analyses.explanations.measures import centre_prior, mass, pointing, rank_correlation, removal_curves
+from bench.analyses.explanations.measures import (
+    centre_prior,
+    mass,
+    pointing,
+    rank_correlation,
+    removal_curves,
+    within_reach,
+)
 from bench.analyses.explanations.settings import ExplanationsSettings
 from bench.analyses.support.pixel_space import pixel_space
 from bench.core.errors import UserError
@@ -25,9 +32,6 @@ from bench.core.errors import UserError
 SIZE = 32
 MARK = np.zeros((SIZE, SIZE), dtype=bool)
 MARK[:8, :8] = True
-# A position of the map stands for four pixels and sees eleven: the mark's edge is seen from the next position.
-NEAR = np.zeros((SIZE, SIZE), dtype=bool)
-NEAR[:12, :12] = True
 
 
 class Small(nn.Module):
@@ -93,7 +97,7 @@ def test_the_planted_mark_is_found_where_it_decides_and_not_where_it_does_not(sp
     for marked, space in spaces.items():
         found = attributions(space, chosen, explain, 8)
         shares[marked] = np.mean([mass(each, MARK) for each in found]) / MARK.mean()
-        points[marked] = np.mean([pointing(each, NEAR) for each in found])
+        points[marked] = np.mean([pointing(each, MARK) for each in found])
     assert shares[True] > 5
     assert points[True] > 0.9
     assert shares[False] < 5
@@ -175,6 +179,25 @@ def test_a_shuffled_network_explains_otherwise(spaces):
     assert rank_correlation(centre_prior(8), centre_prior(8)) == pytest.approx(1)
 
 
+def test_the_pointing_game_has_its_published_tolerance():
+    """15 of 224 pixels: at 32 pixels a side, two pixels beside the mark are a hit, three are a miss."""
+    inside = np.zeros((32, 32), bool)
+    inside[:8, :8] = True
+    for column, expected in ((7, 1.0), (9, 1.0), (10, 0.0), (31, 0.0)):
+        attribution = np.zeros((32, 32))
+        attribution[4, column] = 1
+        assert pointing(attribution, inside) == expected
+    assert within_reach(inside).mean() == pytest.approx((100 - 3) / 1024)  # the corner's diagonal is too far
+
+
+def test_stability_is_the_mean_correlation_with_other_networks():
+    generator = np.random.default_rng(0)
+    own, other = generator.random((2, 6, 6)), generator.random((2, 6, 6))
+    expected = [(1 + rank_correlation(own[number], other[number])) / 2 for number in range(2)]
+    assert agreement(own, [own, other]) == pytest.approx(expected)
+    assert agreement(own, []) == [None, None]
+
+
 def test_mass_and_pointing_by_hand():
     attribution = np.array([[1.0, 2.0], [3.0, 2.0]])
     inside = np.array([[True, False], [True, False]])
@@ -215,7 +238,11 @@ def test_the_analysis_measures_where_masks_are_known_and_draws(made_up_cell, tmp
     assert answer.columns["explanations_mass_chance"].value == pytest.approx(0.25)
     assert 0.25 < answer.columns["explanations_mass_centre"].value < 0.6
     assert any("of the 10 with a lesion's mask; 2 have no mask" in note for note in answer.notes)
-    (path,) = answer.files.values()
+    path, arrays = answer.files.values()
+    with np.load(arrays) as kept:
+        assert kept["layercam"].shape == (12, 32, 32)
+        assert mass(kept["layercam"][0], np.ones((32, 32), bool)) == pytest.approx(1)
+    assert answer.columns["explanations_stability_layercam"].value is None
     with Image.open(path) as drawn_sheet:
         assert drawn_sheet.size == (3 * 128, 14 + 3 * (128 + 14))
 

@@ -4,11 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 from bench.analyses.external.analysis import Answers, cross_fitted, difference, external, overlap
 from bench.analyses.external.classes import class_table, own_labels
 from bench.analyses.external.settings import ExternalSettings
 from bench.analyses.registry import Estimate
+from bench.cli.app import app
 from bench.core.config import Protocol
 from bench.core.errors import UserError
 from bench.data.phantom import datasets as phantoms
@@ -87,6 +90,30 @@ def test_the_own_dataset_and_none_are_refused(cell, tmp_path):
         external(same, SETTINGS, tmp_path)
     with pytest.raises(UserError, match="--on DATASET"):
         external(cell, ExternalSettings(), tmp_path)
+
+
+def test_any_folder_with_an_index_is_answered_on(cell, tmp_path):
+    """A folder as a hospital would hand it over: pictures, and an index.csv that says what is known of them."""
+    foreign = phantoms.skin(60, 32)
+    lines = ["image,label,part,lesion_id,age,sex,anatomy,mask"]
+    for row in range(60):
+        Image.fromarray(foreign.images.read(row)).save(tmp_path / f"{row:03}.png")
+        label = foreign.classes[foreign.labels[row]]
+        lines.append(f"{row:03}.png,{label},train,lesion {row // 2},{20 + row},{'fm'[row % 2]}emale,back,")
+    (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
+    added = CliRunner().invoke(app, ["data", "add", "elsewhere", str(tmp_path), "--kind", "skin"])
+    assert added.exit_code == 0, added.output
+    settings = ExternalSettings(on="elsewhere", resamples=100, without_overlap=False)
+    answer = external(cell, settings, tmp_path)
+    pixels = np.stack([foreign.images.read(row) for row in range(60)])
+    found = cell.predictor.probabilities([cell.prepare(pixels)])
+    expected = quality(foreign.labels, found, foreign.classes)
+    for name in ("accuracy", "roc_auc", "ece"):
+        figure = answer.columns[f"external_{name}"]
+        assert figure.value == pytest.approx(expected[name], abs=1e-5)
+        assert figure.low < figure.value < figure.high
+    assert answer.columns["external_drop_accuracy"].low < answer.columns["external_drop_accuracy"].value
+    assert "external_ece_updated" in answer.columns
 
 
 def test_a_difference_of_independent_metrics_by_hand():

@@ -1,12 +1,14 @@
 """The analysis `robustness` on a made-up cell, and its ratios by hand."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bench.analyses.corruptions.robustness import Errors, corruptions_for, robustness
+from bench.analyses.corruptions.errors import Errors
+from bench.analyses.corruptions.robustness import corruptions_for, robustness
 from bench.analyses.corruptions.settings import SPEC, RobustnessSettings
 from bench.core.errors import UserError
 
@@ -75,6 +77,28 @@ def test_against_itself_every_corruption_error_is_one(answer, cell, tmp_path):
         robustness(cell, SETTINGS.model_copy(update={"baseline": lacking}), tmp_path)
     with pytest.raises(UserError, match="one divides by it"):
         robustness(cell, SETTINGS.model_copy(update={"baseline": baseline | {"crop": 0.0}}), tmp_path)
+
+
+def test_a_plain_model_of_the_run_answers_on_the_same_corrupted_images(answer, cell, tmp_path):
+    """Against a copy of itself every ratio is 1; against one that is always wrong it is the error itself."""
+    twin = SimpleNamespace(spec=SimpleNamespace(model="plain"), predictor=cell.predictor)
+    labels = answer.tables["corruptions"]
+    lone = SimpleNamespace(**{**vars(cell), "spec": SimpleNamespace(model="m"), "beside": lambda field: [twin]})
+    settings = SETTINGS.model_copy(update={"against": "plain", "attack_images": 1, "attack_steps": 1})
+    found = robustness(lone, settings, tmp_path)
+    assert found.columns["robustness_mce"].value == pytest.approx(1)
+    assert found.columns["robustness_relative_mce"].value == pytest.approx(1)
+    assert found.columns["robustness_ece"].value == pytest.approx(np.mean([row["ece"] for row in labels[1:]]))
+    twin.predictor = SimpleNamespace(of_images=lambda images: np.eye(4)[[3] * len(images)])
+    wrong = robustness(lone, settings, tmp_path)
+    share = np.mean(cell.predictions().labels != 3)
+    assert wrong.columns["robustness_mce"].value == pytest.approx(
+        (1 - found.columns["robustness_accuracy"].value) / share, rel=0.2
+    )
+    with pytest.raises(UserError, match="no finished cell of 'other'"):
+        robustness(lone, settings.model_copy(update={"against": "other"}), tmp_path)
+    with pytest.raises(UserError, match="give one of them"):
+        robustness(lone, settings.model_copy(update={"baseline": {"clean": 0.1}}), tmp_path)
 
 
 def errors():

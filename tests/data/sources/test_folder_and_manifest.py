@@ -152,6 +152,27 @@ def test_columns_are_found_by_common_names_and_ids_without_suffix_below(tmp_path
     assert "group = Lesion_ID" in table.notes[0]
 
 
+def test_masks_and_characteristics_come_along(tmp_path: Path, draw):
+    for row in range(3):
+        draw(tmp_path / "images" / f"{row}.png", row)
+    text = (
+        "image,label,age,SEX,localization,mask\n0,x,40,male,back,masks/0.png\n1,y,,female,,\n2,y,60,,arm,masks/2.png\n"
+    )
+    table = read_manifest("t", write_csv(tmp_path / "index.csv", text))
+    assert {name: values.tolist() for name, values in table.metadata.items()} == {
+        "age": ["40", "", "60"],
+        "sex": ["male", "female", ""],
+        "anatomy": ["back", "", "arm"],
+    }
+    assert table.masks.tolist() == [str(tmp_path / "masks/0.png"), "", str(tmp_path / "masks/2.png")]
+    plain = read_manifest("t", write_csv(tmp_path / "index.csv", "image,label\n0,x\n1,y\n2,y\n"))
+    assert plain.masks is None
+    assert plain.fingerprint() == table.fingerprint()
+    outside = write_csv(tmp_path / "index.csv", "image,label,mask\n0,x,../secret.png\n1,y,\n")
+    with pytest.raises(UserError, match="lies outside its folder"):
+        read_manifest("t", outside)
+
+
 def test_columns_can_be_named_and_a_semicolon_or_tab_is_fine(tmp_path: Path, draw):
     for row in range(2):
         draw(tmp_path / f"{row}.png", row)

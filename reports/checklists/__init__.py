@@ -1,0 +1,1 @@
+"""Reporting checklists, filled in from a run as far as it knows."""
