@@ -166,5 +166,5 @@ def _power(verdict: Verdict) -> str:
     lost, margin, found = (scale * (value or 0.0) for value in (verdict.low, verdict.margin, verdict.detectable))
     return (
         f"a loss of {-lost:.3g} is not excluded, the margin is {margin:.3g}; "
-        f"a true loss of {found:.3g} would be found four times out of five"
+        f"a true loss of {found:.3g} would be found four times out of five by this test alone"
     )
