@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bench.core.output import counted
-from bench.measure.columns import COLUMNS, QUALITY
+from bench.measure.columns import COLUMNS, QUALITY, column
 from bench.store.answers import StoredAnswer
 from bench.store.cells import StoredCell
 from reports.compare.ranking import with_interval
@@ -198,7 +198,7 @@ def _uncertainty(drawing: Drawing) -> str:
 
 def _metrics(drawing: Drawing) -> str:
     known = dict.fromkeys(name for cell in drawing.source.done for name in (cell.result or {})["metrics"])
-    shown = [COLUMNS[name].title for name in known if name in COLUMNS and COLUMNS[name].family in QUALITY]
+    shown = [column(name).title for name in known if name in COLUMNS and column(name).family in QUALITY]
     return f"{', '.join(shown)}; docs/reading-a-report.md defines each." if shown else ""
 
 

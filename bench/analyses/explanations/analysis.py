@@ -222,7 +222,8 @@ def _pictures(
 def _arrays(chosen: Chosen, drawn: dict[str, Floats], folder: Path) -> dict[str, Path]:
     """Every attribution, as large as its image, for other tools."""
     stored = io.BytesIO()
-    np.savez_compressed(stored, ids=chosen.ids, **{name: found.astype(np.float32) for name, found in drawn.items()})
+    maps: dict[str, Any] = {name: found.astype(np.float32) for name, found in drawn.items()}
+    np.savez_compressed(stored, ids=chosen.ids, **maps)
     write_bytes(folder / "attributions.npz", stored.getvalue())
     return {"attributions [N, H, W] by method": folder / "attributions.npz"}
 

@@ -73,6 +73,6 @@ def stored_likeness(cell: Any) -> Likeness:
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}); delete it and ask again") from error
     made = Likeness.of(cell, NEIGHBOURS)
-    arrays = {"features": made.features.astype(np.float32), "rows": made.rows}
+    arrays: dict[str, Any] = {"features": made.features.astype(np.float32), "rows": made.rows}
     write_bytes(path, save({**arrays, "k": np.array(made.k), "limit": np.array(made.limit)}))
     return made

@@ -83,4 +83,5 @@ def features_of(predictor: Any, images: NDArray[np.uint8]) -> Floats:
     features = torch.cat(found).double().numpy()
     scaled = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     # As they are stored, so that a distance is the same whether the training images' were computed or read.
-    return scaled.astype(np.float32).astype(np.float64)
+    rounded: Floats = scaled.astype(np.float32).astype(np.float64)
+    return rounded
