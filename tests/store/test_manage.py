@@ -37,7 +37,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: None) -> Path:
     """Two runs: "one" of seed 0, "two" of seeds 0 and 1, by a run's file."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "run.toml").write_text(
-        'threads = 1\nmodels = ["linear@tiny"]\ndatasets = "phantom-brain"\nregimes = "centralized"\nseeds = [0]\ntiming = "off"\n'
+        'threads = 1\nmodels = ["linear@tiny"]\ndatasets = "phantom-brain"\n'
+        'regimes = "centralized"\nseeds = [0]\ntiming = "off"\n'
         'progress = "none"\n[protocol]\nbase = "demo"\nimage_size = 32\nepochs = 2\nsynthetic_images = 90\n'
     )
     bench("run", "--config", str(folder / "run.toml"), "--out", str(folder / "one"))
