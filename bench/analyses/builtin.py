@@ -13,17 +13,9 @@ from bench.analyses.inversion.settings import SPEC as INVERSION
 from bench.analyses.membership.settings import SPEC as MEMBERSHIP
 from bench.analyses.registry import ANALYSES, AnalysisSpec, Settings
 from bench.analyses.selective import SelectiveSettings
-from bench.analyses.similar import SimilarSettings
+from bench.analyses.similar.settings import SPEC as SIMILAR
 from bench.analyses.subgroups import SubgroupsSettings
 
-_SIMILAR = AnalysisSpec(
-    "similar",
-    "Similar cases",
-    "which training images is it held to be like, and is it like any?",
-    "bench.analyses.similar:similar",
-    frozenset({"predictions", "predictor", "images"}),
-    SimilarSettings,
-)
 _OF_RUNS = (
     AnalysisSpec(
         "optimism",
@@ -52,5 +44,5 @@ _from_predictions("decisions", "Decisions", "what do decisions cost, and whom do
 _from_predictions("conformal", "Conformal sets", "which classes cannot be ruled out?", ConformalSettings)
 _from_predictions("selective", "Selective prediction", "is it right where it is sure?", SelectiveSettings)
 _from_predictions("subgroups", "Subgroups", "is it as good for everybody?", SubgroupsSettings)
-for _spec in (ROBUSTNESS, EXPLANATIONS, GEOMETRY, EXTERNAL, MEMBERSHIP, INVERSION, _SIMILAR, *_OF_RUNS):
+for _spec in (ROBUSTNESS, EXPLANATIONS, GEOMETRY, EXTERNAL, MEMBERSHIP, INVERSION, SIMILAR, *_OF_RUNS):
     ANALYSES.register(_spec.name, _spec)

@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: None) -> Path:
     """Two runs: "one" of seed 0, "two" of seeds 0 and 1, by a run's file."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "run.toml").write_text(
-        'models = ["linear@tiny"]\ndatasets = "phantom-brain"\nregimes = "centralized"\nseeds = [0]\ntiming = "off"\n'
+        'threads = 1\nmodels = ["linear@tiny"]\ndatasets = "phantom-brain"\nregimes = "centralized"\nseeds = [0]\ntiming = "off"\n'
         'progress = "none"\n[protocol]\nbase = "demo"\nimage_size = 32\nepochs = 2\nsynthetic_images = 90\n'
     )
     bench("run", "--config", str(folder / "run.toml"), "--out", str(folder / "one"))
@@ -46,7 +46,17 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: None) -> Path:
 
 
 def test_a_run_writes_the_file_that_repeats_it(made: Path, tmp_path: Path) -> None:
-    bench("run", "--config", str(made / "two" / "repeat.toml"), "--out", str(tmp_path / "again"), "--timing", "off")
+    bench(
+        "run",
+        "--config",
+        str(made / "two" / "repeat.toml"),
+        "--out",
+        str(tmp_path / "again"),
+        "--timing",
+        "off",
+        "--threads",
+        "1",
+    )
     again, first = Run.open(tmp_path / "again"), Run.open(made / "two")
     assert [cell.key for cell in again.cells()] == [cell.key for cell in first.cells()]
     assert len(first.cells()) == 2

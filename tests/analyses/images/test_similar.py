@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.analyses.similar import SimilarSettings, similar
+from bench.analyses.similar.analysis import similar
+from bench.analyses.similar.settings import SimilarSettings
 from bench.analyses.support.averages import auroc
 from bench.analyses.support.intervals import ResampledSettings
 from bench.analyses.support.likeness import Likeness, features_of

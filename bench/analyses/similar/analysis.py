@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pydantic import Field
 
 from bench.analyses.registry import Answer
+from bench.analyses.similar.settings import SimilarSettings
 from bench.analyses.support.averages import auroc, mean, picked, spread
-from bench.analyses.support.intervals import ResampledSettings, unit_notes
+from bench.analyses.support.intervals import unit_notes
 from bench.analyses.support.likeness import UNLIKE, Likeness, features_of
 from bench.analyses.support.pictures import write_png
 
@@ -20,20 +20,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 _SIDE, _LABEL = 96, 26
-
-
-class SimilarSettings(ResampledSettings):
-    """Settings of `similar`; the seed also draws the images.
-
-    Attributes:
-        images: test images that are looked up.
-        neighbours: training images that are named for each; the distance to the last one counts.
-        shown: of the images, how many are drawn.
-    """
-
-    images: int = Field(300, ge=1)
-    neighbours: int = Field(5, ge=1)
-    shown: int = Field(8, ge=1)
 
 
 def similar(cell: Any, settings: SimilarSettings, folder: Path) -> Answer:
