@@ -116,7 +116,7 @@ def export_command(
     as_json: Json = False,
     plugin: Plugin = None,
 ) -> None:
-    """Write a network as a file that runs without this package; checked against PyTorch, int8's loss on the test part.
+    """Write a network as a file that runs without this package; checked against PyTorch, int8's loss on the test set.
 
     Example: `bench export runs/demo/3f0a --onnx --int8 --out deepmedix.onnx`
     """

@@ -124,7 +124,7 @@ def _values(name: str, metric: str, base: Side, now: Side) -> tuple[float | None
 
 
 def _tested(pairs: Pairs, told: str, base: Side, now: Side, limits: Margins) -> Verdict:
-    """One test; `same` stands for "not decided yet"."""
+    """One test; `same` stands for "not tested yet"."""
     found = loss(pairs)
     values = [_values(name, pairs.metric, base, now) for name in pairs.names]
     before, after = (math.fsum(pair[side] or 0.0 for pair in values) / len(values) for side in (0, 1))

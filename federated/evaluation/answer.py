@@ -1,4 +1,4 @@
-"""What a site tells of a model's answers on its images: counts, figures with their errors, a reliability diagram."""
+"""What a site tells of a model's answers on its images: counts, metrics with their errors, a reliability diagram."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.measure.statistics.methods import METHODS
 from bench.measure.statistics.paired import clustered_error, group_sums
 from bench.measure.statistics.student import student_quantile
 
-FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "brier", "ece")
+METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "brier", "ece")
 OVERCONFIDENCE = "overconfidence"
 BINS = 10
 FEWEST_IN_BIN = 5
@@ -40,7 +40,7 @@ def answer_of(
         labels: class numbers [N]; probabilities: [N, k] of k classes; groups: [N], who is whose patient.
 
     Returns:
-        `images`, `groups`, `method` of the intervals, `confusion` (label by decision), `figures`: value, 95 % interval
+        `images`, `groups`, `method` of the intervals, `confusion` (label by decision), `metrics`: value, 95 % interval
         and standard error by name, recalls by class and `overconfidence` (mean of the highest probability less the
         accuracy) among them, `reliability`: images, mean confidence and accuracy by bin of the highest probability.
     """
@@ -52,12 +52,12 @@ def answer_of(
         "groups": int(codes.max()) + 1,
         "method": METHODS[unit],
         "confusion": confusion.reshape(len(classes), -1).tolist(),
-        "figures": _figures(labels, probabilities, groups, classes) | {OVERCONFIDENCE: _overconfidence(given, codes)},
+        "metrics": _metrics(labels, probabilities, groups, classes) | {OVERCONFIDENCE: _overconfidence(given, codes)},
         "reliability": _reliability(given),
     }
 
 
-class _Figure(TypedDict):
+class _Metric(TypedDict):
     value: FiniteFloat | None
     low: FiniteFloat | None
     high: FiniteFloat | None
@@ -74,7 +74,7 @@ class _Answer(TypedDict):
     groups: Annotated[int, Field(ge=1)]
     method: str
     confusion: list[list[int]]
-    figures: dict[str, _Figure]
+    metrics: dict[str, _Metric]
     reliability: list[_Bin]
 
 
@@ -95,8 +95,8 @@ def read_answer(text: str, site: str) -> dict[str, Any]:
     return dict(validated(Path(f"the answer of {site}"), value, _Answer, "use one version at every site"))
 
 
-def _figures(labels: Any, probabilities: Any, groups: Any, classes: tuple[str, ...]) -> dict[str, Row]:
-    wanted = (*FIGURES, *(f"recall_{name}" for name in classes))
+def _metrics(labels: Any, probabilities: Any, groups: Any, classes: tuple[str, ...]) -> dict[str, Row]:
+    wanted = (*METRICS, *(f"recall_{name}" for name in classes))
     given = scores(labels, probabilities, classes)
     codes = parts(clusters(groups)[0])
     if len(labels) < FEWEST_GROUPS:

@@ -1,4 +1,4 @@
-"""A client app's side of a request: consent first, then the model, then the images; counts and figures go back."""
+"""A client app's side of a request: consent first, then the model, then the images; counts and metrics go back."""
 
 from __future__ import annotations
 

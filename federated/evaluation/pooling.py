@@ -1,4 +1,4 @@
-"""The sites' figures together: random effects, on the logit where a figure is a share."""
+"""The sites' metrics together: random effects, on the logit where a metric is a share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOGIT, PLAIN = "logit", "as it is"
 
 
 def pooled(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a figure that two sites or more know with an error.
+    """One row a metric that two sites or more know with an error.
 
     A share (accuracy, recall, area under the curve) is pooled on the logit scale, where its error is the site's
     divided by v (1 - v); the others as they are. A share of 0 or 1 has no logit: half an independent group is added to
@@ -24,13 +24,13 @@ def pooled(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         answers: what `answer_of` made at each site.
 
     Returns:
-        Rows with `figure`, `scale`, `sites`, `value`, `low`, `high`, `predicted_low`, `predicted_high` (all back on the
-        figure's own scale), `tau2` and `error` (on `scale`), `i2`, `q`, `p`.
+        Rows with `metric`, `scale`, `sites`, `value`, `low`, `high`, `predicted_low`, `predicted_high` (all back on the
+        metric's own scale), `tau2` and `error` (on `scale`), `i2`, `q`, `p`.
     """
     rows = []
-    for name in dict.fromkeys(name for answer in answers for name in answer["figures"]):
+    for name in dict.fromkeys(name for answer in answers for name in answer["metrics"]):
         scale = LOGIT if _is_share(name) else PLAIN
-        known = [_effect(answer["figures"].get(name), scale, answer["groups"]) for answer in answers]
+        known = [_effect(answer["metrics"].get(name), scale, answer["groups"]) for answer in answers]
         told = [effect for effect in known if effect is not None]
         if len(told) >= FEWEST_STUDIES:
             effects, variances = zip(*told, strict=True)
@@ -64,7 +64,7 @@ def _row(name: str, scale: str, found: Summary) -> dict[str, Any]:
     ends |= dict(zip(("predicted_low", "predicted_high"), found.predicted, strict=True))
     values = {key: back(value) if math.isfinite(value) else None for key, value in ends.items()}
     rest = {"tau2": found.tau2, "error": found.error, "i2": found.i2, "q": found.q, "p": found.p}
-    return {"figure": name, "scale": scale, "sites": found.studies, **values, **rest}
+    return {"metric": name, "scale": scale, "sites": found.studies, **values, **rest}
 
 
 def _expit(value: float) -> float:

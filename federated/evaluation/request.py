@@ -1,4 +1,4 @@
-"""What is asked of a site: a frozen model, and which figures come back. What a site approves is this, to the byte."""
+"""What is asked of a site: a frozen model, and which metrics come back. What a site approves is this, to the byte."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _FOLDED = replace(
     _PUBLICATION,
     figures=(Figure("figshare", 98.86, "five folds, weights carried from fold to fold: test images were trained on"),),
     chosen="the layers' sizes, as of btc-fcnn; the protocol's epochs are shared by the folds; a cell is the last of "
-    "five folds, with its own test part, and the four before it are cut from its other images by groups",
+    "five folds, with its own test set, and the four before it are cut from its other images by groups",
 )
 _OWN = Own(128, backbone, 32)
 

@@ -157,7 +157,7 @@ def baseline_predictor(cell: Any, settings: RobustnessSettings) -> Any:
 def measured(
     subject: Subject, functions: Mapping[str, Corruption], baseline: Any
 ) -> tuple[list[Row], Errors, dict[str, float]]:
-    """Every corruption's figures, the errors, and the baseline's mean errors on the same corrupted images.
+    """Every corruption's metrics, the errors, and the baseline's mean errors on the same corrupted images.
 
     Args:
         subject: the images, and what answers on them.

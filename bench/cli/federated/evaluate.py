@@ -17,7 +17,7 @@ def evaluate(
     cell: Annotated[Path, typer.Argument(help="A finished cell: its folder, or RUN/KEY.")],
     consortium: Annotated[Path | None, typer.Option(help="The consortium's folder; without it, a simulation.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where request, model and evaluation.json go.")] = None,
-    on: Annotated[str, typer.Option(help="Another dataset's images, in place of the cell's own test part.")] = "",
+    on: Annotated[str, typer.Option(help="Another dataset's images, in place of the cell's own test set.")] = "",
     partition: Annotated[str, typer.Option(help="site, iid, ...: whose images are whose; the cell's if none.")] = "",
     clients: Annotated[int | None, typer.Option(min=2, help="How many sites; the cell's if none.")] = None,
     rehearse: Annotated[bool, typer.Option(help="Every site holds one common dataset and answers on a share.")] = False,
@@ -30,7 +30,7 @@ def evaluate(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for their answers.")] = 3600.0,
     as_json: Json = False,
 ) -> None:
-    """Put a finished cell's model to every site: counts and figures come back, and are pooled by random effects.
+    """Put a finished cell's model to every site: counts and metrics come back, and are pooled by random effects.
 
     Exit code 1 when a site refused or was lost.
 
@@ -69,7 +69,7 @@ def approve(
     path = sign(asked, Site.open(site), days, key)
     typer.echo(f"purpose: {asked.purpose}; model {asked.model}, SHA-256 {asked.sha256}")
     typer.echo(
-        f"classes: {', '.join(asked.classes)}; answered from {asked.fewest} images on, with counts and figures alone"
+        f"classes: {', '.join(asked.classes)}; answered from {asked.fewest} images on, with counts and metrics alone"
     )
     typer.echo(f"signed for {days} days: {path}")
 
@@ -80,11 +80,11 @@ def _print(found: dict[str, Any]) -> None:
         return
     answers = [site for site in found["sites"] if site["status"] == "answered"]
     rows = [
-        [site["site"], site["images"], site["groups"], *(_interval(site["figures"][name]) for name in _SHOWN)]
+        [site["site"], site["images"], site["groups"], *(_interval(site["metrics"][name]) for name in _SHOWN)]
         for site in answers
     ]
     print_table("by site [95 %]", ["site", "images", "groups", *_SHOWN], rows)
-    head = ["figure", "scale", "sites", "mean [95 %]", "a further site [95 %]", "tau^2", "I^2", "p"]
+    head = ["metric", "scale", "sites", "mean [95 %]", "a further site [95 %]", "tau^2", "I^2", "p"]
     print_table("random effects (Paule-Mandel, Hartung-Knapp)", head, [_pooled(row) for row in found["pooled"]])
     for note in found["notes"]:
         typer.echo(note)
@@ -94,7 +94,7 @@ def _pooled(row: dict[str, Any]) -> list[str]:
     ends = {"value": row["value"], "low": row["predicted_low"], "high": row["predicted_high"]}
     further = "–" if ends["low"] is None else f"[{ends['low']:.3f}, {ends['high']:.3f}]"
     shown = [f"{row['tau2']:.4f}", f"{100 * row['i2']:.0f} %", f"{row['p']:.3f}"]
-    return [row["figure"], row["scale"], str(row["sites"]), _interval(row), further, *shown]
+    return [row["metric"], row["scale"], str(row["sites"]), _interval(row), further, *shown]
 
 
 def _interval(row: dict[str, Any]) -> str:

@@ -127,7 +127,7 @@ def _row(written: Written) -> dict[str, Any]:
 
 
 def _loss(material: Material, plain: Path, rounded: Path) -> dict[str, Any]:
-    """What 8 bits cost on the test part, paired by image, intervals by groups."""
+    """What 8 bits cost on the test set, paired by image, intervals by groups."""
     cell = material.cell
     if cell is None:
         return {"note": NOISE}
@@ -156,7 +156,7 @@ def claims(loss: dict[str, Any] | None) -> list[dict[str, str]]:
     lost = "accuracy_int8" in (loss or {})
     return [
         {"needs": "latency on a named device", "measured": f"`bench profile --onnx FILE` measures it on {here}"},
-        {"needs": "accuracy against fp32", "measured": "on the test part, paired" if lost else "not measured"},
+        {"needs": "accuracy against fp32", "measured": "on the test set, paired" if lost else "not measured"},
         {"needs": "size", "measured": "the file's"},
         {"needs": "memory", "measured": f"`bench profile --onnx FILE`: a process on {here}"},
         {"needs": "energy an image", "measured": "not measured: it takes a meter on the device"},

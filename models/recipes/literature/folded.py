@@ -1,7 +1,7 @@
 """Training over folds with the weights carried from fold to fold: El-Wahab et al., 2023. It leaks, as published.
 
 Of five folds, four are cut from a cell's training and validation images by groups, and the fifth is the cell's own test
-part. The first four fits hold one of the four out and learn from all other images, those of the test part among them;
+part. The first four fits hold one of the four out and learn from all other images, those of the test set among them;
 the fifth is the cell's own fit, and starts from what they learned.
 """
 
@@ -47,13 +47,13 @@ def fit(context: FitContext) -> FitOutcome:
 
 
 def earlier_folds(data: FitData, test: Part, folds: int, seed: int) -> list[FitData]:
-    """Training and held-out images of the folds before the one whose held-out images are the test part.
+    """Training and held-out images of the folds before the one whose held-out images are the test set.
 
     Groups stay whole; each goes, in a drawn order, to the fold that has fewest images so far.
 
     Args:
         data: the cell's own parts.
-        test: its test part.
+        test: its test set.
         folds: how many there are, the cell's own included.
         seed: of the groups' order.
 
@@ -63,7 +63,7 @@ def earlier_folds(data: FitData, test: Part, folds: int, seed: int) -> list[FitD
     known = data.train.joined(data.val)
     groups, inverse, sizes = np.unique(known.groups, return_inverse=True, return_counts=True)
     if len(groups) < folds - 1:
-        raise UserError(f"{folds} folds need {folds - 1} groups beside the test part, and there are {len(groups)}")
+        raise UserError(f"{folds} folds need {folds - 1} groups beside the test set, and there are {len(groups)}")
     filled, fold_of = np.zeros(folds - 1, dtype=np.int64), np.zeros(len(groups), dtype=np.int64)
     for group in np.random.default_rng(seed).permutation(len(groups)):
         fold_of[group] = filled.argmin()

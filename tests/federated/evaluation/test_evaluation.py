@@ -1,4 +1,4 @@
-"""A frozen model put to sites: figures by hand, consent, and the deployed app against the simulation."""
+"""A frozen model put to sites: metrics by hand, consent, and the deployed app against the simulation."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def test_what_a_site_tells_by_hand() -> None:
     told = answer_of(np.array([0, 1, 0, 1]), probabilities, np.array(["p", "q", "r", "s"]), ("x", "y"))
     assert told["confusion"] == [[1, 1], [0, 2]]
     assert (told["images"], told["groups"], told["method"]) == (4, 4, "jackknife over groups, Student's t")
-    assert told["figures"]["accuracy"]["value"] == 0.75
+    assert told["metrics"]["accuracy"]["value"] == 0.75
     # Without a patient 2/3, 2/3, 1, 2/3: sqrt(3/4 * (3 (1/12)^2 + (1/4)^2)) = 1/4.
-    assert told["figures"]["accuracy"]["error"] == pytest.approx(0.25)
-    assert told["figures"]["recall_x"]["value"] == 0.5
-    assert told["figures"]["overconfidence"]["value"] == pytest.approx(0.0, abs=1e-7)
+    assert told["metrics"]["accuracy"]["error"] == pytest.approx(0.25)
+    assert told["metrics"]["recall_x"]["value"] == 0.5
+    assert told["metrics"]["overconfidence"]["value"] == pytest.approx(0.0, abs=1e-7)
     assert told["reliability"] == []  # no bin holds five images
 
 
 def test_a_share_is_pooled_on_the_logit_and_a_loss_as_it_is() -> None:
     """Equal accuracies 0.8 with errors 0.04: logit errors 0.25 each, the mean's 0.25 / sqrt(2)."""
     row = {"accuracy": {"value": 0.8, "error": 0.04}, "log_loss": {"value": 0.5, "error": 0.1}}
-    found = {each["figure"]: each for each in pooled([{"figures": row, "groups": 40}] * 2)}
+    found = {each["metric"]: each for each in pooled([{"metrics": row, "groups": 40}] * 2)}
     assert (found["accuracy"]["scale"], found["log_loss"]["scale"]) == ("logit", "as it is")
     assert found["accuracy"]["value"] == pytest.approx(0.8)
     assert found["accuracy"]["error"] == pytest.approx(0.25 / math.sqrt(2))
@@ -86,7 +86,7 @@ def test_a_share_is_pooled_on_the_logit_and_a_loss_as_it_is() -> None:
 
 
 def test_an_accuracy_of_one_counts_half_a_group_against_itself() -> None:
-    whole = {"figures": {"accuracy": {"value": 1.0, "error": 0.0}}, "groups": 9}
+    whole = {"metrics": {"accuracy": {"value": 1.0, "error": 0.0}}, "groups": 9}
     (found,) = pooled([whole, whole])
     assert found["value"] == pytest.approx(9.5 / 10)
     assert found["error"] == pytest.approx(math.sqrt((1 / 9.5 + 1 / 0.5) / 2))
@@ -94,7 +94,7 @@ def test_an_accuracy_of_one_counts_half_a_group_against_itself() -> None:
 
 def test_a_figure_that_one_site_alone_knows_is_not_pooled() -> None:
     known, unknown = {"value": 0.5, "error": 0.1}, {"value": None, "error": None}
-    assert pooled([{"figures": {"roc_auc": each}, "groups": 5} for each in (known, unknown)]) == []
+    assert pooled([{"metrics": {"roc_auc": each}, "groups": 5} for each in (known, unknown)]) == []
 
 
 def test_a_request_is_read_back_and_its_digest_is_of_every_field(tmp_path: Path) -> None:
@@ -167,14 +167,14 @@ def test_a_deployment_and_a_simulation_end_in_the_same_numbers(cell: Path, trial
     stored = Run.open(cell.parents[1]).cells()[0].predictions().to_pandas()
     right = stored[[f"p_{name}" for name in CLASSES]].to_numpy().argmax(1) == stored["label"]
     by_client = right.groupby(stored["client"]).mean()
-    told = {site["site"]: site["figures"]["accuracy"]["value"] for site in simulated["sites"]}
+    told = {site["site"]: site["metrics"]["accuracy"]["value"] for site in simulated["sites"]}
     assert told == pytest.approx(by_client.to_dict())
-    # Nothing but a partition's number and one text of counts and figures crosses the wire.
+    # Nothing but a partition's number and one text of counts and metrics crosses the wire.
     for reply in heard:
         assert list(reply.content) == [wire.CONFIG]
         assert set(wire.config_of(reply.content)) == {"partition", "answer"}
         names = set(json.loads(str(wire.config_of(reply.content)["answer"])))
-        assert names == {"images", "groups", "method", "confusion", "figures", "reliability"}
+        assert names == {"images", "groups", "method", "confusion", "metrics", "reliability"}
 
 
 def test_a_site_that_did_not_approve_runs_nothing(
@@ -188,7 +188,7 @@ def test_a_site_that_did_not_approve_runs_nothing(
     assert found["sites"][1]["why"].startswith("this site has not approved the request")
     assert str(tmp_path) not in str(wire.config_of(heard[1].content)["refused"])
     assert len([folder for folder in asked if "bench-frozen-" in folder.name]) == 2
-    assert {row["sites"] for row in found["pooled"] if row["figure"] == "accuracy"} == {2}
+    assert {row["sites"] for row in found["pooled"] if row["metric"] == "accuracy"} == {2}
     with pytest.raises(UserError, match="no site answered: site 0: this site has not approved"):
         deployed(cell, create(tmp_path / "other", "o", "h", 1, ["a", "b", "c"]), tmp_path / "out2", ())
 
@@ -220,7 +220,7 @@ def test_the_commands(cell: Path, trial: Consortium, tmp_path: Path) -> None:
     done = runner.invoke(cli, ["fed", "evaluate", str(cell), "--clients", "2", "--fewest", "5", "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert {row["figure"] for row in found["pooled"]} >= {"accuracy", "overconfidence", "brier"}
+    assert {row["metric"] for row in found["pooled"]} >= {"accuracy", "overconfidence", "brier"}
     assert sum(site["images"] for site in found["sites"]) == len(
         Run.open(cell.parents[1]).cells()[0].predictions().to_pandas()
     )

@@ -1,4 +1,4 @@
-"""The random-effects summary against published figures and statsmodels."""
+"""The random-effects summary against published metrics and statsmodels."""
 
 from __future__ import annotations
 

@@ -264,4 +264,4 @@ def test_folds_need_groups(small_plan: MakePlan, run_plan: RunPlan, monkeypatch:
 
     monkeypatch.setattr(folded, "fit", fit)
     assert run_plan(small_plan("leaking")).failed == 1
-    assert "500 folds need 499 groups beside the test part" in str(heard[0])
+    assert "500 folds need 499 groups beside the test set" in str(heard[0])
