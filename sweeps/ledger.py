@@ -26,6 +26,7 @@ from bench.core.errors import UserError
 
 BEAT_SECONDS, SILENT_SECONDS = 15.0, 300.0
 OWNER, TOKEN, BEAT, LOST, PROBLEM = "owner", "token", "beat", "lost", "problem"
+KEY, SECONDS = "cell", "seconds"
 
 
 @dataclass(frozen=True)

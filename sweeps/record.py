@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 from bench.core.atomic import write_json
 from bench.store.files import now
 from bench.store.layout import study_record
-from sweeps.ledger import PROBLEM, Ledger
+from sweeps.ledger import KEY, PROBLEM, SECONDS, Ledger
 from sweeps.study import front
 from sweeps.target import Target
-from sweeps.worker import KEY, SECONDS, Sweep
+from sweeps.worker import Sweep
 
 SCHEMA = 1
 FEWEST_FOR_IMPORTANCE = 5

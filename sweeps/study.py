@@ -10,11 +10,11 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bench.core.errors import UserError
 from bench.core.identity import derive_seed
-from sweeps.ledger import BEAT, LOST, OWNER, PROBLEM, TOKEN
+from sweeps.ledger import BEAT, KEY, LOST, OWNER, PROBLEM, SECONDS, TOKEN
 from sweeps.objectives import Objective
 from sweeps.space import Choice, Dimension, Space
 from sweeps.storage import PATIENCE, open_storage, readable
@@ -71,13 +71,31 @@ def _look_through(study: Study, directions: Sequence[str]) -> None:
     trials = study.get_trials(deepcopy=False)
     if any(trial.state == TrialState.COMPLETE for trial in trials):
         study.best_trials  # noqa: B018 - it reads what the trials alone do not tell
-    for trial in trials:
+    for place, trial in enumerate(trials):
+        _held_to_types(place, trial)
         if trial.state == TrialState.COMPLETE and len(trial.values or ()) != len(directions):
             raise ValueError(f"trial {trial.number} is complete and has not {len(directions)} values")
         if not all(isinstance(trial.user_attrs.get(name, ""), str) for name in (OWNER, TOKEN, LOST, PROBLEM)):
             raise ValueError(f"trial {trial.number} names no owner")
         if not isinstance(trial.user_attrs.get(BEAT, 0), int):
             raise ValueError(f"trial {trial.number} gives no sign of life that is a number")
+
+
+def _held_to_types(place: int, trial: FrozenTrial) -> None:
+    """Raise ValueError for a trial that holds what no sweep writes: a database gives bytes where it was given some."""
+    numbers = [*(trial.values or ()), *trial.intermediate_values.values()]
+    if not isinstance(trial.number, int) or trial.number != place:
+        raise ValueError(f"its trial {place} has the number {trial.number!r}")
+    if not all(isinstance(name, str) for name in trial.params):
+        raise ValueError(f"trial {place} names a parameter with what is no text")
+    if not all(isinstance(value, (bool, int, float, str)) or value is None for value in trial.params.values()):
+        raise ValueError(f"trial {place} has a parameter that is no plain value")
+    if not all(isinstance(value, (int, float)) for value in [*trial.intermediate_values, *numbers]):
+        raise ValueError(f"trial {place} has a value that is no number")
+    if not isinstance(trial.user_attrs.get(SECONDS, 0.0), (int, float, type(None))):
+        raise ValueError(f"trial {place} took a time that is no number")
+    if not isinstance(trial.user_attrs.get(KEY, ""), (str, type(None))):
+        raise ValueError(f"trial {place} names no cell")
 
 
 def check_pruner(settings: Settings) -> None:

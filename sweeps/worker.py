@@ -25,14 +25,13 @@ from bench.harness.trial import run_trial
 from models.recipes.callbacks import Interrupted
 from models.registry import MODELS
 from models.weights.initial import resolve
-from sweeps.ledger import PROBLEM, Claim, Ledger, alive, finish
+from sweeps.ledger import KEY, PROBLEM, SECONDS, Claim, Ledger, alive, finish
 from sweeps.objectives import TIMES, values_of
 from sweeps.space import Space
 from sweeps.storage import UNUSABLE, StorageGone
 from sweeps.study import Settings, make_sampler, suggest
 from sweeps.target import Target, settle
 
-KEY, SECONDS = "cell", "seconds"
 _POLL_SECONDS = 1.0
 
 
