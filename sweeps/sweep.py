@@ -65,7 +65,8 @@ def run_sweep(asked: Asked, console: Console) -> dict[str, Any]:
     """
     sweep, default = prepare(asked)
     prepare_folder(Plan([], default.tables, {}), Run.create(asked.folder), _command())
-    storage, stop = asked.storage or f"sqlite:///{study_storage(asked.folder)}", Stop()
+    storage = f"sqlite:///{study_storage(asked.folder)}" if asked.storage is None else asked.storage
+    stop = Stop()
     with usable(storage):
         study = open_study(sweep.settings, storage, asked.patience)
         ledger = Ledger(study, sweep.settings.wanted, study_locks(asked.folder))

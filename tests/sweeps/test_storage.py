@@ -85,6 +85,11 @@ def test_a_journal_whose_last_line_a_kill_cut_off_goes_on(tmp_path: Path) -> Non
     assert path.read_bytes().startswith(whole + b"{")
 
 
+def test_an_empty_storage_is_not_taken_for_none(make_asked: Callable[..., Any], silent: Console) -> None:
+    with pytest.raises(UserError, match="--storage takes a URL"):
+        run_sweep(make_asked(trials=1, storage=""), silent)
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
 def test_a_study_in_memory_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="names no file, and would keep nothing"):
