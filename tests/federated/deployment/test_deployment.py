@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.core.config import load_protocol
+from bench.core.config import Protocol, load_protocol
 from bench.data.registry import load as load_dataset
 from bench.store.layout import LAST
 from federated.deployment import operate
@@ -227,7 +227,7 @@ def ask_for_an_evaluation(made: Consortium, folder: Path) -> None:
     table = load_dataset("phantom-brain", rehearsal.protocol)
     network = MODELS.get("squeezenet1_1").build(3)
     prepare = Preparation(Normalization((0.5,) * 3, (0.25,) * 3), None, torch.device("cpu"), False)
-    card = Card.of(MODELS.get("squeezenet1_1"), table.classes, 64, prepare, "full")
+    card = Card.of(MODELS.get("squeezenet1_1"), table.classes, 64, prepare, Protocol())
     NetworkPredictor(card, network.eval(), torch.device("cpu")).save(folder / "predictor")
     frozen = Frozen.read(folder / "predictor")
     request = Request("a test", "squeezenet1_1", frozen.sha256, table.classes, 3, 5, rehearsal)
